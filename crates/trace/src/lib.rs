@@ -1,0 +1,19 @@
+//! The vocabulary of recorded executions.
+//!
+//! A [`Trace`] is *data*: every call, line, return and exception of one run
+//! of a Python program, with the locals each line saw. A *dialect* is a
+//! rendering of it for a model to read. This crate knows no Python
+//! interpreter, no model and no token ids.
+//!
+//! * [`cwm`]: Meta's format, exactly as their code writes it.
+//! * [`live`]: ours: numbered lines and only the live call stack.
+//! * [`diff`]: where two traces first part.
+//! * [`jsonl`]: the lossless form on disk.
+
+pub mod cwm;
+pub mod diff;
+pub mod jsonl;
+pub mod live;
+mod trace;
+
+pub use trace::{End, Entry, Event, EventKind, Function, Local, Trace, Value};
