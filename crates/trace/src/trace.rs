@@ -65,8 +65,9 @@ pub struct Event {
     pub function: u32,
     /// Line of the event, 1-based.
     pub line: u32,
-    /// Bound locals in binding order: full state at `Call`, `Resume` and
-    /// `Line`, empty otherwise.
+    /// Bound locals in binding order: the full state at every kind of event
+    /// but `Exception`, where it is empty. `Return`, `Yield` and `Unwind`
+    /// carry it so that the effect of an activation's last line is not lost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub locals: Vec<Local>,
     /// The value returned, yielded or raised; `None` for other kinds.
@@ -133,7 +134,11 @@ pub struct Value {
 impl Value {
     /// A whole value whose attributes need no expansion.
     pub fn new(repr: impl Into<Arc<str>>) -> Self {
-        Self { repr: repr.into(), detail: None, truncated: false }
+        Self {
+            repr: repr.into(),
+            detail: None,
+            truncated: false,
+        }
     }
 
     /// The most telling text: with attributes where there are any.

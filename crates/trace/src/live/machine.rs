@@ -1,0 +1,545 @@
+//! Windows: what a model sees of a run, made event by event.
+//!
+//! A window is the context of one activation. It begins with a *header* that
+//! holds the full state, and goes on with the activation's own frames. When
+//! the activation calls another one, that one gets a window of its own; once
+//! it is done, its caller's window receives a *back* section with the value
+//! and the callee's variables that changed, and nothing else.
+//!
+//! Some pieces are *predicted* (a model must produce them), the others are
+//! *given* (they follow from earlier pieces by rule): headers, back sections
+//! and loop ordinals. The layout is specified in `specs/live.md`.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::outline::Outline;
+use crate::{Event, EventKind, Local};
+
+/// The fixed words of a window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Mark {
+    /// A fresh activation: definition line, arguments, [`Mark::End`].
+    Call,
+    /// A suspended activation goes on.
+    Resume,
+    /// Header of a window that begins in the middle of an activation.
+    State,
+    /// The activation returns the value that follows.
+    Return,
+    /// The activation yields the value that follows.
+    Yield,
+    /// The value that follows was raised in, or reached, the activation.
+    Exception,
+    /// The activation ends because of the exception before.
+    Unwind,
+    /// A callee is done; its value or exception follows.
+    Back,
+    /// The name that follows is no longer bound.
+    Delete,
+    /// The names that follow are variables of the module.
+    Globals,
+    /// Ends a value.
+    Item,
+    /// Ends a list of variables.
+    End,
+}
+
+/// A word of a window, before any vocabulary.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// A fixed word.
+    Mark(Mark),
+    /// A line number of the source.
+    Line(u32),
+    /// How many items the `for` loop just named has consumed.
+    Ordinal(u32),
+    /// A variable's name.
+    Name(Arc<str>),
+    /// A value's text.
+    Value(Arc<str>),
+}
+
+/// A piece and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowPiece {
+    /// The word.
+    pub piece: Piece,
+    /// Whether a model has to produce it; `false`: it follows by rule.
+    pub predicted: bool,
+}
+
+/// The context of one activation, after the source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Its words.
+    pub pieces: Vec<WindowPiece>,
+    /// Where the header ends and the frames begin.
+    pub header: usize,
+}
+
+impl Window {
+    fn given(&mut self, piece: Piece) {
+        self.pieces.push(WindowPiece {
+            piece,
+            predicted: false,
+        });
+    }
+
+    fn predicted(&mut self, piece: Piece) {
+        self.pieces.push(WindowPiece {
+            piece,
+            predicted: true,
+        });
+    }
+
+    fn push(&mut self, piece: Piece, predicted: bool) {
+        self.pieces.push(WindowPiece { piece, predicted });
+    }
+
+    fn variables(&mut self, locals: &[Local], predicted: bool) {
+        for local in locals {
+            self.variable(local, predicted);
+        }
+    }
+
+    fn variable(&mut self, local: &Local, predicted: bool) {
+        self.push(Piece::Name(local.name.clone()), predicted);
+        self.push(Piece::Value(local.value.repr.clone()), predicted);
+        self.push(Piece::Mark(Mark::Item), predicted);
+    }
+
+    /// The mark of a fresh header in this window's place: its own while no
+    /// frame has followed.
+    fn mark_for_edit(&self) -> Mark {
+        match self.pieces.first() {
+            Some(WindowPiece {
+                piece: Piece::Mark(mark),
+                ..
+            }) if self.pieces.len() == self.header => *mark,
+            _ => Mark::State,
+        }
+    }
+
+    /// Rough length of the frames in characters, the same for recorded and
+    /// predicted runs.
+    fn frames_cost(&self) -> usize {
+        self.pieces[self.header..]
+            .iter()
+            .map(|p| piece_cost(&p.piece))
+            .sum()
+    }
+}
+
+fn piece_cost(piece: &Piece) -> usize {
+    match piece {
+        Piece::Value(text) => text.len(),
+        _ => 1,
+    }
+}
+
+/// One run of a code object, as far as it has come.
+#[derive(Clone, Debug)]
+struct Activation {
+    id: u32,
+    definition: u32,
+    /// Scope line in the outline, 0 for the module.
+    scope: u32,
+    line: u32,
+    locals: Vec<Local>,
+    /// State at the last entry, to tell the caller what changed.
+    entered_with: Vec<Local>,
+    /// Active `for` loops: header line and items consumed.
+    loops: Vec<(u32, u32)>,
+    raised: Option<Arc<str>>,
+    window: Window,
+}
+
+/// Turns events into windows.
+#[derive(Clone, Debug)]
+pub struct Machine {
+    outline: Arc<Outline>,
+    /// Identifiers that occur in each line, for [`Mark::Globals`].
+    words: Arc<Vec<BTreeSet<Arc<str>>>>,
+    budget: usize,
+    stack: Vec<Activation>,
+    suspended: Vec<Activation>,
+    finished: Vec<Window>,
+    keep_finished: bool,
+}
+
+impl Machine {
+    /// Frames of a window may cost this much before a fresh header is made.
+    pub const BUDGET: usize = 160;
+
+    /// A machine that keeps no finished windows, for predicting.
+    pub fn new(source: &str) -> Self {
+        Self {
+            outline: Arc::new(Outline::new(source)),
+            words: Arc::new(source.lines().map(words_of).collect()),
+            budget: Self::BUDGET,
+            stack: Vec::new(),
+            suspended: Vec::new(),
+            finished: Vec::new(),
+            keep_finished: false,
+        }
+    }
+
+    /// All windows of a recorded run, in order of completion, cut-off ones
+    /// included. `budget` is [`Machine::BUDGET`] unless training varies it.
+    pub fn windows(document: &super::Document, budget: usize) -> Vec<Window> {
+        let mut machine = Self {
+            budget,
+            keep_finished: true,
+            ..Self::new(&document.source)
+        };
+        for event in &document.events {
+            let definition = document
+                .functions
+                .get(event.function as usize)
+                .map_or(event.line, |f| f.first_line);
+            machine.feed(event, definition);
+        }
+        while let Some(activation) = machine.stack.pop() {
+            machine.retire(activation.window);
+        }
+        machine.finished
+    }
+
+    /// The block structure of the source.
+    pub fn outline(&self) -> &Outline {
+        &self.outline
+    }
+
+    /// The window of the running activation; `None` once the run is over.
+    pub fn window(&self) -> Option<&Window> {
+        self.stack.last().map(|a| &a.window)
+    }
+
+    /// Number of activations on the stack.
+    pub fn depth(&self) -> usize {
+        self.stack.len()
+    }
+
+    /// Id of the running activation.
+    pub fn activation(&self) -> Option<u32> {
+        self.stack.last().map(|a| a.id)
+    }
+
+    /// Line of the last frame of the running activation.
+    pub fn line(&self) -> Option<u32> {
+        self.stack.last().map(|a| a.line)
+    }
+
+    /// Line of the running activation's definition, 0 for the module.
+    pub fn definition(&self) -> Option<u32> {
+        self.stack.last().map(|a| a.definition)
+    }
+
+    /// Scope line of the running activation in the outline (0: module).
+    pub fn scope(&self) -> Option<u32> {
+        self.stack.last().map(|a| a.scope)
+    }
+
+    /// Whether an exception has reached the running activation.
+    pub fn raised(&self) -> bool {
+        self.stack.last().is_some_and(|a| a.raised.is_some())
+    }
+
+    /// Whether any activation is suspended.
+    pub fn has_suspended(&self) -> bool {
+        !self.suspended.is_empty()
+    }
+
+    /// Locals of the running activation after its last frame.
+    pub fn locals(&self) -> &[Local] {
+        self.stack.last().map_or(&[], |a| &a.locals)
+    }
+
+    /// Id, line, and locals of the newest suspended activation of the
+    /// function defined at `definition`.
+    pub fn suspended(&self, definition: u32) -> Option<(u32, u32, &[Local])> {
+        let found = self
+            .suspended
+            .iter()
+            .rev()
+            .find(|a| a.definition == definition)?;
+        Some((found.id, found.line, &found.locals))
+    }
+
+    /// Replaces the value of a local of the running activation, which gets a
+    /// fresh window. Returns whether there is such a local.
+    pub fn set_local(&mut self, name: &str, value: &str) -> bool {
+        let Some(mut top) = self.stack.pop() else {
+            return false;
+        };
+        let slot = top.locals.iter_mut().find(|l| *l.name == *name);
+        let found = slot.is_some();
+        if let Some(local) = slot {
+            local.value = crate::Value::new(value);
+            // The caller is told what the activation changed, not what was
+            // edited from outside.
+            for entered in top.entered_with.iter_mut().filter(|l| *l.name == *name) {
+                entered.value = crate::Value::new(value);
+            }
+            let mark = top.window.mark_for_edit();
+            let old = std::mem::take(&mut top.window);
+            self.retire(old);
+            top.window = self.header(mark, &top);
+        }
+        self.stack.push(top);
+        found
+    }
+
+    /// Takes the next event of a [`super::Document`]. `definition` is the
+    /// first line of its function, 0 for the module.
+    /// Events that do not belong to the running activation are ignored.
+    pub fn feed(&mut self, event: &Event, definition: u32) {
+        match event.kind {
+            EventKind::Call => self.call(event, definition),
+            EventKind::Resume => self.resume(event),
+            _ if self.activation() != Some(event.activation) => {}
+            EventKind::Line => self.line_event(event),
+            EventKind::Exception => self.exception(event),
+            EventKind::Return | EventKind::Yield | EventKind::Unwind => self.leave(event),
+        }
+    }
+
+    fn call(&mut self, event: &Event, definition: u32) {
+        if let Some(caller) = self.stack.last_mut() {
+            let window = &mut caller.window;
+            window.predicted(Piece::Mark(Mark::Call));
+            window.predicted(Piece::Line(event.line));
+            window.variables(&event.locals, true);
+            window.predicted(Piece::Mark(Mark::End));
+        }
+        let scope = self.outline.definition(definition);
+        let mut activation = Activation {
+            id: event.activation,
+            definition,
+            scope,
+            line: event.line,
+            locals: event.locals.clone(),
+            entered_with: event.locals.clone(),
+            loops: Vec::new(),
+            raised: None,
+            window: Window::default(),
+        };
+        activation.window = self.header(Mark::Call, &activation);
+        self.stack.push(activation);
+    }
+
+    fn resume(&mut self, event: &Event) {
+        let Some(at) = self.suspended.iter().position(|a| a.id == event.activation) else {
+            return;
+        };
+        let mut activation = self.suspended.remove(at);
+        if let Some(caller) = self.stack.last_mut() {
+            caller.window.predicted(Piece::Mark(Mark::Resume));
+            caller.window.predicted(Piece::Line(activation.definition));
+        }
+        activation.line = event.line;
+        activation.locals = event.locals.clone();
+        activation.entered_with = event.locals.clone();
+        activation.raised = None;
+        activation.window = self.header(Mark::Resume, &activation);
+        self.stack.push(activation);
+    }
+
+    fn line_event(&mut self, event: &Event) {
+        let Some(mut top) = self.stack.pop() else {
+            return;
+        };
+        top.change_to(&event.locals);
+        top.window.predicted(Piece::Line(event.line));
+        if let Some(ordinal) = top.visit(event.line, &self.outline) {
+            top.window.given(Piece::Ordinal(ordinal));
+        }
+        if top.window.frames_cost() > self.budget {
+            let fresh = self.header(Mark::State, &top);
+            let old = std::mem::replace(&mut top.window, fresh);
+            self.retire(old);
+        }
+        self.stack.push(top);
+    }
+
+    fn exception(&mut self, event: &Event) {
+        let Some(top) = self.stack.last_mut() else {
+            return;
+        };
+        let value = text_of(event);
+        top.window.predicted(Piece::Mark(Mark::Exception));
+        top.window.predicted(Piece::Value(value.clone()));
+        top.window.predicted(Piece::Mark(Mark::Item));
+        top.raised = Some(value);
+    }
+
+    fn leave(&mut self, event: &Event) {
+        let Some(mut top) = self.stack.pop() else {
+            return;
+        };
+        if !event.locals.is_empty() {
+            top.change_to(&event.locals);
+        }
+        let mark = match event.kind {
+            EventKind::Yield => Mark::Yield,
+            EventKind::Unwind => Mark::Unwind,
+            _ => Mark::Return,
+        };
+        top.window.predicted(Piece::Mark(mark));
+        if mark != Mark::Unwind {
+            top.window.predicted(Piece::Value(text_of(event)));
+            top.window.predicted(Piece::Mark(Mark::Item));
+        }
+        if let Some(caller) = self.stack.last_mut() {
+            let window = &mut caller.window;
+            window.given(Piece::Mark(Mark::Back));
+            if mark == Mark::Unwind {
+                window.given(Piece::Mark(Mark::Unwind));
+            }
+            let value = match mark {
+                Mark::Unwind => top.raised.clone().unwrap_or_else(|| Arc::from("None")),
+                _ => text_of(event),
+            };
+            window.given(Piece::Value(value));
+            window.given(Piece::Mark(Mark::Item));
+            for local in top.changed_since_entry() {
+                window.variable(local, false);
+            }
+            window.given(Piece::Mark(Mark::End));
+        }
+        let window = std::mem::take(&mut top.window);
+        self.retire(window);
+        if event.kind == EventKind::Yield {
+            self.suspended.push(top);
+        }
+    }
+
+    fn retire(&mut self, window: Window) {
+        if self.keep_finished && window.pieces.len() > window.header {
+            self.finished.push(window);
+        }
+    }
+
+    /// A header with the full state of `activation`, which is not (or no
+    /// longer) on the stack.
+    fn header(&self, mark: Mark, activation: &Activation) -> Window {
+        let mut window = Window::default();
+        window.given(Piece::Mark(mark));
+        window.given(Piece::Line(activation.line));
+        for &(line, ordinal) in &activation.loops {
+            window.given(Piece::Line(line));
+            window.given(Piece::Ordinal(ordinal));
+        }
+        let globals = self.globals(activation);
+        if !globals.is_empty() {
+            window.given(Piece::Mark(Mark::Globals));
+            for local in globals {
+                window.variable(local, false);
+            }
+            window.given(Piece::Mark(Mark::End));
+        }
+        window.variables(&activation.locals, false);
+        window.given(Piece::Mark(Mark::End));
+        window.header = window.pieces.len();
+        window
+    }
+
+    /// Variables of the module that the activation's own lines mention.
+    fn globals(&self, activation: &Activation) -> Vec<&Local> {
+        let Some(module) = self.stack.first().filter(|m| m.scope == 0) else {
+            return Vec::new();
+        };
+        if activation.scope == 0 {
+            return Vec::new();
+        }
+        let lines: Vec<u32> = self.outline.scope_lines(activation.scope).collect();
+        let mentioned = |name: &Arc<str>| {
+            lines.iter().any(|&n| {
+                self.words
+                    .get(n as usize - 1)
+                    .is_some_and(|w| w.contains(name))
+            })
+        };
+        module
+            .locals
+            .iter()
+            .filter(|l| !activation.locals.iter().any(|own| own.name == l.name))
+            .filter(|l| mentioned(&l.name))
+            .collect()
+    }
+}
+
+impl Activation {
+    /// Writes what changed and takes over the new state.
+    fn change_to(&mut self, locals: &[Local]) {
+        for old in &self.locals {
+            if !locals.iter().any(|l| l.name == old.name) {
+                self.window.predicted(Piece::Mark(Mark::Delete));
+                self.window.predicted(Piece::Name(old.name.clone()));
+            }
+        }
+        for local in changed(&self.locals, locals) {
+            self.window.variable(local, true);
+        }
+        self.locals = locals.to_vec();
+    }
+
+    fn changed_since_entry(&self) -> Vec<&Local> {
+        let was_there = |l: &Local| self.entered_with.iter().any(|e| e.name == l.name);
+        changed(&self.entered_with, &self.locals)
+            .into_iter()
+            .filter(|l| was_there(l))
+            .collect()
+    }
+
+    /// Notes that `line` is about to run; gives the ordinal if it heads a
+    /// `for` loop.
+    fn visit(&mut self, line: u32, outline: &Outline) -> Option<u32> {
+        let previous = std::mem::replace(&mut self.line, line);
+        self.loops
+            .retain(|&(header, _)| line >= header && line <= outline.block_end(header));
+        if !outline.is_for(line) {
+            return None;
+        }
+        let inside = previous >= line && previous <= outline.block_end(line);
+        let known = self.loops.iter().position(|&(header, _)| header == line);
+        let ordinal = match known {
+            Some(at) if inside => {
+                self.loops[at].1 += 1;
+                self.loops[at].1
+            }
+            Some(at) => {
+                self.loops[at].1 = 0;
+                0
+            }
+            None => {
+                self.loops.push((line, 0));
+                0
+            }
+        };
+        Some(ordinal)
+    }
+}
+
+fn changed<'a>(old: &[Local], new: &'a [Local]) -> Vec<&'a Local> {
+    new.iter()
+        .filter(|l| !old.iter().any(|o| o == *l))
+        .collect()
+}
+
+fn text_of(event: &Event) -> Arc<str> {
+    event
+        .value
+        .as_ref()
+        .map_or_else(|| Arc::from("None"), |v| v.detailed().clone())
+}
+
+/// The identifiers of a line (words in strings and comments too: a global
+/// shown without need does no harm).
+fn words_of(line: &str) -> BTreeSet<Arc<str>> {
+    line.split(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .filter(|w| w.starts_with(|c: char| c.is_alphabetic() || c == '_'))
+        .map(Arc::from)
+        .collect()
+}

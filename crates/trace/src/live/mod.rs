@@ -1,0 +1,22 @@
+//! The `live` dialect: numbered lines and only the live call stack.
+//!
+//! Two layers, both specified by `specs/live.md`:
+//!
+//! * [`Document`] and its text: the whole run, one frame a line, for people
+//!   and files. `parse(render(d)) == d`.
+//! * [`Machine`]: what a model sees of it. Each activation has a *window*: a
+//!   header with its full state, then its own frames, in which a finished
+//!   call leaves only its value. A window that grows long is replaced by a
+//!   fresh header, so the context is bounded by the program and not by the
+//!   length of the run. The same machine makes training windows from
+//!   recorded events and prompts from predicted ones.
+
+mod document;
+mod flow;
+mod machine;
+mod outline;
+
+pub use document::{Broken, Document, Parsed, VERSION, parse, render};
+pub use flow::Flow;
+pub use machine::{Machine, Mark, Piece, Window, WindowPiece};
+pub use outline::{LineInfo, LineKind, Outline};

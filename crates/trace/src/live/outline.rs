@@ -1,0 +1,364 @@
+//! The block structure of a Python source, from its indentation alone.
+//!
+//! The `live` dialect needs to know which lines carry code, how deeply they
+//! are nested, which of them head a `for` loop and which scope they belong
+//! to. Brackets, strings and backslashes that continue a line are followed;
+//! nothing else of the grammar is. Any text gives an outline: a file that is
+//! not Python gives a useless one, never a panic.
+
+/// What a physical line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LineKind {
+    /// Empty, or a comment alone.
+    Blank,
+    /// Continues the statement of an earlier line.
+    Continuation,
+    /// `for` or `async for`: heads a loop with a hidden position.
+    For,
+    /// `def` or `async def`.
+    Def,
+    /// `class`.
+    Class,
+    /// `@decorator`, which belongs to the definition that follows.
+    Decorator,
+    /// Any other statement.
+    Statement,
+}
+
+/// One physical line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LineInfo {
+    /// What the line is.
+    pub kind: LineKind,
+    /// Nesting depth, 0 at module level; continuations have that of their
+    /// first line.
+    pub depth: u16,
+    /// Line of the innermost `def` (or `class`) that encloses this line, 0
+    /// for the module. A `def` line belongs to the scope *around* it.
+    pub scope: u32,
+}
+
+/// The outline of a source text. Lines are numbered from 1.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    lines: Vec<LineInfo>,
+}
+
+impl Outline {
+    /// Reads the block structure of `source`.
+    pub fn new(source: &str) -> Self {
+        let mut scanner = Scanner::default();
+        let mut indents: Vec<usize> = Vec::new();
+        let mut scopes: Vec<(u16, u32)> = Vec::new();
+        let mut lines: Vec<LineInfo> = Vec::new();
+        for (index, text) in source.lines().enumerate() {
+            let number = index as u32 + 1;
+            let body = text.trim_start();
+            let continues = scanner.continues();
+            scanner.line(text);
+            let last = lines.last().copied();
+            if continues {
+                let (depth, scope) = last.map_or((0, 0), |l: LineInfo| (l.depth, l.scope));
+                lines.push(LineInfo {
+                    kind: LineKind::Continuation,
+                    depth,
+                    scope,
+                });
+                continue;
+            }
+            if body.is_empty() || body.starts_with('#') {
+                let depth = indents.len() as u16;
+                lines.push(LineInfo {
+                    kind: LineKind::Blank,
+                    depth,
+                    scope: 0,
+                });
+                continue;
+            }
+            let indent = indent_width(text);
+            while indents.last().is_some_and(|&i| i >= indent) {
+                indents.pop();
+            }
+            let depth = indents.len() as u16;
+            indents.push(indent);
+            while scopes.last().is_some_and(|&(d, _)| d >= depth) {
+                scopes.pop();
+            }
+            let scope = scopes.last().map_or(0, |&(_, line)| line);
+            let kind = classify(body);
+            if matches!(kind, LineKind::Def | LineKind::Class) {
+                scopes.push((depth, number));
+            }
+            lines.push(LineInfo { kind, depth, scope });
+        }
+        Self { lines }
+    }
+
+    /// Number of lines.
+    pub fn len(&self) -> u32 {
+        self.lines.len() as u32
+    }
+
+    /// Whether there are no lines.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// The line of that number, if the file has it.
+    pub fn line(&self, number: u32) -> Option<&LineInfo> {
+        (number as usize)
+            .checked_sub(1)
+            .and_then(|i| self.lines.get(i))
+    }
+
+    /// Whether the line heads a `for` loop.
+    pub fn is_for(&self, number: u32) -> bool {
+        self.line(number).is_some_and(|l| l.kind == LineKind::For)
+    }
+
+    /// Last line of the block headed by `header` (its own line if it has no
+    /// indented block).
+    pub fn block_end(&self, header: u32) -> u32 {
+        let Some(depth) = self.line(header).map(|l| l.depth) else {
+            return header;
+        };
+        let mut end = header;
+        for number in header + 1..=self.len() {
+            match self.line(number) {
+                Some(l) if l.kind == LineKind::Blank => {}
+                Some(l) if l.kind == LineKind::Continuation || l.depth > depth => end = number,
+                _ => break,
+            }
+        }
+        end
+    }
+
+    /// The `def` or `class` line of a code object whose first line (maybe a
+    /// decorator) is `first_line`.
+    pub fn definition(&self, first_line: u32) -> u32 {
+        let is_decorator = |n: u32| self.line(n).is_some_and(|l| l.kind == LineKind::Decorator);
+        let mut number = first_line;
+        while is_decorator(number)
+            || (number > first_line
+                && self
+                    .line(number)
+                    .is_some_and(|l| l.kind == LineKind::Continuation))
+        {
+            number += 1;
+        }
+        number
+    }
+
+    /// Lines that can run inside the scope headed by `scope` (0: module):
+    /// statements and their continuations, without those of inner scopes.
+    pub fn scope_lines(&self, scope: u32) -> impl Iterator<Item = u32> + '_ {
+        self.lines.iter().enumerate().filter_map(move |(i, l)| {
+            (l.scope == scope && l.kind != LineKind::Blank).then_some(i as u32 + 1)
+        })
+    }
+}
+
+/// Width of the indentation, tabs going to the next multiple of 8 as in
+/// CPython's tokenizer.
+fn indent_width(text: &str) -> usize {
+    let mut width = 0;
+    for c in text.chars() {
+        match c {
+            ' ' => width += 1,
+            '\t' => width = (width / 8 + 1) * 8,
+            _ => break,
+        }
+    }
+    width
+}
+
+fn classify(body: &str) -> LineKind {
+    let starts = |word: &str| {
+        body.strip_prefix(word)
+            .is_some_and(|rest| rest.starts_with([' ', '\t', '(']))
+    };
+    let body_after_async = body.strip_prefix("async ").map(str::trim_start);
+    let async_starts = |word: &str| {
+        body_after_async.is_some_and(|b| b.strip_prefix(word).is_some_and(|r| r.starts_with(' ')))
+    };
+    if body.starts_with('@') {
+        LineKind::Decorator
+    } else if starts("for") || async_starts("for") {
+        LineKind::For
+    } else if starts("def") || async_starts("def") {
+        LineKind::Def
+    } else if starts("class") {
+        LineKind::Class
+    } else {
+        LineKind::Statement
+    }
+}
+
+/// Follows what lets a statement run over the end of a line.
+#[derive(Default)]
+struct Scanner {
+    open_brackets: usize,
+    /// The string that is open: its quote, and whether three of them close it.
+    string: Option<(char, bool)>,
+    backslash: bool,
+}
+
+impl Scanner {
+    fn continues(&self) -> bool {
+        self.open_brackets > 0 || self.string.is_some() || self.backslash
+    }
+
+    fn line(&mut self, text: &str) {
+        self.backslash = false;
+        let chars: Vec<char> = text.chars().collect();
+        let mut i = 0;
+        while i < chars.len() {
+            i += match self.string {
+                Some(_) => self.inside_string(&chars, i),
+                None if chars[i] == '#' => return,
+                None => self.outside_string(&chars, i),
+            };
+        }
+        // A short string ends with its line unless a backslash carries it on.
+        if !self.backslash && self.string.is_some_and(|(_, triple)| !triple) {
+            self.string = None;
+        }
+    }
+
+    /// Takes what is at `i` inside a string; gives how many characters.
+    fn inside_string(&mut self, chars: &[char], i: usize) -> usize {
+        if chars[i] == '\\' {
+            self.backslash = i + 1 == chars.len();
+            return 2;
+        }
+        match self.string {
+            Some((quote, false)) if chars[i] == quote => self.string = None,
+            Some((quote, true)) if chars[i] == quote && is_triple(chars, i) => {
+                self.string = None;
+                return 3;
+            }
+            _ => {}
+        }
+        1
+    }
+
+    /// Takes what is at `i` outside strings; gives how many characters.
+    fn outside_string(&mut self, chars: &[char], i: usize) -> usize {
+        match chars[i] {
+            quote @ ('\'' | '"') => {
+                let triple = is_triple(chars, i);
+                self.string = Some((quote, triple));
+                return if triple { 3 } else { 1 };
+            }
+            '(' | '[' | '{' => self.open_brackets += 1,
+            ')' | ']' | '}' => self.open_brackets = self.open_brackets.saturating_sub(1),
+            '\\' => self.backslash = i + 1 == chars.len(),
+            _ => {}
+        }
+        1
+    }
+}
+
+fn is_triple(chars: &[char], at: usize) -> bool {
+    chars.get(at + 1) == Some(&chars[at]) && chars.get(at + 2) == Some(&chars[at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOURCE: &str = "\
+x = [1,
+     2]  # two lines
+
+@cache
+def f(n):
+    for i in range(n):
+        while n:
+            n -= 1
+    return '''a
+  b'''
+
+class A:
+    def g(self):
+        pass
+y = f(1)
+";
+
+    #[test]
+    fn follows_blocks_and_continuations() {
+        let o = Outline::new(SOURCE);
+        let kinds: Vec<_> = (1..=o.len()).map(|n| o.line(n).unwrap().kind).collect();
+        use LineKind::*;
+        assert_eq!(
+            kinds,
+            [
+                Statement,
+                Continuation,
+                Blank,
+                Decorator,
+                Def,
+                For,
+                Statement,
+                Statement,
+                Statement,
+                Continuation,
+                Blank,
+                Class,
+                Def,
+                Statement,
+                Statement
+            ]
+        );
+        assert_eq!(o.scope_lines(0).collect::<Vec<_>>(), [1, 2, 4, 5, 12, 15]);
+        assert_eq!(o.scope_lines(5).collect::<Vec<_>>(), [6, 7, 8, 9, 10]);
+        assert_eq!(o.scope_lines(13).collect::<Vec<_>>(), [14]);
+        assert_eq!(o.block_end(6), 8);
+        assert_eq!(o.block_end(5), 10);
+        assert_eq!(o.definition(4), 5);
+        assert!(o.is_for(6) && !o.is_for(7));
+        assert_eq!(o.line(8).unwrap().depth, 3);
+    }
+
+    #[test]
+    fn a_backslash_carries_a_short_string_on() {
+        let source = "def f():\n    s = 'a\\\nb(' + '''c\\\nd'''\n    return s\nx = '(\ny\n";
+        let o = Outline::new(source);
+        let kinds: Vec<_> = (1..=o.len()).map(|n| o.line(n).unwrap().kind).collect();
+        use LineKind::*;
+        assert_eq!(
+            kinds,
+            [
+                Def,
+                Statement,
+                Continuation,
+                Continuation,
+                Statement,
+                Statement,
+                Statement
+            ]
+        );
+        assert_eq!(o.scope_lines(1).collect::<Vec<_>>(), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn any_text_has_an_outline() {
+        for text in [
+            "",
+            "\n",
+            "'''",
+            "(((",
+            "\\",
+            "\tfor x in",
+            "é'\\",
+            "    deep\n back",
+        ] {
+            let o = Outline::new(text);
+            assert_eq!(o.len() as usize, text.lines().count());
+            for n in 0..=o.len() + 1 {
+                o.block_end(n);
+                o.definition(n);
+            }
+        }
+    }
+}

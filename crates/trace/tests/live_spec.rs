@@ -1,0 +1,155 @@
+//! Runs the code blocks of `specs/live.md`.
+
+mod literate;
+
+use cwm_trace::live::{Document, Machine, Mark, Parsed, Piece, Window, parse, render};
+use literate::{Section, sections};
+
+const SPEC: &str = include_str!("../specs/live.md");
+
+#[test]
+fn every_section_holds() {
+    let sections = sections(SPEC);
+    assert!(
+        sections.len() > 40,
+        "only {} sections were found",
+        sections.len()
+    );
+    for section in &sections {
+        if section.block("broken").is_some() {
+            check_broken(section);
+        } else {
+            check_good(section);
+        }
+    }
+}
+
+/// A source and a table of events give a text, windows or both; the text
+/// gives the events back.
+fn check_good(section: &Section) {
+    let title = &section.title;
+    let [source, table] = ["python", "trace"].map(|language| {
+        section
+            .block(language)
+            .unwrap_or_else(|| panic!("{title}: no {language}"))
+    });
+    let document = Document::from_trace(&literate::trace(&source.replace('␍', "\r"), table));
+    let mut results = 0;
+    for (language, expected) in &section.blocks {
+        match language.split_once(' ').unwrap_or((language, "")) {
+            ("python" | "trace", _) => continue,
+            ("live", _) => {
+                let expected = expected.replace('␠', " ");
+                assert_eq!(render(&document), expected, "{title}");
+                let document = document.clone();
+                assert_eq!(
+                    parse(&expected),
+                    Parsed {
+                        document,
+                        broken: None
+                    },
+                    "{title}"
+                );
+            }
+            ("windows", budget) => {
+                let budget = match budget {
+                    "" => Machine::BUDGET,
+                    budget => budget.parse().expect("a budget"),
+                };
+                let windows = Machine::windows(&document, budget);
+                let shown: Vec<String> = windows.iter().map(show).collect();
+                assert_eq!(shown.join("\n"), *expected, "{title}");
+            }
+            (language, _) => panic!("{title}: a block of {language}"),
+        }
+        results += 1;
+    }
+    assert!(results > 0, "{title}: nothing is expected");
+}
+
+/// A text gives some frames and a message.
+fn check_broken(section: &Section) {
+    let title = &section.title;
+    let [text, expected] = ["broken", "error"].map(|language| {
+        section
+            .block(language)
+            .unwrap_or_else(|| panic!("{title}: no {language}"))
+    });
+    let Parsed { document, broken } = parse(text);
+    let broken = broken.unwrap_or_else(|| panic!("{title}: nothing is broken"));
+    let found = format!("{} frames, then {broken}\n", document.events.len());
+    assert_eq!(found, expected, "{title}");
+    let again = parse(&render(&document));
+    assert_eq!(
+        again,
+        Parsed {
+            document,
+            broken: None
+        },
+        "{title}"
+    );
+}
+
+/// A window as words, a frame a line, with the given ones in parentheses.
+fn show(window: &Window) -> String {
+    let mut out = String::new();
+    let mut open = false;
+    for (at, word) in window.pieces.iter().enumerate() {
+        if open && word.predicted {
+            out.push(')');
+            open = false;
+        }
+        if at > 0 {
+            out.push(if ends_line(window, at - 1) { '\n' } else { ' ' });
+        }
+        if !open && !word.predicted {
+            out.push('(');
+            open = true;
+        }
+        out.push_str(&show_piece(&word.piece));
+        if open && (at + 1 == window.pieces.len() || ends_line(window, at)) {
+            out.push(')');
+            open = false;
+        }
+    }
+    out.push('\n');
+    out
+}
+
+fn show_piece(piece: &Piece) -> String {
+    match piece {
+        Piece::Mark(mark) => format!("<{mark:?}>").to_lowercase(),
+        Piece::Line(line) => format!("L{line}"),
+        Piece::Ordinal(ordinal) => format!("#{ordinal}"),
+        Piece::Name(name) => name.to_string(),
+        Piece::Value(text) => format!("`{text}`"),
+    }
+}
+
+/// Whether a header, a frame or a back section ends with the piece.
+fn ends_line(window: &Window, at: usize) -> bool {
+    if at < window.header {
+        return at + 1 == window.header;
+    }
+    let before = |steps: usize| {
+        at.checked_sub(steps)
+            .filter(|&at| at >= window.header)
+            .map(|at| &window.pieces[at].piece)
+    };
+    let after = window.pieces.get(at + 1).map(|word| &word.piece);
+    match &window.pieces[at].piece {
+        Piece::Line(_) => {
+            !matches!(before(1), Some(Piece::Mark(Mark::Call)))
+                && !matches!(after, Some(Piece::Ordinal(_)))
+        }
+        Piece::Ordinal(_) | Piece::Mark(Mark::End) => true,
+        Piece::Mark(Mark::Unwind) => !matches!(before(1), Some(Piece::Mark(Mark::Back))),
+        Piece::Mark(Mark::Item) => {
+            matches!(
+                before(2),
+                Some(Piece::Mark(Mark::Return | Mark::Yield | Mark::Exception))
+            )
+        }
+        _ => false,
+    }
+}
