@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Records what real CPython does when it runs a program: every call, line, return and exception of
+//! one file, with the values of all locals, as a [`cwm_trace::Trace`].
+//!
+//! [`trace`] records one run; a [`Worker`] is a warm interpreter that forks for each of many small
+//! programs. Either way the program runs in a process of its own, with limits on time, memory, events
+//! and output, and whatever it does (raises, exits, loops, recurses or allocates without end) is a
+//! `Trace` with the matching [`cwm_trace::End`]. An [`Error`] means that there was nothing to run: no
+//! interpreter, a file that is not Python, a missing entry, unusable arguments.
+//!
+//! The program runs with the rights of the user: this crate isolates failures, not malice.
+
+#[cfg(not(unix))]
+compile_error!("cwm-tracer needs fork, so a Unix system");
+
+mod error;
+mod interpreter;
+mod log;
+mod request;
+mod syntax;
+mod worker;
+
+pub use error::Error;
+pub use interpreter::Interpreter;
+pub use request::{Limits, Request};
+pub use syntax::check_syntax;
+pub use worker::{Collector, Worker, trace};

@@ -1,0 +1,413 @@
+"""Runs Python programs and records what they do.  Part 3 of 3 of the collector.
+
+The three parts are joined to one script of the standard library only, for CPython 3.8 and later.
+Started once by the Rust side with `python -c`, it reads requests from the socket on descriptor 0 and
+forks a child for each.  The child runs the program under `sys.settrace` (up to 3.11) or
+`sys.monitoring` (from 3.12, where reading `f_locals` in a trace function can change the program) and
+writes events to a shared memory mapping, so that nothing recorded is lost however the child dies.
+"""
+
+import ast
+import os
+import select
+import signal
+import struct
+import sys
+from types import FunctionType, ModuleType
+
+try:
+    import resource
+except ImportError:
+    resource = None
+
+# Kinds of ERROR records.
+BAD_SYNTAX, MISSING_ENTRY, BAD_ARGUMENTS = range(3)
+
+
+class Refused(Exception):
+    """The request itself is wrong; carries the ERROR record."""
+
+    def __init__(self, kind, *fields):
+        super().__init__(kind)
+        self.record = SMALL[ERROR] + SMALL[kind] + b"".join(fields)
+
+
+class Request:
+    """What to run, as read from the control socket."""
+
+    def __init__(self, kind, fields):
+        self.is_call = kind == 1
+        self.file, self.source, self.function, self.args = (f.decode("utf-8") for f in fields[:4])
+        self.stdin = fields[4]
+
+
+def compile_program(request):
+    """The code object of the program, or `Refused`."""
+    source = request.source[1:] if request.source[:1] == "\ufeff" else request.source
+    try:
+        if request.is_call and "__main__" in source:
+            tree = compile(source, request.file, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+            tree.body = [part for node in tree.body for part in without_main_guard(node)]
+            source = tree
+        return compile(source, request.file, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        line = error.lineno or 0
+        text = (error.text or "").rstrip("\n")
+        raise Refused(BAD_SYNTAX, uint(line), text_bytes(str(error.msg)), text_bytes(text))
+    except (ValueError, OverflowError, RecursionError, MemoryError) as error:
+        message = "%s: %s" % (type(error).__name__, error)
+        raise Refused(BAD_SYNTAX, uint(0), text_bytes(message), text_bytes(""))
+
+
+def without_main_guard(node):
+    """What stays of a top-level statement when only one function is wanted: not the script part."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Compare):
+        test = node.test
+        sides = [test.left] + test.comparators
+        named = any(isinstance(side, ast.Name) and side.id == "__name__" for side in sides)
+        main = any(getattr(side, "value", None) == "__main__" for side in sides)
+        if named and main and len(sides) == 2 and isinstance(test.ops[0], ast.Eq):
+            return node.orelse
+    return [node]
+
+
+def resolve(request, space):
+    """The object that the dotted name of the entry stands for, or `Refused`."""
+    first, *rest = request.function.split(".")
+    try:
+        found = space[first]
+        for name in rest:
+            found = getattr(found, name)
+    except (KeyError, AttributeError):
+        found = None
+    if not callable(found):
+        names = available(request.file, space)
+        fields = [uint(len(names))] + [text_bytes(name) for name in names]
+        raise Refused(MISSING_ENTRY, *fields)
+    return found
+
+
+def available(file, space):
+    """Functions and methods that the file defines, for the message about a missing one."""
+    names = []
+    for name, value in list(space.items()):
+        if type(value) is FunctionType and value.__code__.co_filename == file:
+            names.append(name)
+        elif type(value) is type and value.__module__ == "__main__":
+            for method, function in list(vars(value).items()):
+                function = getattr(function, "__func__", function)
+                if type(function) is FunctionType and function.__code__.co_filename == file:
+                    names.append("%s.%s" % (name, method))
+    return names
+
+
+def evaluate_arguments(request, space):
+    """`(args, kwargs)`, or `Refused`.  Runs untraced."""
+    source = "collect(\n%s\n)" % request.args
+    try:
+        tree = compile(source, "<args>", "eval", ast.PyCF_ONLY_AST, dont_inherit=True)
+        call = tree.body
+        # `1)(2` would compile as two calls: the text must be one argument list.
+        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+            raise SyntaxError("not an argument list")
+        code = compile(tree, "<args>", "eval", dont_inherit=True)
+        names = dict(space)
+        names["collect"] = lambda *args, **named: (args, named)
+        return eval(code, names)
+    except SyntaxError as error:
+        raise bad_arguments(error.msg)
+    except Exception as error:
+        raise bad_arguments("%s: %s" % (type(error).__name__, error))
+
+
+def bad_arguments(message):
+    return Refused(BAD_ARGUMENTS, text_bytes(str(message)))
+
+
+def call_entry(function, args, named, recorder, events):
+    """Calls the entry traced.  A generator or coroutine is run to its end: its frame is the entry."""
+    events.start()
+    try:
+        result = function(*args, **named)
+        if not recorder.over:
+            if hasattr(result, "__next__") and hasattr(result, "gi_frame"):
+                for _ in result:
+                    pass
+            elif hasattr(result, "cr_frame"):
+                import asyncio
+
+                asyncio.run(result)
+    except TypeError as error:
+        if recorder.recorded() == 0:
+            raise bad_arguments(error)
+        raise
+    finally:
+        events.stop()
+
+
+def run_program(request, space, code, recorder, events):
+    recorder.add_codes(code)
+    if request.is_call:
+        exec(code, space)
+        function = resolve(request, space)
+        args, named = evaluate_arguments(request, space)
+        call_entry(function, args, named, recorder, events)
+        if recorder.recorded() == 0:
+            raise bad_arguments("calling it ran no line of this file")
+    else:
+        events.start()
+        try:
+            exec(code, space)
+        finally:
+            events.stop()
+
+
+def exit_status(error):
+    """What `sys.exit(x)` means to the shell."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return max(-(2**31), min(2**31 - 1, int(error.code)))
+    print(error.code, file=sys.stderr)
+    return 1
+
+
+def report_exception(error, file):
+    """Prints the traceback as the interpreter would, without the collector's own frames."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename != file:
+        trace = trace.tb_next
+    try:
+        sys.excepthook(type(error), error, trace)
+    except BaseException:
+        pass
+
+
+def run_request(request, log, settings):
+    """The life of a child process after its set-up."""
+    if settings.native is None:
+        recorder = Recorder(log, settings.max_events, settings.max_chars)
+    else:
+        recorder = NativeRecorder(log, settings.max_events, settings.max_chars, settings.native)
+    if hasattr(sys, "monitoring"):
+        events = MonitoringEvents(recorder)
+    elif settings.native is None:
+        events = SettraceEvents(recorder)
+    else:
+        events = NativeSettraceEvents(recorder)
+    # A program that forks must not write into its parent's log.
+    os.register_at_fork(after_in_child=recorder.silence)
+    space = new_main(request)
+    set_recursion_limits(recorder)
+    status = 0
+    try:
+        code = compile_program(request)
+        run_program(request, space, code, recorder, events)
+        recorder.close(FINISHED)
+    except Refused as refused:
+        log.write(refused.record)
+    except SystemExit as error:
+        status = exit_status(error)
+        recorder.close(EXITED, uint(status << 1 ^ (-1 if status < 0 else 0)))
+    except MemoryError:
+        recorder.close(OUT_OF_MEMORY)
+    except BaseException as error:
+        text = recorder.render.value(error)[0]
+        recorder.close(RAISED, text_bytes(text))
+        report_exception(error, request.file)
+        status = 1
+    finish_streams(status)
+
+
+def finish_streams(status):
+    try:
+        import atexit
+
+        atexit._run_exitfuncs()
+    except BaseException:
+        pass
+    leave_process(status & 255)
+
+
+def new_main(request):
+    """A fresh `__main__`, as if the file had been run as a script."""
+    module = ModuleType("__main__")
+    module.__file__ = request.file
+    module.__builtins__ = __builtins__
+    sys.modules["__main__"] = module
+    sys.argv = [request.file]
+    folder = os.path.dirname(os.path.abspath(request.file))
+    sys.path[:] = [folder] + [path for path in sys.path if path]
+    if "random" in request.source:
+        import random
+
+        random.seed(0)
+    return module.__dict__
+
+
+def set_recursion_limits(recorder):
+    """Leaves the program its usual 1000 frames on top of ours, and the collector its headroom."""
+    real_set = sys.setrecursionlimit
+    extra = HEADROOM
+    frame = sys._getframe()
+    while frame is not None:
+        extra, frame = extra + 1, frame.f_back
+
+    def getrecursionlimit():
+        return recorder.depth_limit
+
+    def setrecursionlimit(limit):
+        real_set(limit if limit <= 0 else min(limit, 2**31 - 1 - extra) + extra)
+        recorder.set_depth_limit(limit)
+
+    setrecursionlimit(recorder.depth_limit)
+    sys.getrecursionlimit, sys.setrecursionlimit = getrecursionlimit, setrecursionlimit
+
+
+def load_native(path):
+    """The native extension, or None where it cannot be had: then Python does its work."""
+    if not path or "t" in getattr(sys, "abiflags", ""):
+        return None
+    from importlib.machinery import ExtensionFileLoader, ModuleSpec
+
+    try:
+        loader = ExtensionFileLoader("cwm_native", path)
+        native = loader.create_module(ModuleSpec("cwm_native", loader, origin=path))
+        loader.exec_module(native)
+        return native
+    except ImportError:
+        return None
+
+
+class Settings:
+    def __init__(self, argv):
+        numbers = [int(text) for text in argv[:5]]
+        self.log_path = argv[5]
+        self.max_events, self.max_chars, self.memory, self.cpu_seconds, self.preload = numbers
+        self.native = load_native(argv[6])
+
+    def limit_resources(self):
+        if resource is None:
+            return
+        limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, self.cpu_seconds)]
+        if hasattr(resource, "RLIMIT_AS"):
+            limits.append((resource.RLIMIT_AS, self.memory))
+        for which, wanted in limits:
+            _, hard = resource.getrlimit(which)
+            if hard != resource.RLIM_INFINITY:
+                wanted = min(wanted, hard)
+            try:
+                resource.setrlimit(which, (wanted, hard))
+            except (OSError, ValueError):
+                # Some systems know a limit but do not let it be set; the wall clock still holds.
+                pass
+
+
+def receive(control, size):
+    parts = []
+    while size:
+        part = os.read(control, min(size, 1 << 20))
+        if not part:
+            os._exit(0)
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)
+
+
+def receive_request(control):
+    kind, *sizes = struct.unpack("<6I", receive(control, 24))
+    return Request(kind, [receive(control, size) for size in sizes])
+
+
+def give_stdin(data):
+    """Makes descriptor 0 read the given bytes."""
+    if len(data) <= 4096:
+        source, sink = os.pipe()
+        os.write(sink, data)
+        os.close(sink)
+    else:
+        import tempfile
+
+        with tempfile.TemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            source = os.dup(file.fileno())
+        os.lseek(source, 0, os.SEEK_SET)
+    os.dup2(source, 0)
+    os.close(source)
+
+
+def child(request, control, log_fd, settings):
+    os.setpgid(0, 0)
+    os.close(control)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    give_stdin(request.stdin)
+    log = Log(log_fd)
+    settings.limit_resources()
+    run_request(request, log, settings)
+
+
+def kill_group(pid):
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except OSError:
+        # Nothing is left of the group.
+        pass
+
+
+def await_child(pid, life, control):
+    """Waits for the child's end; if the Rust side goes away first, so does everything here."""
+    ready, _, _ = select.select([life, control], [], [])
+    if control in ready:
+        kill_group(pid)
+        os._exit(0)
+    os.close(life)
+    _, status = os.waitpid(pid, 0)
+    kill_group(pid)
+    return status
+
+
+def serve(argv):
+    settings = Settings(argv)
+    control = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    log_fd = os.open(settings.log_path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    if settings.preload:
+        preload()
+    os.write(control, b"H" + struct.pack("<I", settings.native is not None))
+    while True:
+        request = receive_request(control)
+        life, held = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.close(life)
+            try:
+                child(request, control, log_fd, settings)
+            finally:
+                os._exit(70)
+        os.close(held)
+        try:
+            os.setpgid(pid, pid)
+        except OSError:
+            # The child was faster, or is gone already.
+            pass
+        os.write(control, b"P" + struct.pack("<I", pid))
+        status = await_child(pid, life, control)
+        os.write(control, b"D" + struct.pack("<I", status))
+
+
+def preload():
+    """Modules that small programs like to import: paid once here instead of in every child."""
+    import gc
+    import importlib
+
+    for name in "bisect collections dataclasses enum functools heapq itertools math operator random re string typing".split():
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+
+
+serve(sys.argv[1:])

@@ -1,0 +1,587 @@
+"""Turns frames into records of the event log.  Part 2 of 3 of the collector.
+
+The log is described in `src/log.rs`.  This is also the oracle of the native collector, which must
+write the same bytes.
+"""
+
+import mmap
+import opcode
+import os
+import sys
+from _thread import get_ident
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+
+# Kinds of log records; `src/log.rs` has the same table.
+CALL, RESUME, LINE, RETURN, YIELD, UNWIND, EXCEPTION = range(7)
+FUNCTION, NAME, END, ERROR = 16, 17, 18, 19
+# Kinds of END records.
+FINISHED, RAISED, EXITED, MAX_EVENTS, OUT_OF_MEMORY, FAILED = range(6)
+
+FIRST_WINDOW = 64 << 10
+WINDOW = 1 << 20
+LOG_CAP = 256 << 20
+# The collector's own calls on top of the program's deepest frame must not hit the recursion limit, so
+# the real limit is this much higher than the one the program sees, which the collector enforces.
+HEADROOM = 250
+HIDDEN_AT_TOP = (ModuleType, FunctionType, BuiltinFunctionType)
+SMALL = [bytes((n,)) for n in range(128)]
+UNBOUND = object()
+LOOSE = object()
+
+
+def uint(n):
+    """LEB128."""
+    if n < 128:
+        return SMALL[n]
+    out = bytearray()
+    while n > 127:
+        out.append(n & 127 | 128)
+        n >>= 7
+    out.append(n)
+    return bytes(out)
+
+
+def text_bytes(text):
+    """A length and UTF-8; lone surrogates are spelled out, since no reader could hold them."""
+    data = text.encode("utf-8", "backslashreplace")
+    return uint(len(data)) + data
+
+
+class Log:
+    """An append-only shared mapping; its first 8 bytes say how much of what follows is whole."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.head = self.window = self.map_window(0, FIRST_WINDOW)
+        self.total = 0
+        self.at = 8
+        self.room = FIRST_WINDOW - 8
+        self.next_offset = FIRST_WINDOW
+
+    def map_window(self, offset, size):
+        # Reserved rather than sparse: a full disk is then an error here and not a bus error later.
+        try:
+            os.posix_fallocate(self.fd, offset, size)
+        except AttributeError:
+            os.ftruncate(self.fd, offset + size)
+        return mmap.mmap(self.fd, size, offset=offset)
+
+    def next_window(self):
+        window = self.map_window(self.next_offset, WINDOW)
+        self.next_offset += WINDOW
+        return window
+
+    def write(self, record):
+        size = len(record)
+        if size <= self.room:
+            self.window[self.at : self.at + size] = record
+            self.at += size
+            self.room -= size
+        else:
+            self.write_across(record)
+        self.total += size
+        self.head[0:8] = self.total.to_bytes(8, "little")
+
+    def write_across(self, record):
+        rest = memoryview(record)
+        while rest:
+            if self.room == 0:
+                self.window = self.next_window()
+                self.at, self.room = 0, WINDOW
+            part = rest[: self.room]
+            self.window[self.at : self.at + len(part)] = part
+            self.at += len(part)
+            self.room -= len(part)
+            rest = rest[len(part) :]
+
+    def full(self):
+        return self.total > LOG_CAP
+
+
+class Code:
+    """What is known of a code object of the traced file."""
+
+    __slots__ = ("code", "number", "names", "is_module", "ops", "lines")
+
+    def __init__(self, code):
+        self.code = code
+        self.number = None
+        self.names = None
+        if code.co_flags & 1:
+            names = code.co_varnames + code.co_cellvars + code.co_freevars
+            self.names = tuple(dict.fromkeys(names))
+        self.is_module = code.co_name == "<module>"
+        self.ops = code.co_code
+        self.lines = None
+
+    def definition(self):
+        """The FUNCTION record."""
+        code = self.code
+        names = text_bytes(code.co_name) + text_bytes(getattr(code, "co_qualname", code.co_name))
+        return SMALL[FUNCTION] + names + uint(code.co_firstlineno)
+
+    def line_at(self, offset):
+        """The line of an instruction (3.10 and later)."""
+        if self.lines is None:
+            self.lines = list(self.code.co_lines())
+        for start, end, line in self.lines:
+            if start <= offset < end:
+                return line
+        return None
+
+
+class Activation:
+    """One run of a code object."""
+
+    __slots__ = ("number", "info", "space", "last", "raised_at", "line")
+
+    def __init__(self, number, info, space):
+        self.number = number
+        self.info = info
+        # The namespace of a module or class body.  Read once: later reads of `f_locals` would show
+        # the variables of an inlined comprehension instead (3.13) or write them there (3.12).
+        self.space = space
+        # Name -> (the object if it is safe to hold, (repr, detail, truncated)).
+        self.last = {}
+        self.raised_at = None
+        self.line = info.code.co_firstlineno
+
+
+class Recorder:
+    """Turns frames into log records."""
+
+    def __init__(self, log, max_events, max_chars):
+        self.log = log
+        self.max_events = max_events
+        self.render = Renderer(max_chars)
+        self.events = 0
+        self.functions = 0
+        self.name_numbers = {}
+        self.activations = {}
+        self.started = 0
+        self.codes = {}
+        self.pid = os.getpid()
+        self.over = False
+        self.stop = None
+        # Activations on the stack, and how many the program may have.
+        self.depth = 0
+        self.depth_limit = 1000
+
+    def add_codes(self, code):
+        self.codes[id(code)] = Code(code)
+        for constant in code.co_consts:
+            if isinstance(constant, CodeType):
+                self.add_codes(constant)
+
+    def recorded(self):
+        """How many events there are."""
+        return self.events
+
+    def set_depth_limit(self, limit):
+        self.depth_limit = limit
+
+    def silence(self):
+        """Records nothing more."""
+        self.over = True
+        self.stop()
+
+    def failed(self, error):
+        """The collector itself failed, or ran out of the program's memory."""
+        if isinstance(error, MemoryError):
+            self.end(OUT_OF_MEMORY)
+        self.end(FAILED, text_bytes("the collector failed: %s: %s" % (type(error).__name__, error)))
+
+    def enter(self, frame, info, resumed):
+        act = self.activations.get(id(frame)) if resumed else None
+        kind = RESUME
+        if act is None or act.info is not info:
+            kind = CALL
+            space = None
+            if info.names is None:
+                space = frame.f_globals if info.is_module else frame.f_locals
+            if info.number is None:
+                info.number = self.functions
+                self.functions += 1
+                self.write(info.definition())
+            act = Activation(self.started, info, space)
+            self.started += 1
+            self.activations[id(frame)] = act
+        self.depth += 1
+        self.state(kind, frame, act, frame.f_lineno)
+
+    def line(self, frame, info, line):
+        act = self.activations.get(id(frame))
+        if act is not None and act.info is info:
+            self.state(LINE, frame, act, line)
+
+    def exception(self, frame, info, error):
+        act = self.activations.get(id(frame))
+        if act is not None and act.info is info:
+            act.raised_at = frame.f_lasti
+            self.plain(EXCEPTION, frame, act, error)
+
+    def leave(self, frame, info, kind, value):
+        act = self.activations.get(id(frame))
+        if act is None or act.info is not info:
+            return
+        self.plain(kind, frame, act, value, self.changes(frame, act))
+        self.depth -= 1
+        if kind != YIELD:
+            del self.activations[id(frame)]
+            if act.number == 0:
+                self.silence()
+
+    def state(self, kind, frame, act, line):
+        """CALL, RESUME and LINE: what changed in the variables."""
+        self.count()
+        act.raised_at = None
+        # Instructions made by the compiler have no line; the first of a module is on line 0.
+        line = line or act.line
+        act.line = line
+        changes = self.changes(frame, act)
+        head = SMALL[kind] + uint(act.number)
+        if kind == CALL:
+            head += uint(act.info.number)
+        self.write(head + uint(line) + changes)
+
+    def changes(self, frame, act):
+        """How many variables changed, and for each its name's number and its new value."""
+        count = 0
+        changes = []
+        last = act.last
+        for name, value in self.bound(frame, act):
+            old = last.get(name)
+            if value is UNBOUND:
+                if old is not None:
+                    del last[name]
+                    count += 1
+                    changes.append(uint(self.name(name) << 1))
+                continue
+            if old is not None and old[0] is value:
+                continue
+            text = self.render.value(value)
+            safe = id(type(value)) in ATOMS and (type(value) is not str or len(value) <= 64)
+            last[name] = (value if safe else LOOSE, text)
+            if old is None or old[1] != text:
+                count += 1
+                changes.append(uint(self.name(name) << 1 | 1))
+                changes.append(self.value_bytes(text))
+        return uint(count) + b"".join(changes)
+
+    def bound(self, frame, act):
+        """Every variable with its value, and `UNBOUND` for those that are no more."""
+        names = act.info.names
+        if names is not None:
+            space = frame.f_locals
+            return [(name, space.get(name, UNBOUND)) for name in names]
+        found = []
+        now = set()
+        for name, value in list(act.space.items()):
+            if type(name) is not str or name[:2] == "__" and name[-2:] == "__":
+                continue
+            if act.info.is_module:
+                kind = type(value)
+                if issubclass(kind, HIDDEN_AT_TOP) or issubclass(kind, type):
+                    # A function under another name than its own is a value like any other.
+                    if kind is not FunctionType or value.__qualname__ == name:
+                        continue
+            now.add(name)
+            found.append((name, value))
+        gone = [(name, UNBOUND) for name in act.last if name not in now]
+        return gone + found
+
+    def plain(self, kind, frame, act, value, changes=b""):
+        """RETURN, YIELD and UNWIND with what the last line changed, and EXCEPTION without."""
+        self.count()
+        record = SMALL[kind] + uint(act.number) + uint(frame.f_lineno or act.line) + changes
+        if kind != UNWIND:
+            record += self.value_bytes(self.render.value(value))
+        self.write(record)
+
+    def value_bytes(self, text):
+        plain, detail, cut = text
+        flags = (detail is not None) | cut << 1
+        data = SMALL[flags] + text_bytes(plain)
+        return data if detail is None else data + text_bytes(detail)
+
+    def name(self, name):
+        number = self.name_numbers.get(name)
+        if number is None:
+            number = self.name_numbers[name] = len(self.name_numbers)
+            self.write(SMALL[NAME] + text_bytes(name))
+        return number
+
+    def count(self):
+        if self.events >= self.max_events or self.log.full():
+            self.end(MAX_EVENTS, uint(self.events))
+        self.events += 1
+
+    def write(self, record):
+        try:
+            self.log.write(record)
+        except (OSError, ValueError) as error:
+            self.end(FAILED, text_bytes("the trace could not be written: %s" % error))
+
+    def end(self, kind, payload=b""):
+        """Writes how it ended and leaves the process without running anything more."""
+        self.close(kind, payload)
+        leave_process(0)
+
+    def close(self, kind, payload=b""):
+        if os.getpid() == self.pid:
+            try:
+                self.log.write(SMALL[END] + SMALL[kind] + payload)
+            except (OSError, ValueError):
+                # The mapping of the log is exhausted; the missing END record says so to the reader.
+                pass
+
+
+def leave_process(status):
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BaseException:
+            pass
+    os._exit(status)
+
+
+def guarded(recorder, step, *args):
+    """Runs a step of the collector whose failure must not become the program's."""
+    try:
+        step(*args)
+    except BaseException as error:
+        recorder.failed(error)
+
+
+class NativeRecorder(Recorder):
+    """The same, with events handled by the native extension; values it does not know come back."""
+
+    def __init__(self, log, max_events, max_chars, native):
+        super().__init__(log, max_events, max_chars)
+        self.native = native
+        ops = opcode.opmap
+        monitoring = getattr(sys, "monitoring", None)
+        native.configure(
+            {
+                "first_window": log.window,
+                "first_window_size": FIRST_WINDOW,
+                "next_window": log.next_window,
+                "window_size": WINDOW,
+                "depth_limit": self.depth_limit,
+                "max_events": max_events,
+                "max_chars": max_chars,
+                "op_return": ops["RETURN_VALUE"],
+                "op_yield": ops["YIELD_VALUE"],
+                "op_yield_from": ops.get("YIELD_FROM", -1),
+                "op_resume": ops.get("RESUME", -1),
+                "render": self.render.value,
+                "on_full": lambda events: self.end(MAX_EVENTS, uint(events)),
+                "on_failure": self.failed,
+                "on_over": self.silence,
+                "trampoline": native.trace,
+                "disable": monitoring and monitoring.DISABLE,
+                "stays_on_line": sys.version_info < (3, 10),
+            }
+        )
+        log.write = native.write
+
+    def add_codes(self, code):
+        super().add_codes(code)
+        info = self.codes[id(code)]
+        numbers = (code.co_flags, code.co_firstlineno)
+        self.native.add_code(code, info.names, info.is_module, info.definition(), info.ops, numbers)
+
+    def recorded(self):
+        return self.native.events()
+
+    def set_depth_limit(self, limit):
+        super().set_depth_limit(limit)
+        self.native.set_depth_limit(min(limit, 2**31 - 1))
+
+    def silence(self):
+        self.native.silence()
+        super().silence()
+
+
+class SettraceEvents:
+    """Events by `sys.settrace`."""
+
+    def __init__(self, recorder):
+        self.recorder = recorder
+        self.is_return = {opcode.opmap["RETURN_VALUE"]}
+        self.yield_value = opcode.opmap["YIELD_VALUE"]
+        self.yield_from = opcode.opmap.get("YIELD_FROM", -1)
+        self.resume = opcode.opmap.get("RESUME", -1)
+        self.too_deep = None
+        recorder.stop = self.stop
+
+    def start(self):
+        sys.settrace(self.trace)
+
+    @staticmethod
+    def stop():
+        sys.settrace(None)
+
+    def trace(self, frame, event, arg):
+        recorder = self.recorder
+        info = recorder.codes.get(id(frame.f_code))
+        if info is None or recorder.over:
+            return None
+        if event == "line":
+            guarded(recorder, recorder.line, frame, info, frame.f_lineno)
+        elif event == "call":
+            if recorder.depth >= recorder.depth_limit:
+                # An error in a trace function ends tracing: the next profile event restores it.
+                self.too_deep = RecursionError("maximum recursion depth exceeded")
+                sys.setprofile(self.restore)
+                raise self.too_deep
+            guarded(recorder, recorder.enter, frame, info, self.is_resumed(frame, info))
+        elif event == "return":
+            guarded(recorder, recorder.leave, frame, info, self.leave_kind(frame, info, arg), arg)
+        elif event == "exception":
+            guarded(recorder, recorder.exception, frame, info, arg[1])
+        return self.trace
+
+    def restore(self, frame, event, arg):
+        """Goes on tracing after a recursion error; what the caller of the call saw is made up for."""
+        sys.setprofile(None)
+        self.start()
+        recorder = self.recorder
+        info = recorder.codes.get(id(frame.f_code))
+        if info is not None:
+            guarded(recorder, recorder.exception, frame, info, self.too_deep)
+            if event == "return":
+                guarded(recorder, recorder.leave, frame, info, self.leave_kind(frame, info, arg), arg)
+
+    def is_resumed(self, frame, info):
+        """Whether a call event continues a generator: told by where its frame stands."""
+        at = frame.f_lasti
+        if self.resume < 0:
+            return at >= 0
+        if at < 0:
+            return False
+        op = info.ops[at]
+        return op == self.resume and info.ops[at + 1] & 3 != 0 or op == self.yield_value
+
+    def leave_kind(self, frame, info, value):
+        """A return event is a return, a yield or an unwinding: told by the instruction it stands on."""
+        at = frame.f_lasti
+        ops = info.ops
+        op = ops[at] if 0 <= at < len(ops) else -1
+        if op in self.is_return:
+            return RETURN
+        # `yield from` stands before its instruction while suspended, up to 3.10.
+        if op == self.yield_value or at + 2 < len(ops) and ops[at + 2] == self.yield_from:
+            act = self.recorder.activations.get(id(frame))
+            # An exception thrown in at the `yield` and not caught leaves from the same place.
+            thrown = value is None and act is not None and act.raised_at == at
+            return UNWIND if thrown else YIELD
+        return UNWIND if value is None else RETURN
+
+
+class NativeSettraceEvents(SettraceEvents):
+    """Events by the trace function of the native extension."""
+
+    def start(self):
+        self.recorder.native.set_trace()
+
+
+class MonitoringEvents:
+    """Events by `sys.monitoring`, the same sequence as `sys.settrace` would give."""
+
+    TOOL = 4
+
+    def __init__(self, recorder):
+        self.recorder = recorder
+        self.thread = get_ident()
+        self.get_ident = get_ident
+        recorder.stop = self.stop
+
+    def start(self):
+        monitoring = sys.monitoring
+        events = monitoring.events
+        monitoring.use_tool_id(self.TOOL, "cwm")
+        on = monitoring.register_callback
+        # The native extension has functions of the same names.
+        target = getattr(self.recorder, "native", self)
+        on(self.TOOL, events.PY_START, target.py_start)
+        on(self.TOOL, events.PY_RESUME, target.py_resume)
+        on(self.TOOL, events.PY_THROW, target.py_throw)
+        on(self.TOOL, events.LINE, target.py_line)
+        on(self.TOOL, events.JUMP, target.py_jump)
+        on(self.TOOL, events.PY_RETURN, target.py_return)
+        on(self.TOOL, events.PY_YIELD, target.py_yield)
+        on(self.TOOL, events.PY_UNWIND, target.py_unwind)
+        on(self.TOOL, events.RAISE, target.py_raise)
+        on(self.TOOL, events.STOP_ITERATION, target.py_raise)
+        local = events.PY_START | events.PY_RESUME | events.LINE | events.JUMP
+        local |= events.PY_RETURN | events.PY_YIELD | events.STOP_ITERATION
+        for info in self.recorder.codes.values():
+            monitoring.set_local_events(self.TOOL, info.code, local)
+        monitoring.set_events(self.TOOL, events.PY_THROW | events.PY_UNWIND | events.RAISE)
+        monitoring.restart_events()
+
+    def stop(self):
+        monitoring = sys.monitoring
+        monitoring.set_events(self.TOOL, 0)
+        for info in self.recorder.codes.values():
+            monitoring.set_local_events(self.TOOL, info.code, 0)
+
+    def info(self, code):
+        """What is known of a code object, if its events are to be recorded now."""
+        info = self.recorder.codes.get(id(code))
+        if info is None or self.recorder.over or self.get_ident() != self.thread:
+            return None
+        return info
+
+    def py_start(self, code, _offset):
+        info = self.info(code)
+        if info is not None:
+            if self.recorder.depth >= self.recorder.depth_limit:
+                raise RecursionError("maximum recursion depth exceeded")
+            guarded(self.recorder, self.recorder.enter, sys._getframe(1), info, False)
+
+    def py_resume(self, code, _offset):
+        info = self.info(code)
+        if info is not None:
+            guarded(self.recorder, self.recorder.enter, sys._getframe(1), info, True)
+
+    def py_throw(self, code, _offset, _error):
+        info = self.info(code)
+        if info is not None:
+            guarded(self.recorder, self.recorder.enter, sys._getframe(1), info, True)
+
+    def py_line(self, code, line):
+        info = self.info(code)
+        if info is not None:
+            guarded(self.recorder, self.recorder.line, sys._getframe(1), info, line)
+
+    def py_jump(self, code, offset, target):
+        # A loop written on one line has a line event for each round.
+        info = self.info(code)
+        if info is not None and target <= offset:
+            line = info.line_at(target)
+            if line is not None and line == info.line_at(offset):
+                guarded(self.recorder, self.recorder.line, sys._getframe(1), info, line)
+                return None
+        return sys.monitoring.DISABLE
+
+    def py_return(self, code, _offset, value):
+        info = self.info(code)
+        if info is not None:
+            guarded(self.recorder, self.recorder.leave, sys._getframe(1), info, RETURN, value)
+
+    def py_yield(self, code, _offset, value):
+        info = self.info(code)
+        if info is not None:
+            guarded(self.recorder, self.recorder.leave, sys._getframe(1), info, YIELD, value)
+
+    def py_unwind(self, code, _offset, _error):
+        info = self.info(code)
+        if info is not None:
+            guarded(self.recorder, self.recorder.leave, sys._getframe(1), info, UNWIND, None)
+
+    def py_raise(self, code, _offset, error):
+        info = self.info(code)
+        if info is not None:
+            guarded(self.recorder, self.recorder.exception, sys._getframe(1), info, error)

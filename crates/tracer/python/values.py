@@ -1,0 +1,312 @@
+"""Turns objects into text without letting them hurt anyone.  Part 1 of 3 of the collector."""
+
+import os
+import re
+import signal
+import time
+from itertools import islice
+from types import MemberDescriptorType
+
+# Nesting our renderer follows itself; deeper values go to `repr`.  Two frames a level fit the headroom.
+DEEPEST = 60
+# CPU seconds one call of a foreign `__repr__`, and all calls for one type, may take.
+REPR_SECONDS = 0.2
+REPR_SECONDS_PER_TYPE = 1.0
+
+ATOMS = frozenset(map(id, (int, float, bool, type(None), str, bytes)))
+NUMBERS = frozenset(map(id, (int, float, bool, type(None))))
+TEXTS = frozenset((id(str),))
+# A whole string literal (kept), or an address (dropped).  A quote after a word character, as in
+# `it's`, opens no literal.
+LITERAL_OR_ADDRESS = re.compile(
+    r"""(?<!\w)b?(?:'(?:[^'\\\n]|\\.)*'|"(?:[^"\\\n]|\\.)*")| at 0x[0-9a-fA-F]+"""
+)
+
+
+class ReprTimeout(BaseException):
+    """Raised by the timer inside a `__repr__` that takes too long."""
+
+
+ReprTimeout.__name__ = "TimeoutError"
+
+
+class Foreign:
+    """Calls `repr` on what we do not render ourselves: it may run user code, so it is contained."""
+
+    def __init__(self, max_chars):
+        self.cut = 4 * max_chars + 256
+        self.armed = False
+        self.spent = {}
+        self.owner = os.getpid()
+        signal.signal(signal.SIGVTALRM, self.on_alarm)
+
+    def on_alarm(self, _signal, _frame):
+        if self.armed:
+            raise ReprTimeout
+
+    def show(self, value):
+        kind = type(value)
+        spent = self.spent.get(id(kind))
+        if spent is not None and spent[0] > REPR_SECONDS_PER_TYPE:
+            return "<%s object>" % type_name(kind)
+        began = time.thread_time()
+        try:
+            self.armed = True
+            # The interval repeats, for a `__repr__` that swallows the first exception.
+            signal.setitimer(signal.ITIMER_VIRTUAL, REPR_SECONDS, REPR_SECONDS)
+            text = str.__str__(repr(value))
+            self.armed = False
+        except BaseException as error:
+            self.armed = False
+            text = "<repr failed: %s>" % type_name(type(error))
+            if type(error) is ReprTimeout:
+                began -= REPR_SECONDS_PER_TYPE
+        finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        took = time.thread_time() - began
+        if took > 0.001:
+            # The type is kept with its time: its address must not be reused.
+            self.spent[id(kind)] = (took + (spent[0] if spent else 0.0), kind)
+        return without_addresses(text[: self.cut])
+
+
+def type_name(kind):
+    name = type.__getattribute__(kind, "__name__")
+    return str.__str__(name) if isinstance(name, str) else "object"
+
+
+def without_addresses(text):
+    if " at 0x" not in text:
+        return text
+    return LITERAL_OR_ADDRESS.sub(lambda m: "" if m.group()[0] == " " else m.group(), text)
+
+
+class Renderer:
+    """Turns objects into text: `repr` with bounded work, no addresses, and every failure contained.
+
+    Builtin containers are walked here, so that a failing element spoils only itself; everything else
+    goes through `Foreign`.
+    """
+
+    def __init__(self, max_chars):
+        self.max_chars = max_chars
+        # Every element takes three characters at least, so more than this is never visible.
+        self.visible = max_chars // 3 + 2
+        self.foreign = Foreign(max_chars)
+        self.parts = []
+        self.room = 0
+        self.open = []
+        self.detailed = False
+        self.has_own = False
+
+    def value(self, value):
+        """`(repr, detail or None, truncated)`"""
+        self.has_own = False
+        plain, cut = self.text(value, False)
+        if not self.has_own:
+            return plain, None, cut
+        detail, detail_cut = self.text(value, True)
+        return plain, None if detail == plain else detail, cut or detail_cut
+
+    def text(self, value, detailed):
+        self.parts = parts = []
+        self.open = []
+        self.room = self.max_chars
+        self.detailed = detailed
+        self.show(value)
+        text = parts[0] if len(parts) == 1 else "".join(parts)
+        if len(text) > self.max_chars:
+            return text[: self.max_chars] + "...", True
+        return text, False
+
+    def put(self, text):
+        self.parts.append(text)
+        self.room -= len(text)
+
+    def show(self, value):
+        kind = type(value)
+        if kind is str or kind is bytes:
+            self.put(self.literal(value))
+        elif id(kind) in NUMBERS:
+            try:
+                self.put(repr(value))
+            except BaseException as error:
+                self.put("<repr failed: %s>" % type_name(type(error)))
+        elif kind is list:
+            self.sequence(value, "[", "]", "[...]")
+        elif kind is tuple:
+            self.sequence(value, "(", ",)" if len(value) == 1 else ")", "(...)")
+        elif kind is dict:
+            self.mapping(value)
+        elif kind is set:
+            self.sequence(value, "{", "}", "set(...)") if value else self.put("set()")
+        elif kind is frozenset:
+            if value:
+                self.sequence(value, "frozenset({", "})", "frozenset(...)")
+            else:
+                self.put("frozenset()")
+        elif self.is_own(kind):
+            self.has_own = True
+            if self.detailed:
+                self.instance(value, kind)
+            else:
+                self.put(self.foreign.show(value))
+        elif kind is FunctionType and value.__closure__ and is_main(value.__module__):
+            self.has_own = True
+            if self.detailed:
+                self.closure(value)
+            else:
+                self.put(self.foreign.show(value))
+        else:
+            self.put(self.foreign.show(value))
+
+    def literal(self, value):
+        """`repr` of a string, of which only a visible prefix is escaped."""
+        if len(value) <= self.max_chars:
+            return repr(value)
+        prefix = value[: self.max_chars + 1]
+        # An added quote makes Python choose the quotes that the whole string would get.
+        single, double = ("'", '"') if type(value) is str else (b"'", b'"')
+        quote = single if single in value and double not in value else double
+        text = repr(quote + prefix)
+        return text[:1] + text[2:] if type(value) is str else text[:2] + text[3:]
+
+    def sequence(self, value, left, right, recursive):
+        items = list(islice(value, self.visible))
+        if not items:
+            self.put(left + right)
+            return
+        flat = self.flat(items)
+        if flat is not None:
+            self.put(left + flat[1:-1] + right)
+            return
+        if self.enter(value, recursive):
+            self.put(left)
+            first = True
+            for item in items:
+                if self.room < 0:
+                    break
+                if not first:
+                    self.put(", ")
+                first = False
+                self.show(item)
+            self.put(right)
+            self.open.pop()
+
+    def flat(self, items):
+        """The text of a list of plain numbers or of short strings in one step, else None."""
+        kinds = set(map(id, map(type, items)))
+        if kinds <= NUMBERS or kinds == TEXTS and sum(map(len, items)) <= self.max_chars:
+            try:
+                return repr(items)
+            except BaseException:
+                return None
+        return None
+
+    def mapping(self, value):
+        items = list(islice(value.items(), self.visible))
+        if not items:
+            self.put("{}")
+            return
+        if self.enter(value, "{...}"):
+            self.put("{")
+            first = True
+            for key, item in items:
+                if self.room < 0:
+                    break
+                if not first:
+                    self.put(", ")
+                first = False
+                self.show(key)
+                self.put(": ")
+                self.show(item)
+            self.put("}")
+            self.open.pop()
+
+    def enter(self, value, recursive):
+        """Whether to walk into a container: not twice into one, and not too deep."""
+        if id(value) in self.open:
+            self.put(recursive)
+            return False
+        if len(self.open) >= DEEPEST:
+            self.put(self.foreign.show(value))
+            return False
+        self.open.append(id(value))
+        return True
+
+    @staticmethod
+    def is_own(kind):
+        """A class of the program that has nothing better to say than `object.__repr__`."""
+        look_up = type.__getattribute__
+        try:
+            module = look_up(kind, "__module__")
+            return (
+                type(module) is str
+                and module == "__main__"
+                and look_up(kind, "__repr__") is object.__repr__
+            )
+        except BaseException:
+            return False
+
+    def instance(self, value, kind):
+        self.named(value, type_name(kind), attributes(value, kind))
+
+    def closure(self, function):
+        """A function of the program with the variables it has captured."""
+        captured = []
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__):
+            try:
+                captured.append((name, cell.cell_contents))
+            except ValueError:
+                # Not bound yet.
+                pass
+        self.named(function, function.__name__, captured)
+
+    def named(self, value, name, parts):
+        if self.enter(value, name + "(...)"):
+            self.put(name + "(")
+            first = True
+            for part, item in islice(parts, self.visible):
+                if self.room < 0:
+                    break
+                self.put(part + "=" if first else ", " + part + "=")
+                first = False
+                self.show(item)
+            self.put(")")
+            self.open.pop()
+
+
+def is_main(module):
+    """Compared only as exact text: a program may put anything into `__module__`."""
+    return type(module) is str and module == "__main__"
+
+
+def attributes(value, kind):
+    """Name and value of the instance attributes: `__dict__` first, then slots, base classes first."""
+    try:
+        own = object.__getattribute__(value, "__dict__")
+    except BaseException:
+        own = None
+    found = []
+    if type(own) is dict:
+        found = [(name, item) for name, item in list(own.items()) if type(name) is str]
+    for base in reversed(type.__getattribute__(kind, "__mro__")):
+        members = type.__getattribute__(base, "__dict__")
+        for name in slot_names(members.get("__slots__"), type_name(base)):
+            try:
+                found.append((name, MemberDescriptorType.__get__(members[name], value)))
+            except BaseException:
+                # An empty slot, or a class attribute that took the slot's place.
+                pass
+    return found
+
+
+def slot_names(slots, owner):
+    """Names of the slots as declared (the class sorts them), private ones as Python spells them."""
+    if type(slots) is str:
+        slots = (slots,)
+    if type(slots) not in (tuple, list, dict):
+        return ()
+    mangled = "_%s__" % owner.lstrip("_")
+    private = [type(name) is str and name[:2] == "__" != name[-2:] for name in slots]
+    return [mangled + name[2:] if p else name for name, p in zip(slots, private) if type(name) is str]
