@@ -1,0 +1,769 @@
+//! One program's view of the vocabulary.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use cwm_trace::live::{LineKind, Outline, Piece};
+
+use super::lex::{FormatPart, Lexeme, lex};
+use super::vocabulary::{MAX_DEPTH, MAX_LINE, ORDINALS, SYMBOLS, Token, Vocabulary};
+use super::words;
+
+/// Why a program cannot be shown to the small model.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// Too many lines.
+    #[error(
+        "the program has {lines} lines, but this model reads at most {max}; trace a smaller file"
+    )]
+    TooManyLines {
+        /// Lines of the program.
+        lines: u32,
+        /// Lines there are tokens for.
+        max: u32,
+    },
+    /// Too many distinct names.
+    #[error("the program has {names} distinct names, but this model knows at most {max}")]
+    TooManyNames {
+        /// Distinct identifiers without a word of their own.
+        names: usize,
+        /// Symbols in the vocabulary.
+        max: usize,
+    },
+    /// Nested too deeply.
+    #[error("line {line} is nested {depth} levels deep, but this model knows at most {max}")]
+    TooDeep {
+        /// The line.
+        line: u32,
+        /// Its depth.
+        depth: u32,
+        /// Depths there are tokens for.
+        max: u32,
+    },
+    /// A name that does not occur in the source.
+    #[error("the name `{0}` does not occur in the program")]
+    UnknownName(String),
+}
+
+/// Where numbering begins. Zero when predicting; training shifts both so that
+/// every line and symbol token is learnt. Any numbers will do: lines that end
+/// up beyond the last token are refused, symbols go round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offsets {
+    /// Added to line numbers.
+    pub line: u32,
+    /// Added to symbol numbers, modulo their count.
+    pub symbol: u32,
+}
+
+impl Offsets {
+    /// What `id`, encoded without offsets, is with these. Lines must stay
+    /// within [`Codec::MAX_LINES`].
+    pub fn shift(self, vocabulary: &Vocabulary, id: u32) -> u32 {
+        match vocabulary.token(id) {
+            Some(Token::Line(n)) => vocabulary.id(Token::Line(n.saturating_add(self.line))),
+            Some(Token::Symbol(n)) => vocabulary.id(self.symbol(n)),
+            _ => id,
+        }
+    }
+
+    /// The token of the program's symbol number `index`.
+    fn symbol(self, index: u32) -> Token {
+        Token::Symbol((index % SYMBOLS + self.symbol % SYMBOLS) % SYMBOLS)
+    }
+}
+
+/// Translates one program's source, windows and values.
+#[derive(Debug)]
+pub struct Codec {
+    vocabulary: Arc<Vocabulary>,
+    offsets: Offsets,
+    names: Names,
+    source: Vec<u32>,
+}
+
+impl Codec {
+    /// Lines a program may have.
+    pub const MAX_LINES: u32 = MAX_LINE;
+
+    /// Reads the names of `source` and encodes it.
+    pub fn new(
+        vocabulary: Arc<Vocabulary>,
+        source: &str,
+        offsets: Offsets,
+    ) -> Result<Self, CodecError> {
+        let outline = Outline::new(source);
+        if outline.len().saturating_add(offsets.line) > MAX_LINE {
+            return Err(CodecError::TooManyLines {
+                lines: outline.len(),
+                max: MAX_LINE,
+            });
+        }
+        let lexemes = lex(source);
+        let names = Names::new(&lexemes, &vocabulary);
+        if names.symbols.len() > SYMBOLS as usize {
+            let (names, max) = (names.symbols.len(), SYMBOLS as usize);
+            return Err(CodecError::TooManyNames { names, max });
+        }
+        let mut codec = Self {
+            vocabulary,
+            offsets,
+            names,
+            source: Vec::new(),
+        };
+        codec.source = codec.encode_source(&lexemes, &outline)?;
+        Ok(codec)
+    }
+
+    /// The source as ids: the prefix of every context of the program.
+    pub fn source(&self) -> &[u32] {
+        &self.source
+    }
+
+    /// The vocabulary.
+    pub fn vocabulary(&self) -> &Vocabulary {
+        &self.vocabulary
+    }
+
+    /// Ids that can stand for a variable: the program's own identifiers, and
+    /// known words that it uses as variables.
+    pub fn name_ids(&self) -> Vec<u32> {
+        let symbols = (0..self.names.symbols.len() as u32).map(|i| self.offsets.symbol(i));
+        let words = self.names.bound_words.iter().map(|w| Token::Word(w));
+        symbols
+            .chain(words)
+            .map(|t| self.vocabulary.id(t))
+            .collect()
+    }
+
+    /// The id of a line number, if the program may have such a line.
+    pub fn line_id(&self, line: u32) -> Option<u32> {
+        let shifted = line.saturating_add(self.offsets.line);
+        (shifted <= MAX_LINE).then(|| self.vocabulary.id(Token::Line(shifted)))
+    }
+
+    /// The token of an id, lines numbered as in the program.
+    pub fn token(&self, id: u32) -> Option<Token> {
+        match self.vocabulary.token(id)? {
+            Token::Line(n) => n.checked_sub(self.offsets.line).map(Token::Line),
+            token => Some(token),
+        }
+    }
+
+    /// The identifier an id stands for at the place of a name.
+    pub fn name(&self, id: u32) -> Option<Arc<str>> {
+        match self.vocabulary.token(id)? {
+            Token::Symbol(n) => {
+                let index = (n + SYMBOLS - self.offsets.symbol % SYMBOLS) % SYMBOLS;
+                self.names.symbols.get(index as usize).cloned()
+            }
+            Token::Word(w) => Some(Arc::from(w)),
+            _ => None,
+        }
+    }
+
+    /// Appends the ids of a window piece.
+    pub fn encode(&self, piece: &Piece, out: &mut Vec<u32>) -> Result<(), CodecError> {
+        match piece {
+            Piece::Mark(mark) => out.push(self.vocabulary.id(Token::Mark(*mark))),
+            Piece::Line(n) => out.push(self.line_id(*n).ok_or(CodecError::TooManyLines {
+                lines: *n,
+                max: MAX_LINE,
+            })?),
+            Piece::Ordinal(n) => {
+                if *n >= ORDINALS {
+                    let high = (n / ORDINALS).min(ORDINALS - 1);
+                    out.push(self.vocabulary.id(Token::Ordinal(high)));
+                }
+                out.push(self.vocabulary.id(Token::Ordinal(n % ORDINALS)));
+            }
+            Piece::Name(name) => {
+                let token = self.resolve(name, Context::Variable);
+                let token = token.ok_or_else(|| CodecError::UnknownName(name.to_string()))?;
+                out.push(self.vocabulary.id(token));
+            }
+            Piece::Value(text) => self.encode_value(text, out),
+        }
+        Ok(())
+    }
+
+    /// Appends the ids of a value's text. Text that would not come back
+    /// unchanged is written character by character between two raw marks.
+    pub fn encode_value(&self, text: &str, out: &mut Vec<u32>) {
+        let mut tokens = Vec::new();
+        if self.tokens(&lex(text), &mut tokens, true).is_none()
+            || self.text_of(&tokens).as_deref() != Some(text)
+        {
+            tokens.clear();
+            tokens.push(Token::Raw);
+            push_raw(text, &mut tokens);
+            tokens.push(Token::Raw);
+        }
+        out.extend(tokens.into_iter().map(|t| self.vocabulary.id(t)));
+    }
+
+    /// The text of a value's ids; `None` if they are no value.
+    pub fn decode_value(&self, ids: &[u32]) -> Option<String> {
+        let tokens: Option<Vec<Token>> = ids.iter().map(|&id| self.vocabulary.token(id)).collect();
+        self.text_of(&tokens?)
+    }
+
+    fn resolve(&self, name: &str, context: Context) -> Option<Token> {
+        if let Some(word) = self.names.word(name, context, &self.vocabulary) {
+            return Some(word);
+        }
+        self.names.index.get(name).map(|&i| self.offsets.symbol(i))
+    }
+
+    fn encode_source(&self, lexemes: &[Lexeme], outline: &Outline) -> Result<Vec<u32>, CodecError> {
+        let mut tokens = vec![Token::Begin, Token::Source];
+        let mut start = 0;
+        let mut line = 1;
+        for end in 0..=lexemes.len() {
+            let next_line = match lexemes.get(end) {
+                Some(Lexeme::Line(n)) => *n,
+                Some(_) => continue,
+                None => 0,
+            };
+            if start < end {
+                tokens.push(Token::Line(line + self.offsets.line));
+                let info = outline.line(line);
+                if let Some(info) = info.filter(|l| l.kind != LineKind::Continuation) {
+                    let depth = u32::from(info.depth);
+                    if depth > MAX_DEPTH {
+                        return Err(CodecError::TooDeep {
+                            line,
+                            depth,
+                            max: MAX_DEPTH,
+                        });
+                    }
+                    tokens.push(Token::Depth(depth));
+                }
+                self.tokens(&lexemes[start..end], &mut tokens, false);
+            }
+            start = end + 1;
+            line = next_line;
+        }
+        Ok(tokens.into_iter().map(|t| self.vocabulary.id(t)).collect())
+    }
+
+    /// Tokens of lexemes. In `strict` mode (values) gives `None` where a
+    /// lexeme has no token that would come back as it is.
+    fn tokens(&self, lexemes: &[Lexeme], out: &mut Vec<Token>, strict: bool) -> Option<()> {
+        for (i, lexeme) in lexemes.iter().enumerate() {
+            match lexeme {
+                Lexeme::Name(name) => {
+                    let context = Context::of(lexemes, i);
+                    match self.resolve(name, context) {
+                        Some(token) => out.push(token),
+                        None if strict => return None,
+                        None => push_chars(name, out),
+                    }
+                }
+                Lexeme::Integer(digits) => {
+                    out.extend(digits.bytes().rev().map(|b| Token::Digit(b - b'0')));
+                }
+                Lexeme::Number(text) => push_number(text, out),
+                Lexeme::Text { prefix, content } => {
+                    out.extend(self.vocabulary.word(prefix));
+                    push_string(content, out);
+                }
+                Lexeme::Format(parts) => {
+                    out.extend(self.vocabulary.word("f"));
+                    out.push(Token::Quote('\''));
+                    for part in parts {
+                        match part {
+                            FormatPart::Literal(text) => push_content(text, '\'', out),
+                            FormatPart::Field { expression, suffix } => {
+                                out.push(Token::Operator("{"));
+                                self.tokens(expression, out, strict)?;
+                                push_chars(suffix, out);
+                                out.push(Token::Operator("}"));
+                            }
+                        }
+                    }
+                    out.push(Token::Quote('\''));
+                }
+                Lexeme::Operator(operator) => out.push(Token::Operator(operator)),
+                Lexeme::Other(_) | Lexeme::Line(_) if strict => return None,
+                Lexeme::Other(c) => push_chars(c.encode_utf8(&mut [0; 4]), out),
+                Lexeme::Line(_) => {}
+            }
+        }
+        Some(())
+    }
+
+    /// Writes tokens with the spacing of `repr`.
+    fn text_of(&self, tokens: &[Token]) -> Option<String> {
+        let mut out = Vec::new();
+        let mut at = 0;
+        while at < tokens.len() {
+            let token = tokens[at];
+            let previous = at.checked_sub(1).map(|i| tokens[i]);
+            if needs_space(previous, token) {
+                out.push(b' ');
+            }
+            match token {
+                Token::Digit(_) | Token::NumberPart(_) => {
+                    let len = tokens[at..].iter().take_while(|t| is_number(t)).count();
+                    push_number_text(&tokens[at..at + len], &mut out);
+                    at += len;
+                    continue;
+                }
+                Token::Quote(_) | Token::Raw => {
+                    let len = tokens[at + 1..].iter().position(|t| *t == token)?;
+                    let mark = if let Token::Quote(q) = token {
+                        Some(q as u8)
+                    } else {
+                        None
+                    };
+                    out.extend(mark);
+                    let content = &tokens[at + 1..at + 1 + len];
+                    match token {
+                        Token::Raw => push_raw_text(content, &mut out)?,
+                        _ => push_content_text(content, &mut out)?,
+                    }
+                    out.extend(mark);
+                    at += len + 2;
+                    continue;
+                }
+                Token::Operator(text) | Token::Word(text) => out.extend(text.bytes()),
+                Token::Symbol(_) => {
+                    let name = self.name(self.vocabulary.id(token))?;
+                    out.extend(name.bytes());
+                }
+                _ => return None,
+            }
+            at += 1;
+        }
+        String::from_utf8(out).ok()
+    }
+}
+
+/// Where a name stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Context {
+    Variable,
+    Attribute,
+    /// Before a `=` inside a call.
+    KeywordArgument,
+}
+
+impl Context {
+    fn of(lexemes: &[Lexeme], at: usize) -> Self {
+        let is = |i: Option<usize>, o: &str| {
+            i.and_then(|i| lexemes.get(i))
+                .is_some_and(|l| *l == Lexeme::Operator(operator(o)))
+        };
+        let before = at.checked_sub(1);
+        if is(before, ".") {
+            Self::Attribute
+        } else if is(Some(at + 1), "=")
+            && (is(before, "(") || is(before, ","))
+            && !in_definition(lexemes, at)
+        {
+            Self::KeywordArgument
+        } else {
+            Self::Variable
+        }
+    }
+}
+
+/// Whether the line of `at` is a `def`, where `name=` is a parameter.
+fn in_definition(lexemes: &[Lexeme], at: usize) -> bool {
+    let line = lexemes[..at]
+        .iter()
+        .rev()
+        .take_while(|l| !matches!(l, Lexeme::Line(_)));
+    line.into_iter()
+        .any(|l| matches!(l, Lexeme::Name(n) if n == "def" || n == "lambda"))
+}
+
+fn operator(text: &str) -> &'static str {
+    words::OPERATORS
+        .iter()
+        .find(|o| **o == text)
+        .copied()
+        .unwrap_or("")
+}
+
+/// The identifiers of a program.
+#[derive(Debug, Default)]
+struct Names {
+    /// Names the program gives to functions, classes and attributes: never
+    /// taken for a known method.
+    own: BTreeSet<String>,
+    symbols: Vec<Arc<str>>,
+    index: HashMap<Arc<str>, u32>,
+    /// Known words that the program binds as variables.
+    bound_words: BTreeSet<&'static str>,
+}
+
+impl Names {
+    fn new(lexemes: &[Lexeme], vocabulary: &Vocabulary) -> Self {
+        let mut names = Self::default();
+        names.collect_own(lexemes);
+        names.collect_symbols(lexemes, vocabulary);
+        names
+    }
+
+    fn collect_own(&mut self, lexemes: &[Lexeme]) {
+        for (i, lexeme) in lexemes.iter().enumerate() {
+            let Lexeme::Name(name) = lexeme else { continue };
+            let previous = i.checked_sub(1).map(|p| &lexemes[p]);
+            let defined = matches!(previous, Some(Lexeme::Name(p)) if p == "def" || p == "class");
+            let assigned = previous == Some(&Lexeme::Operator("."))
+                && matches!(lexemes.get(i + 1), Some(Lexeme::Operator(o)) if is_assignment(o));
+            if (defined && !name.starts_with("__")) || assigned {
+                self.own.insert(name.clone());
+            }
+        }
+    }
+
+    fn collect_symbols(&mut self, lexemes: &[Lexeme], vocabulary: &Vocabulary) {
+        for (i, lexeme) in lexemes.iter().enumerate() {
+            match lexeme {
+                Lexeme::Name(name) => {
+                    let context = Context::of(lexemes, i);
+                    match self.word(name, context, vocabulary) {
+                        Some(Token::Word(word)) if is_bound(lexemes, i) => {
+                            self.bound_words.insert(word);
+                        }
+                        Some(_) => {}
+                        None => self.add(name),
+                    }
+                    // A keyword argument's name is a parameter, hence a
+                    // variable, of one of the program's own functions.
+                    if context == Context::KeywordArgument {
+                        let as_variable = self.word(name, Context::Variable, vocabulary);
+                        if as_variable.is_none() {
+                            self.add(name);
+                        }
+                    }
+                }
+                Lexeme::Format(parts) => {
+                    for part in parts {
+                        if let FormatPart::Field { expression, .. } = part {
+                            self.collect_symbols(expression, vocabulary);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn add(&mut self, name: &str) {
+        if !self.index.contains_key(name) {
+            let name: Arc<str> = Arc::from(name);
+            self.index.insert(name.clone(), self.symbols.len() as u32);
+            self.symbols.push(name);
+        }
+    }
+
+    /// The word a name stands for in its context, if it is not a symbol.
+    fn word(&self, name: &str, context: Context, vocabulary: &Vocabulary) -> Option<Token> {
+        if self.own.contains(name) {
+            return None;
+        }
+        let known = match context {
+            Context::Attribute => words::METHODS.contains(&name) || words::BUILTINS.contains(&name),
+            Context::KeywordArgument if words::KEYWORD_ARGUMENTS.contains(&name) => true,
+            _ => words::KEYWORDS.contains(&name) || words::BUILTINS.contains(&name),
+        };
+        if known { vocabulary.word(name) } else { None }
+    }
+}
+
+fn is_assignment(operator: &str) -> bool {
+    operator.ends_with('=') && !matches!(operator, "==" | "!=" | "<=" | ">=")
+}
+
+/// Whether the name at `i` may be a variable that is bound here.
+fn is_bound(lexemes: &[Lexeme], i: usize) -> bool {
+    let Lexeme::Name(name) = &lexemes[i] else {
+        return false;
+    };
+    if words::KEYWORDS.contains(&name.as_str()) || name.starts_with("__") {
+        return false;
+    }
+    let next = lexemes.get(i + 1);
+    let previous = i.checked_sub(1).map(|p| &lexemes[p]);
+    let is_name = |l: Option<&Lexeme>, words: &[&str]| matches!(l, Some(Lexeme::Name(n)) if words.contains(&n.as_str()));
+    matches!(next, Some(Lexeme::Operator(o)) if is_assignment(o) || *o == "," || *o == ")")
+        || is_name(next, &["in"])
+        || is_name(previous, &["as", "for"])
+}
+
+fn push_chars(text: &str, out: &mut Vec<Token>) {
+    for c in text.chars() {
+        match c {
+            ' '..='~' => out.push(Token::Char(c)),
+            '\n' | '\r' | '\t' => out.push(Token::Escape(c)),
+            c if c.is_ascii() => {
+                out.extend(format!("\\x{:02x}", c as u32).chars().map(Token::Char));
+            }
+            c => out.extend(c.encode_utf8(&mut [0; 4]).bytes().map(Token::Byte)),
+        }
+    }
+}
+
+/// Characters as they are. A control character without a token is the escape
+/// of a backslash, which raw text has no other use for, and its two digits.
+fn push_raw(text: &str, out: &mut Vec<Token>) {
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => out.push(Token::Escape(c)),
+            c if c.is_ascii_control() => {
+                out.push(Token::Escape('\\'));
+                out.extend(format!("{:02x}", c as u32).chars().map(Token::Char));
+            }
+            c => push_chars(c.encode_utf8(&mut [0; 4]), out),
+        }
+    }
+}
+
+fn push_raw_text(tokens: &[Token], out: &mut Vec<u8>) -> Option<()> {
+    let mut rest = tokens;
+    while let [token, after @ ..] = rest {
+        rest = after;
+        out.push(match token {
+            Token::Char(c) => *c as u8,
+            Token::Byte(b) => *b,
+            Token::Escape('\\') => match after {
+                [Token::Char(high), Token::Char(low), after @ ..]
+                    if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
+                {
+                    rest = after;
+                    (high.to_digit(16)? * 16 + low.to_digit(16)?) as u8
+                }
+                _ => b'\\',
+            },
+            Token::Escape(c) => *c as u8,
+            _ => return None,
+        });
+    }
+    Some(())
+}
+
+fn push_string(content: &str, out: &mut Vec<Token>) {
+    let quote = if content.contains('\'') && !content.contains('"') {
+        '"'
+    } else {
+        '\''
+    };
+    out.push(Token::Quote(quote));
+    push_content(content, quote, out);
+    out.push(Token::Quote(quote));
+}
+
+fn push_content(content: &str, quote: char, out: &mut Vec<Token>) {
+    for c in content.chars() {
+        match c {
+            '\\' => out.push(Token::Escape('\\')),
+            '\'' if quote == '\'' => out.push(Token::Escape('\'')),
+            c => push_chars(c.encode_utf8(&mut [0; 4]), out),
+        }
+    }
+}
+
+fn push_number(text: &str, out: &mut Vec<Token>) {
+    for c in text.chars() {
+        out.push(match c {
+            '0'..='9' => Token::Digit(c as u8 - b'0'),
+            '.' | 'e' | '+' | '-' | 'j' | '_' => Token::NumberPart(c),
+            'E' => Token::NumberPart('e'),
+            c => Token::Char(c),
+        });
+    }
+}
+
+fn is_number(token: &Token) -> bool {
+    matches!(token, Token::Digit(_) | Token::NumberPart(_))
+}
+
+fn push_number_text(tokens: &[Token], out: &mut Vec<u8>) {
+    let start = out.len();
+    let mut plain = true;
+    for token in tokens {
+        match token {
+            Token::Digit(d) => out.push(b'0' + d),
+            Token::NumberPart(c) => {
+                plain = false;
+                out.push(*c as u8);
+            }
+            _ => {}
+        }
+    }
+    if plain {
+        out[start..].reverse();
+    }
+}
+
+fn push_content_text(tokens: &[Token], out: &mut Vec<u8>) -> Option<()> {
+    for token in tokens {
+        match token {
+            Token::Char(c) => out.push(*c as u8),
+            Token::Byte(b) => out.push(*b),
+            Token::Escape(c) => {
+                let (_, text) = words::ESCAPES.iter().find(|(e, _)| e == c)?;
+                out.extend(text.bytes());
+            }
+            _ => return None,
+        }
+    }
+    Some(())
+}
+
+fn needs_space(previous: Option<Token>, token: Token) -> bool {
+    let Some(previous) = previous else {
+        return false;
+    };
+    let is_word = |t: Token| matches!(t, Token::Word(_) | Token::Symbol(_));
+    match (previous, token) {
+        (Token::Operator(","), Token::Operator(")")) => false,
+        (Token::Operator("," | ":"), _) => true,
+        (Token::Word("b"), Token::Quote(_)) => false,
+        (p, Token::Quote(_)) => is_word(p),
+        (p, t) => is_word(p) && (is_word(t) || is_number(&t)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cwm_trace::live::Mark;
+
+    const SOURCE: &str = "\
+class Acc:
+    def __init__(self, total):
+        self.count = total
+
+def f(text, key=None):
+    # a comment
+    items = text.split(',')
+    return [f\"{x!r}={len(x)}\" for x in items]
+";
+
+    fn codec(offsets: Offsets) -> Codec {
+        Codec::new(Arc::new(Vocabulary::default()), SOURCE, offsets).unwrap()
+    }
+
+    fn shown(codec: &Codec, ids: &[u32]) -> String {
+        ids.iter()
+            .map(|&i| codec.vocabulary().name(i))
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+
+    #[test]
+    fn source_is_lines_depths_and_symbols() {
+        let c = codec(Offsets::default());
+        assert_eq!(
+            shown(&c, c.source()),
+            "<begin> <source> L1 D0 w:class $0 o:: \
+             L2 D1 w:def w:__init__ o:( w:self o:, $1 o:) o:: \
+             L3 D2 w:self o:. $2 o:= $1 \
+             L5 D0 w:def $3 o:( $4 o:, $5 o:= w:None o:) o:: \
+             L7 D1 $6 o:= $4 o:. w:split o:( q:' c:, q:' o:) \
+             L8 D1 w:return o:[ w:f q:' o:{ $7 c:! c:r o:} c:= o:{ w:len o:( $7 o:) o:} q:' \
+             w:for $7 w:in $6 o:]"
+        );
+    }
+
+    #[test]
+    fn values_come_back_unchanged() {
+        for offsets in [
+            Offsets::default(),
+            Offsets {
+                line: 9,
+                symbol: 93,
+            },
+        ] {
+            let c = codec(offsets);
+            for text in [
+                "1203",
+                "-7",
+                "[1, -20, 300]",
+                "3.14",
+                "1e-05",
+                "-0.0",
+                "inf",
+                "(1,)",
+                "()",
+                "{'a': [1, 2], 'b': {}}",
+                "{1, 2}",
+                "set()",
+                "\"it's\"",
+                "'it\\'s \"x\"'",
+                "'tab\\t nl\\n back\\\\ bell\\x07'",
+                "'é漢🙂'",
+                "b'ab'",
+                "Acc(count=3)",
+                "[Acc(count=3), None, True]",
+                "KeyError('x')",
+                "<function f>",
+                "<generator object f>",
+                "<class 'int'>",
+                "<weird  thing at all>",
+                "unterminated 'str...",
+                "range(0, 5)",
+                "deque([1, 2], maxlen=3)",
+                "1j",
+                "",
+                "12 34",
+                "'\\u200b'",
+                "a\nb",
+                "bell \u{7} and \\x07",
+            ] {
+                let mut ids = Vec::new();
+                c.encode_value(text, &mut ids);
+                assert_eq!(c.decode_value(&ids).as_deref(), Some(text));
+            }
+        }
+    }
+
+    #[test]
+    fn digits_stand_lowest_first() {
+        let c = codec(Offsets::default());
+        let mut ids = Vec::new();
+        c.encode_value("120", &mut ids);
+        assert_eq!(shown(&c, &ids), "d:0 d:2 d:1");
+        ids.clear();
+        c.encode_value("1.25", &mut ids);
+        assert_eq!(shown(&c, &ids), "d:1 n:. d:2 d:5");
+    }
+
+    #[test]
+    fn pieces_and_names() {
+        let c = codec(Offsets { line: 3, symbol: 5 });
+        let mut ids = Vec::new();
+        for piece in [
+            Piece::Mark(Mark::State),
+            Piece::Line(7),
+            Piece::Ordinal(7),
+            Piece::Ordinal(123),
+            Piece::Name("items".into()),
+        ] {
+            c.encode(&piece, &mut ids).unwrap();
+        }
+        assert_eq!(shown(&c, &ids), "<state> L10 #7 #1 #23 $11");
+        assert_eq!(c.token(ids[1]), Some(Token::Line(7)));
+        assert_eq!(c.name(ids[5]).as_deref(), Some("items"));
+        let missing = c.encode(&Piece::Name("nothing".into()), &mut ids);
+        assert_eq!(missing, Err(CodecError::UnknownName("nothing".into())));
+        let names: Vec<_> = c.name_ids().iter().filter_map(|&i| c.name(i)).collect();
+        assert!(names.iter().any(|n| &**n == "self"), "{names:?}");
+    }
+
+    #[test]
+    fn too_large_programs_are_refused() {
+        let v = Arc::new(Vocabulary::default());
+        let long = "x = 1\n".repeat(200);
+        let error = Codec::new(v.clone(), &long, Offsets::default()).unwrap_err();
+        assert!(matches!(error, CodecError::TooManyLines { lines: 200, .. }));
+        let names: String = (0..100).map(|i| format!("v{i} = 1;")).collect();
+        let error = Codec::new(v, &names, Offsets::default()).unwrap_err();
+        assert!(matches!(error, CodecError::TooManyNames { names: 100, .. }));
+    }
+}
