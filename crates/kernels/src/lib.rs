@@ -1,1 +1,40 @@
-//! Placeholder.
+//! Maths on slices: the tensor operations of a transformer, forward and backward, on the CPU.
+//!
+//! Every operation exists twice. [`mod@reference`] holds the readable scalar definition; the
+//! functions here at the root have the same signatures and pick the fastest path that the
+//! running processor supports (see [`cpu`]). Tests compare the two on odd shapes.
+//!
+//! Conventions
+//! - All tensors are row-major f32 slices, and `[T, d]` means `T` rows of `d` elements.
+//! - Functions are single-threaded; callers split rows or sequences between threads.
+//! - Nothing is allocated per call: temporaries live in thread-local buffers or in the
+//!   [`Scratch`] that the caller passes and reuses.
+//! - Shapes that disagree panic with both shapes in the message, as slice indexing does.
+//! - An output that is documented as overwritten is never read, so it may hold anything.
+//! - Row `i` of a product or a normalisation does not depend on how many other rows are in the
+//!   call, so that a batched request equals its solo run bit for bit. (The one exception is the
+//!   bf16 path of [`gemm`], which only large products take; see [`Level::Amx`].)
+
+mod attention;
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+mod buffer;
+mod checks;
+mod cpu;
+mod gemm;
+mod matrix;
+mod ops;
+pub mod reference;
+mod rows;
+mod types;
+
+pub use buffer::Scratch;
+pub use cpu::{Cpu, Level, cpu};
+pub use gemm::{PackedMatrix, gemm, gemm_packed};
+pub use matrix::{MatMut, MatRef, Store};
+pub use ops::{
+    INT8_GROUP, adamw, add, attention, attention_backward, attention_decode, cross_entropy,
+    dequantize_int8, dot, gemv, gemv_int8, quantize_int8, rms_norm, rms_norm_backward, rope, scale,
+    softmax, sum_of_squares, swiglu, swiglu_backward,
+};
+pub use types::{AdamW, AttentionShape, CrossEntropy, Direction, KvPage, RopeTable, Span};

@@ -1,0 +1,387 @@
+//! Matrix products in f32: cache blocking and packing around a micro-kernel.
+//!
+//! The scheme is Goto's. `B` is packed into panels of `NR` columns and `A` into panels of `MR`
+//! rows, so that the micro-kernel streams both with unit stride; blocks of depth `KC` keep one
+//! panel of `B` in the first-level cache, and blocks of `MC` rows keep the packed `A` in the
+//! second. Packing is also what makes all four transpose combinations cost the same.
+//!
+//! Element `(i, j)` is always summed in the order of `k`, in blocks of `KC`, whatever the shape
+//! of the call and whether an operand was packed; so its bits depend on row `i` of `A` and
+//! column `j` of `B` alone.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod amx;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod pack;
+mod portable;
+
+use std::cell::RefCell;
+
+pub(crate) use pack::{Panels, pack_panels, packed_len};
+
+use crate::buffer::Buffer;
+use crate::{Level, MatMut, MatRef, Store, checks, cpu};
+
+/// Depth of a block: a panel of `B` takes `KC * NR * 4` bytes, 16 KiB of a 32 KiB L1 at `NR` 16.
+pub(crate) const KC: usize = 256;
+/// Rows of a block of `A`: `MC * KC * 4` bytes, a quarter of a 512 KiB L2. A multiple of every `MR`.
+const MC: usize = 120;
+/// Columns of a block of `B`: `KC * NC * 4` bytes, 2 MiB of the shared L3. A multiple of every `NR`.
+const NC: usize = 2048;
+/// `A` is packed only when at least this many panels of `B` reuse it.
+const PACK_A_MIN_PANELS: usize = 6;
+/// A block of `B` of at most this many elements stays in L1 whole, so rows become the outer loop.
+const SMALL_B: usize = 4096;
+
+/// A register-blocked inner product, the only part that differs between processors.
+pub(crate) trait Kernel {
+    /// Rows of a tile and of a packed panel of `A`.
+    const MR: usize;
+    /// Columns of a tile and of a packed panel of `B`.
+    const NR: usize;
+
+    /// `C[..rows, ..cols] (+)= A[..rows, ..depth] · B[..depth, ..cols]`, `rows <= MR`,
+    /// `cols <= NR`.
+    ///
+    /// # Safety
+    /// The processor has the kernel's features; `a` is readable at the offsets its strides name
+    /// for `rows` x `depth`; `b` is a packed panel of `depth * NR` elements; `c` is writable (and
+    /// readable, to accumulate) in `rows` rows of `cols` elements, `c_stride` apart.
+    unsafe fn tile(
+        extent: Extent,
+        a: Lanes,
+        b: *const f32,
+        c: *mut f32,
+        c_stride: usize,
+        store: Store,
+    );
+
+    /// Packs one panel: `dst[p * width + lane] = src(lane, p)`, zero for `lane >= lanes`, with
+    /// `width` either `MR` or `NR`. May write up to 8 unspecified elements past the panel.
+    ///
+    /// # Safety
+    /// The processor has the kernel's features; `src` is readable at the offsets its strides name
+    /// for `lanes` x `depth`; `dst` is writable for `depth * width + 8` elements.
+    unsafe fn pack(width: usize, dst: *mut f32, src: Lanes, lanes: usize, depth: usize);
+}
+
+/// How much of a tile is real.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extent {
+    pub(crate) rows: usize,
+    pub(crate) cols: usize,
+    pub(crate) depth: usize,
+}
+
+/// One operand seen along `k`: element `(lane, p)` is `ptr[lane * lane_stride + p * depth_stride]`;
+/// lanes are rows of `A` or columns of `B`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lanes {
+    pub(crate) ptr: *const f32,
+    pub(crate) lane_stride: usize,
+    pub(crate) depth_stride: usize,
+}
+
+impl Lanes {
+    fn rows_of(a: &MatRef<'_>) -> Self {
+        Self {
+            ptr: a.data.as_ptr(),
+            lane_stride: a.row_stride,
+            depth_stride: a.col_stride,
+        }
+    }
+
+    fn cols_of(b: &MatRef<'_>) -> Self {
+        Self {
+            ptr: b.data.as_ptr(),
+            lane_stride: b.col_stride,
+            depth_stride: b.row_stride,
+        }
+    }
+
+    /// The operand from `(lane, p)` on.
+    ///
+    /// # Safety
+    /// `(lane, p)` lies inside the operand.
+    unsafe fn offset(self, lane: usize, p: usize) -> Self {
+        // SAFETY: passed on to the caller.
+        let ptr = unsafe {
+            self.ptr
+                .add(lane * self.lane_stride + p * self.depth_stride)
+        };
+        Self { ptr, ..self }
+    }
+}
+
+/// A right-hand operand packed once and multiplied many times, such as a weight matrix.
+///
+/// The packing pass of [`gemm`] is saved, which matters most when `A` has few rows: at 8 rows the
+/// product is twice as fast.
+#[derive(Clone, Debug)]
+pub struct PackedMatrix {
+    data: Vec<f32>,
+    k: usize,
+    n: usize,
+}
+
+impl PackedMatrix {
+    /// Packs `b` `[k, n]`; use [`MatRef::t`] for a weight matrix stored `[n, k]`.
+    #[must_use]
+    pub fn new(b: MatRef<'_>) -> Self {
+        let mut packed = Self {
+            data: Vec::new(),
+            k: b.rows,
+            n: b.cols,
+        };
+        packed.repack(b);
+        packed
+    }
+
+    /// Replaces the contents, reusing the memory: what a trainer does after each step.
+    pub fn repack(&mut self, b: MatRef<'_>) {
+        b.check();
+        (self.k, self.n) = (b.rows, b.cols);
+        self.data.resize(packed_len(b.cols, b.rows, nr()), 0.0);
+        pack_panels(&mut self.data, &b);
+    }
+
+    /// Rows of the matrix: the depth of a product.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Columns of the matrix and of a product.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+}
+
+/// Where the right-hand operand comes from.
+#[derive(Clone, Copy)]
+enum Right<'a> {
+    Strided(MatRef<'a>),
+    Packed(Panels<'a>),
+}
+
+/// `C = A·B` or `C += A·B`, for any shapes and strides; `k = 0` gives a zero product.
+///
+/// # Panics
+/// If the shapes disagree.
+pub fn gemm(c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, store: Store) {
+    checks::gemm(&c, &a, &b);
+    dispatch(c, a, Right::Strided(b), store);
+}
+
+/// `C = A·B` or `C += A·B` with `B` packed in advance, always in f32. Same bits as [`gemm`],
+/// unless that takes the bf16 path of [`Level::Amx`].
+///
+/// # Panics
+/// If the shapes disagree.
+pub fn gemm_packed(c: MatMut<'_>, a: MatRef<'_>, b: &PackedMatrix, store: Store) {
+    gemm_panels(c, a, Panels::new(&b.data, b.k, b.n), store);
+}
+
+/// As [`gemm_packed`], on part of a packed operand.
+pub(crate) fn gemm_panels(c: MatMut<'_>, a: MatRef<'_>, b: Panels<'_>, store: Store) {
+    checks::gemm_packed(&c, &a, b.rows(), b.cols());
+    dispatch(c, a, Right::Packed(b), store);
+}
+
+/// Columns per panel of the kernel in use.
+pub(crate) fn nr() -> usize {
+    match cpu().level {
+        Level::Portable => portable::Portable::NR,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => avx2::Avx2::NR,
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 | Level::Amx => avx512::Avx512::NR,
+        #[cfg(not(target_arch = "x86_64"))]
+        _ => portable::Portable::NR,
+    }
+}
+
+fn dispatch(c: MatMut<'_>, a: MatRef<'_>, b: Right<'_>, store: Store) {
+    match (cpu().level, b) {
+        (Level::Portable, b) => multiply::<portable::Portable>(c, a, b, store),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx2, b) => multiply::<avx2::Avx2>(c, a, b, store),
+        #[cfg(target_arch = "x86_64")]
+        (Level::Amx, Right::Strided(b)) if amx::pays(c.rows, c.cols, a.cols) => {
+            // SAFETY: this level is only chosen once the tile state was granted, and the public
+            // functions checked the shapes.
+            unsafe { amx::multiply(c, a, b, store) }
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512 | Level::Amx, b) => multiply::<avx512::Avx512>(c, a, b, store),
+        #[cfg(not(target_arch = "x86_64"))]
+        (_, b) => multiply::<portable::Portable>(c, a, b, store),
+    }
+}
+
+/// Compares the path of `level`, which the processor must have, with the reference on an
+/// odd-shaped problem in small integers, which every path must get exactly right.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn self_check(level: Level) -> Result<(), String> {
+    let (m, k, n) = (43, 2 * KC + 5, 71);
+    let values = |len: usize| {
+        (0..len)
+            .map(|i| (i * 37 % 17) as f32 - 8.0)
+            .collect::<Vec<_>>()
+    };
+    let (a, b) = (values(m * k), values(k * n));
+    let layouts = [
+        (MatRef::new(&a, m, k), MatRef::new(&b, n, k).t()),
+        (MatRef::new(&a, k, m).t(), MatRef::new(&b, k, n)),
+    ];
+    for ((a, b), store) in layouts
+        .into_iter()
+        .zip([Store::Overwrite, Store::Accumulate])
+    {
+        let (mut got, mut want) = (vec![1.0; m * n], vec![1.0; m * n]);
+        let c = MatMut::new(&mut got, m, n);
+        match level {
+            Level::Portable => multiply::<portable::Portable>(c, a, Right::Strided(b), store),
+            Level::Avx2 => multiply::<avx2::Avx2>(c, a, Right::Strided(b), store),
+            Level::Avx512 => multiply::<avx512::Avx512>(c, a, Right::Strided(b), store),
+            // SAFETY: the caller asks for this level only once the tile state was granted.
+            Level::Amx => unsafe { amx::multiply(c, a, b, store) },
+        }
+        crate::reference::gemm(MatMut::new(&mut want, m, n), a, b, store);
+        if let Some(at) = (0..m * n).find(|&at| got[at] != want[at]) {
+            return Err(format!(
+                "the {level} matrix product failed its start-up check at element {at} ({store:?}: \
+                 got {}, want {})",
+                got[at], want[at]
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The blocked product. `K` must be a kernel this processor supports, and the shapes must agree.
+fn multiply<K: Kernel>(mut c: MatMut<'_>, a: MatRef<'_>, b: Right<'_>, store: Store) {
+    thread_local! {
+        static PACKED: RefCell<(Buffer, Buffer)> = RefCell::default();
+    }
+    let (m, n, k) = (c.rows, c.cols, a.cols);
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k == 0 {
+        if store == Store::Overwrite {
+            c.data
+                .chunks_mut(c.row_stride)
+                .take(m)
+                .for_each(|row| row[..n].fill(0.0));
+        }
+        return;
+    }
+    PACKED.with_borrow_mut(|(a_buffer, b_buffer)| {
+        for jc in (0..n).step_by(NC) {
+            let cols = NC.min(n - jc);
+            for pc in (0..k).step_by(KC) {
+                let depth = KC.min(k - pc);
+                let block = Block {
+                    jc,
+                    cols,
+                    pc,
+                    depth,
+                };
+                let panels = block_of_b::<K>(b, block, b_buffer);
+                let store = if pc == 0 { store } else { Store::Accumulate };
+                multiply_block::<K>(&mut c, &a, block, panels, a_buffer, store);
+            }
+        }
+    });
+}
+
+/// A block of `B`: columns `jc..jc + cols`, depth `pc..pc + depth`.
+#[derive(Clone, Copy)]
+struct Block {
+    jc: usize,
+    cols: usize,
+    pc: usize,
+    depth: usize,
+}
+
+/// The packed form of a block of `B`, packing it now unless that was done in advance.
+fn block_of_b<'a, K: Kernel>(b: Right<'a>, block: Block, buffer: &'a mut Buffer) -> Panels<'a> {
+    let Block {
+        jc,
+        cols,
+        pc,
+        depth,
+    } = block;
+    match b {
+        Right::Packed(panels) => panels.cols_range(jc, cols).rows_range(pc, depth),
+        Right::Strided(b) => {
+            let packed = buffer.get(packed_len(cols, depth, K::NR));
+            // SAFETY: the block lies inside `b`, whose bounds were checked by the caller.
+            unsafe {
+                let lanes = Lanes::cols_of(&b).offset(jc, pc);
+                pack::pack_into::<K>(K::NR, packed, lanes, cols, depth);
+            }
+            Panels::with_width(packed, depth, cols, K::NR)
+        }
+    }
+}
+
+/// Multiplies all rows of `A` with one packed block of `B`.
+fn multiply_block<K: Kernel>(
+    c: &mut MatMut<'_>,
+    a: &MatRef<'_>,
+    block: Block,
+    b: Panels<'_>,
+    a_buffer: &mut Buffer,
+    store: Store,
+) {
+    let panels = block.cols.div_ceil(K::NR);
+    let c_ptr = c.data.as_mut_ptr();
+    for ic in (0..c.rows).step_by(MC) {
+        let rows = MC.min(c.rows - ic);
+        // SAFETY: `(ic, pc)` lies inside `a`.
+        let mut lanes = unsafe { Lanes::rows_of(a).offset(ic, block.pc) };
+        let mut panel_step = K::MR * lanes.lane_stride;
+        if panels >= PACK_A_MIN_PANELS {
+            let packed = a_buffer.get(packed_len(rows, block.depth, K::MR));
+            // SAFETY: the block lies inside `a`, whose bounds were checked by the caller.
+            unsafe { pack::pack_into::<K>(K::MR, packed, lanes, rows, block.depth) };
+            lanes = Lanes {
+                ptr: packed.as_ptr(),
+                lane_stride: 1,
+                depth_stride: K::MR,
+            };
+            panel_step = K::MR * block.depth;
+        }
+        let tile = |ir: usize, jr: usize| {
+            let (row, col) = (ir * K::MR, jr * K::NR);
+            let extent = Extent {
+                rows: K::MR.min(rows - row),
+                cols: K::NR.min(block.cols - col),
+                depth: block.depth,
+            };
+            // SAFETY: tile `(ir, jr)` covers rows `ic + row ..` of `a` and `c` and columns
+            // `jc + col ..` of `c`, cut to their shapes, which the caller checked; `panel` gives
+            // a whole packed panel; and `K` is supported by the contract of `multiply`.
+            unsafe {
+                let a = Lanes {
+                    ptr: lanes.ptr.add(ir * panel_step),
+                    ..lanes
+                };
+                let c_tile = c_ptr.add((ic + row) * c.row_stride + block.jc + col);
+                K::tile(extent, a, b.panel(jr), c_tile, c.row_stride, store);
+            }
+        };
+        let row_panels = rows.div_ceil(K::MR);
+        if panels * K::NR * block.depth <= SMALL_B {
+            (0..row_panels).for_each(|ir| (0..panels).for_each(|jr| tile(ir, jr)));
+        } else {
+            (0..panels).for_each(|jr| (0..row_panels).for_each(|ir| tile(ir, jr)));
+        }
+    }
+}

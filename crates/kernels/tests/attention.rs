@@ -1,0 +1,213 @@
+//! Attention against the reference: every kind of span, grouped heads, odd widths, lengths that
+//! cross blocks, and outputs that start out poisoned.
+
+mod common;
+
+use common::{AttentionCase, assert_close, assert_same_bits, poison};
+use cwm_kernels::{
+    AttentionShape, KvPage, Scratch, Span, attention, attention_backward, attention_decode,
+    reference,
+};
+use proptest::prelude::*;
+
+struct Forward {
+    out: Vec<f32>,
+    lse: Vec<f32>,
+}
+
+fn forward(case: &AttentionCase, scratch: &mut Scratch) -> Forward {
+    let mut result = Forward {
+        out: poison(case.q.len()),
+        lse: poison(case.spans.len() * case.shape.n_heads),
+    };
+    let AttentionCase {
+        q,
+        k,
+        v,
+        spans,
+        shape,
+        ..
+    } = case;
+    attention(
+        &mut result.out,
+        &mut result.lse,
+        q,
+        k,
+        v,
+        spans,
+        *shape,
+        scratch,
+    );
+    result
+}
+
+fn check(case: &AttentionCase, scratch: &mut Scratch) {
+    let AttentionCase {
+        q,
+        k,
+        v,
+        dout,
+        spans,
+        shape,
+    } = case;
+    let got = forward(case, scratch);
+    let mut want = Forward {
+        out: poison(q.len()),
+        lse: poison(got.lse.len()),
+    };
+    reference::attention(
+        &mut want.out,
+        &mut want.lse,
+        q,
+        k,
+        v,
+        spans,
+        *shape,
+        scratch,
+    );
+    assert_close("out", &got.out, &want.out, 1e-5);
+    assert_close("lse", &got.lse, &want.lse, 1e-5);
+
+    let gradients = || [poison(q.len()), poison(k.len()), poison(v.len())];
+    let (mut got, mut wanted) = (gradients(), gradients());
+    let [dq, dk, dv] = &mut got;
+    attention_backward(
+        dq, dk, dv, dout, &want.out, &want.lse, q, k, v, spans, *shape, scratch,
+    );
+    let [dq, dk, dv] = &mut wanted;
+    reference::attention_backward(
+        dq, dk, dv, dout, &want.out, &want.lse, q, k, v, spans, *shape, scratch,
+    );
+    for ((what, got), want) in ["dq", "dk", "dv"].into_iter().zip(&got).zip(&wanted) {
+        assert_close(what, got, want, 3e-5);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(60))]
+
+    #[test]
+    fn attention_and_its_gradients_match_the_reference(
+        seed: u64,
+        t in 0usize..140,
+        n_kv_heads in 1usize..3,
+        group in 1usize..4,
+        head_dim in 1usize..40,
+    ) {
+        let shape = AttentionShape { n_heads: n_kv_heads * group, n_kv_heads, head_dim };
+        check(&AttentionCase::new(seed, t, shape), &mut Scratch::default());
+    }
+
+    #[test]
+    fn decoding_is_attention_of_the_last_row(
+        seed: u64,
+        t in 1usize..100,
+        cut in 0usize..100,
+        head_dim in 1usize..80,
+    ) {
+        let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim };
+        let mut case = AttentionCase::new(seed, t, shape);
+        case.spans.iter_mut().for_each(|span| *span = Span::causal_from(0));
+        let want = forward(&case, &mut Scratch::default()).out;
+        let width = shape.kv_width();
+        let cut = cut.min(t);
+        let (k, v) = (case.k.split_at(cut * width), case.v.split_at(cut * width));
+        let pages =
+            [KvPage { k: k.0, v: v.0, rows: cut }, KvPage { k: k.1, v: v.1, rows: t - cut }];
+        let last = (t - 1) * shape.q_width()..;
+        let mut out = poison(shape.q_width());
+        attention_decode(&mut out, &case.q[last.clone()], &pages, shape, &mut Scratch::default());
+        assert_close("out", &out, &want[last.clone()], 1e-5);
+        reference::attention_decode(
+            &mut out, &case.q[last.clone()], &pages, shape, &mut Scratch::default(),
+        );
+        assert_close("reference", &out, &want[last], 1e-5);
+    }
+}
+
+#[test]
+fn long_sequences_cross_chunks_and_leave_gaps() {
+    let shape = AttentionShape {
+        n_heads: 2,
+        n_kv_heads: 1,
+        head_dim: 32,
+    };
+    let mut scratch = Scratch::default();
+    let t = 700;
+    let mut case = AttentionCase::new(1, t, shape);
+    check(&case, &mut scratch);
+    // A window of 100 with the first 30 rows always in view: the keys between are skipped.
+    for (i, span) in case.spans.iter_mut().enumerate() {
+        let start = (i as u32).saturating_sub(99);
+        *span = Span {
+            prefix_start: 0,
+            prefix_end: start.min(30),
+            start,
+        };
+    }
+    check(&case, &mut scratch);
+    // Packed documents of 190 rows, each seeing the end of its predecessor.
+    for (i, span) in case.spans.iter_mut().enumerate() {
+        let start = i as u32 / 190 * 190;
+        *span = Span {
+            prefix_start: start.saturating_sub(70),
+            prefix_end: start,
+            start,
+        };
+    }
+    check(&case, &mut scratch);
+    // One scratch serves a smaller call after a larger one.
+    check(&AttentionCase::new(2, 1, shape), &mut scratch);
+}
+
+#[test]
+fn hidden_keys_have_no_influence() {
+    let shape = AttentionShape {
+        n_heads: 2,
+        n_kv_heads: 1,
+        head_dim: 8,
+    };
+    let mut case = AttentionCase::new(3, 90, shape);
+    case.spans.iter_mut().enumerate().for_each(|(i, span)| {
+        *span = Span {
+            prefix_start: 2,
+            prefix_end: (i as u32).clamp(2, 5),
+            start: i as u32,
+        };
+    });
+    case.spans[..5]
+        .iter_mut()
+        .for_each(|span| (span.prefix_start, span.prefix_end) = (0, 0));
+    let before = forward(&case, &mut Scratch::default());
+    // Row 50 is seen by itself alone.
+    case.k[50 * 8..51 * 8].fill(3.0);
+    case.v[50 * 8..51 * 8].fill(1e6);
+    let after = forward(&case, &mut Scratch::default());
+    for i in (0..90).filter(|&i| i != 50) {
+        let row = i * shape.q_width()..(i + 1) * shape.q_width();
+        assert_same_bits("row", &after.out[row.clone()], &before.out[row]);
+    }
+}
+
+#[test]
+fn a_row_does_not_depend_on_the_rows_that_follow() {
+    let shape = AttentionShape {
+        n_heads: 2,
+        n_kv_heads: 1,
+        head_dim: 24,
+    };
+    let whole = AttentionCase::new(4, 420, shape);
+    let all = forward(&whole, &mut Scratch::default());
+    for t in [1, 47, 48, 100, 300, 419] {
+        let part = AttentionCase {
+            q: whole.q[..t * shape.q_width()].to_vec(),
+            k: whole.k[..t * shape.kv_width()].to_vec(),
+            v: whole.v[..t * shape.kv_width()].to_vec(),
+            dout: Vec::new(),
+            spans: whole.spans[..t].to_vec(),
+            shape,
+        };
+        let some = forward(&part, &mut Scratch::default());
+        assert_same_bits("out", &some.out, &all.out[..some.out.len()]);
+    }
+}
