@@ -1,0 +1,88 @@
+//! What can go wrong in the engine, said so that the caller can fix it.
+
+/// An error of this crate. A failed call leaves its session as it was.
+#[derive(Debug, thiserror::Error, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A token id is outside the vocabulary of the model.
+    #[error(
+        "token id {id} at index {index} is outside the model's vocabulary of {vocab_size} ids; was \
+         the text encoded with another tokenizer?"
+    )]
+    UnknownToken {
+        /// The offending id.
+        id: u32,
+        /// Its index in the tokens passed.
+        index: usize,
+        /// Ids the model knows: `0..vocab_size`.
+        vocab_size: usize,
+    },
+    /// The session would grow past the last position the engine was set up for.
+    #[error(
+        "{len} cached + {added} new tokens exceed the engine's limit of {max_positions} positions; \
+         roll back, start a new session, or raise `Options::max_positions`"
+    )]
+    ContextFull {
+        /// Tokens in the session.
+        len: usize,
+        /// Tokens that were to be added.
+        added: usize,
+        /// The limit.
+        max_positions: usize,
+    },
+    /// A rollback or fork named a position that the session has not reached.
+    #[error("cannot go back to {to} tokens: the session holds {len}")]
+    RollbackForward {
+        /// The length asked for.
+        to: usize,
+        /// The length of the session.
+        len: usize,
+    },
+    /// A session was used with an engine other than the one that made it.
+    #[error(
+        "this session was made by another engine: its cached keys and values mean nothing to this \
+         one"
+    )]
+    WrongEngine,
+    /// `Options` cannot be satisfied.
+    #[error("engine option `{option}`: {problem}")]
+    Option {
+        /// Name of the field.
+        option: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// The parts of the model do not fit together.
+    #[error("the model cannot be run: {problem}")]
+    Model {
+        /// What is wrong.
+        problem: String,
+    },
+    /// No token may be chosen: the mask is empty within the vocabulary.
+    #[error("no token is allowed here: the mask is empty over {vocab_size} ids")]
+    NothingAllowed {
+        /// Ids considered.
+        vocab_size: usize,
+    },
+    /// A logit is NaN or plus infinity, so that no distribution exists.
+    #[error("logit of token {id} is {value}; the weights are damaged or training diverged")]
+    BadLogit {
+        /// The token.
+        id: u32,
+        /// Its logit.
+        value: f32,
+    },
+    /// A sampling parameter is outside its range.
+    #[error("sampler parameter `{parameter}` is {value}; it must be {range}")]
+    SamplerParameter {
+        /// Name of the field.
+        parameter: &'static str,
+        /// What was given.
+        value: f32,
+        /// What is accepted.
+        range: &'static str,
+    },
+}
+
+/// Shorthand for results of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,0 +1,378 @@
+//! What a frame may look like, token by token.
+//!
+//! A frame is `(NAME value item | delete NAME)* ENDING`, with the endings
+//! `LINE`, `return value item`, `yield value item`, `unwind`, and without
+//! changes before them `exception value item`, `call LINE (NAME value item)*
+//! end` and `resume LINE`. Which names, lines and endings there are is taken
+//! from the program and the state of the run; the next line is one of those
+//! that [`Flow`] says control can reach.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use cwm_tokenizer::nano::{Codec, Token};
+use cwm_trace::live::{Flow, Machine, Mark, Piece};
+
+use super::definitions::Definition;
+
+/// A value as decoded so far.
+#[derive(Clone, Debug, Default)]
+pub(super) struct DraftValue {
+    pub(super) ids: Vec<u32>,
+    pub(super) logprob: f64,
+}
+
+/// How a frame ends.
+#[derive(Clone, Debug)]
+pub(super) enum Ending {
+    Line(u32),
+    Call {
+        line: u32,
+        arguments: Vec<(Arc<str>, DraftValue)>,
+    },
+    Resume {
+        definition: u32,
+    },
+    Return(DraftValue),
+    Yield(DraftValue),
+    Exception(DraftValue),
+    Unwind,
+}
+
+/// A decoded frame.
+#[derive(Clone, Debug)]
+pub(super) struct Draft {
+    pub(super) changes: Vec<(Arc<str>, DraftValue)>,
+    pub(super) deleted: Vec<Arc<str>>,
+    pub(super) ending: Ending,
+}
+
+/// The program's part of the grammar, for one state of a run.
+pub(super) struct Legal {
+    names: BTreeSet<u32>,
+    lines: BTreeSet<u32>,
+    /// Ids of the parameters by line of the call event.
+    callees: BTreeMap<u32, Vec<u32>>,
+    /// Variables that are bound, hence can vanish.
+    bound: BTreeSet<Arc<str>>,
+    suspended: BTreeSet<u32>,
+    yields: bool,
+    raised: bool,
+    only_return: bool,
+}
+
+impl Legal {
+    /// Nothing but the return of a value.
+    pub(super) fn only_return(codec: &Codec) -> Self {
+        Self {
+            names: codec.name_ids().into_iter().collect(),
+            lines: BTreeSet::new(),
+            callees: BTreeMap::new(),
+            bound: BTreeSet::new(),
+            suspended: BTreeSet::new(),
+            yields: false,
+            raised: false,
+            only_return: true,
+        }
+    }
+
+    pub(super) fn new(
+        codec: &Codec,
+        machine: &Machine,
+        flow: &Flow,
+        definitions: &[Definition],
+        source: &[&str],
+    ) -> Self {
+        let outline = machine.outline();
+        let scope = machine.scope().unwrap_or(0);
+        let scope_lines = || outline.scope_lines(scope).collect::<BTreeSet<u32>>();
+        let has_yield = |&n: &u32| {
+            source
+                .get(n as usize - 1)
+                .is_some_and(|text| text.contains("yield"))
+        };
+        let lines = match machine.line() {
+            _ if machine.raised() => scope_lines(),
+            line if line == machine.definition() => flow.first(scope),
+            Some(line) => flow.successors(line).unwrap_or_else(scope_lines),
+            None => scope_lines(),
+        };
+        let id_of = |name: Arc<str>| {
+            let mut ids = Vec::new();
+            codec.encode(&Piece::Name(name), &mut ids).ok()?;
+            ids.first().copied()
+        };
+        let callees: BTreeMap<u32, Vec<u32>> = definitions
+            .iter()
+            .filter(|d| d.line > 0)
+            .map(|d| {
+                (
+                    d.line,
+                    d.parameters().into_iter().filter_map(id_of).collect(),
+                )
+            })
+            .collect();
+        let suspended = callees
+            .keys()
+            .copied()
+            .filter(|&line| machine.suspended(line).is_some())
+            .collect();
+        Self {
+            names: codec.name_ids().into_iter().collect(),
+            yields: scope_lines().iter().any(has_yield),
+            lines,
+            callees,
+            bound: machine.locals().iter().map(|l| l.name.clone()).collect(),
+            suspended,
+            raised: machine.raised(),
+            only_return: false,
+        }
+    }
+}
+
+enum Place {
+    /// Before a change or an ending.
+    Start,
+    DeleteName,
+    Value(Target),
+    CallLine,
+    CallArgument,
+    ResumeLine,
+}
+
+enum Target {
+    Change(Arc<str>),
+    Argument(Arc<str>),
+    Return,
+    Yield,
+    Exception,
+}
+
+/// Where inside a value the decoder is.
+#[derive(Default)]
+struct ValueState {
+    /// The token that closes the open string or raw text.
+    open: Option<Token>,
+    brackets: usize,
+}
+
+/// Follows one frame.
+pub(super) struct FrameGrammar<'a> {
+    codec: &'a Codec,
+    legal: &'a Legal,
+    place: Place,
+    value: DraftValue,
+    state: ValueState,
+    changes: Vec<(Arc<str>, DraftValue)>,
+    deleted: Vec<Arc<str>>,
+    call_line: u32,
+    arguments: Vec<(Arc<str>, DraftValue)>,
+}
+
+impl<'a> FrameGrammar<'a> {
+    pub(super) fn new(codec: &'a Codec, legal: &'a Legal) -> Self {
+        Self {
+            codec,
+            legal,
+            place: Place::Start,
+            value: DraftValue::default(),
+            state: ValueState::default(),
+            changes: Vec::new(),
+            deleted: Vec::new(),
+            call_line: 0,
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Whether the frame may go on with `id`.
+    pub(super) fn allows(&self, id: u32) -> bool {
+        let Some(token) = self.codec.token(id) else {
+            return false;
+        };
+        match &self.place {
+            Place::Start => self.allows_at_start(id, token),
+            Place::DeleteName => {
+                self.is_new_name(id)
+                    && self
+                        .codec
+                        .name(id)
+                        .is_some_and(|name| self.legal.bound.contains(&name))
+            }
+            Place::Value(_) => self.allows_in_value(id, token),
+            Place::CallLine => {
+                matches!(token, Token::Line(n) if self.legal.callees.contains_key(&n))
+            }
+            Place::CallArgument => self.allows_argument(id, token),
+            Place::ResumeLine => {
+                matches!(token, Token::Line(n) if self.legal.suspended.contains(&n))
+            }
+        }
+    }
+
+    fn allows_at_start(&self, id: u32, token: Token) -> bool {
+        let untouched = self.changes.is_empty() && self.deleted.is_empty();
+        if self.legal.only_return {
+            return token == Token::Mark(Mark::Return);
+        }
+        match token {
+            Token::Line(n) => self.legal.lines.contains(&n),
+            Token::Mark(Mark::Return) => true,
+            Token::Mark(Mark::Delete) => !self.legal.bound.is_empty(),
+            Token::Mark(Mark::Yield) => self.legal.yields,
+            Token::Mark(Mark::Unwind) => self.legal.raised,
+            Token::Mark(Mark::Exception) => untouched,
+            Token::Mark(Mark::Call) => untouched && !self.legal.callees.is_empty(),
+            Token::Mark(Mark::Resume) => untouched && !self.legal.suspended.is_empty(),
+            _ => self.is_new_name(id),
+        }
+    }
+
+    /// All parameters in order, then any variables that the callee captures.
+    fn allows_argument(&self, id: u32, token: Token) -> bool {
+        let parameters = self.legal.callees.get(&self.call_line);
+        match parameters.and_then(|p| p.get(self.arguments.len())) {
+            Some(&next) => id == next,
+            None => token == Token::Mark(Mark::End) || self.is_new_name(id),
+        }
+    }
+
+    /// Tokens of the value in hand.
+    pub(super) fn value_len(&self) -> usize {
+        self.value.ids.len()
+    }
+
+    fn is_new_name(&self, id: u32) -> bool {
+        self.legal.names.contains(&id)
+            && self.codec.name(id).is_some_and(|name| {
+                let used = self
+                    .changes
+                    .iter()
+                    .chain(&self.arguments)
+                    .any(|(n, _)| *n == name);
+                !used && !self.deleted.contains(&name)
+            })
+    }
+
+    fn allows_in_value(&self, id: u32, token: Token) -> bool {
+        match self.state.open {
+            Some(close) => {
+                token == close
+                    || matches!(token, Token::Char(_) | Token::Escape(_) | Token::Byte(_))
+            }
+            None => match token {
+                Token::Mark(Mark::Item) => self.state.brackets == 0 && !self.value.ids.is_empty(),
+                Token::Operator(")" | "]" | "}") => self.state.brackets > 0,
+                Token::Symbol(_) => self.codec.name(id).is_some(),
+                Token::Raw => self.value.ids.is_empty(),
+                Token::Digit(_)
+                | Token::NumberPart(_)
+                | Token::Quote(_)
+                | Token::Operator(_)
+                | Token::Word(_) => true,
+                _ => false,
+            },
+        }
+    }
+
+    /// Takes an allowed token; gives the frame when it is whole.
+    pub(super) fn take(&mut self, id: u32, logprob: f64) -> Option<Draft> {
+        let token = self.codec.token(id)?;
+        match std::mem::replace(&mut self.place, Place::Start) {
+            Place::Start => return self.take_start(id, token),
+            Place::DeleteName => self.deleted.extend(self.codec.name(id)),
+            Place::CallLine => {
+                if let Token::Line(n) = token {
+                    self.call_line = n;
+                }
+                self.place = Place::CallArgument;
+            }
+            Place::CallArgument => match self.codec.name(id) {
+                Some(name) => self.begin(Target::Argument(name)),
+                None => {
+                    let arguments = std::mem::take(&mut self.arguments);
+                    return self.finish(Ending::Call {
+                        line: self.call_line,
+                        arguments,
+                    });
+                }
+            },
+            Place::ResumeLine => {
+                if let Token::Line(definition) = token {
+                    return self.finish(Ending::Resume { definition });
+                }
+            }
+            Place::Value(target) => {
+                self.value.logprob += logprob;
+                if token == Token::Mark(Mark::Item) && self.state.open.is_none() {
+                    return self.end_value(target);
+                }
+                self.state.take(token);
+                self.value.ids.push(id);
+                self.place = Place::Value(target);
+            }
+        }
+        None
+    }
+
+    fn take_start(&mut self, id: u32, token: Token) -> Option<Draft> {
+        match token {
+            Token::Line(n) => return self.finish(Ending::Line(n)),
+            Token::Mark(Mark::Unwind) => return self.finish(Ending::Unwind),
+            Token::Mark(Mark::Delete) => self.place = Place::DeleteName,
+            Token::Mark(Mark::Call) => self.place = Place::CallLine,
+            Token::Mark(Mark::Resume) => self.place = Place::ResumeLine,
+            Token::Mark(Mark::Return) => self.begin(Target::Return),
+            Token::Mark(Mark::Yield) => self.begin(Target::Yield),
+            Token::Mark(Mark::Exception) => self.begin(Target::Exception),
+            _ => {
+                let name = self.codec.name(id)?;
+                self.begin(Target::Change(name));
+            }
+        }
+        None
+    }
+
+    fn begin(&mut self, target: Target) {
+        self.value = DraftValue::default();
+        self.state = ValueState::default();
+        self.place = Place::Value(target);
+    }
+
+    fn end_value(&mut self, target: Target) -> Option<Draft> {
+        let value = std::mem::take(&mut self.value);
+        match target {
+            Target::Change(name) => self.changes.push((name, value)),
+            Target::Argument(name) => {
+                self.arguments.push((name, value));
+                self.place = Place::CallArgument;
+            }
+            Target::Return => return self.finish(Ending::Return(value)),
+            Target::Yield => return self.finish(Ending::Yield(value)),
+            Target::Exception => return self.finish(Ending::Exception(value)),
+        }
+        None
+    }
+
+    fn finish(&mut self, ending: Ending) -> Option<Draft> {
+        Some(Draft {
+            changes: std::mem::take(&mut self.changes),
+            deleted: std::mem::take(&mut self.deleted),
+            ending,
+        })
+    }
+}
+
+impl ValueState {
+    fn take(&mut self, token: Token) {
+        match (self.open, token) {
+            (Some(close), _) if token == close => self.open = None,
+            (Some(_), _) => {}
+            (None, Token::Quote(_) | Token::Raw) => self.open = Some(token),
+            (None, Token::Operator("(" | "[" | "{")) => self.brackets += 1,
+            (None, Token::Operator(")" | "]" | "}")) => {
+                self.brackets = self.brackets.saturating_sub(1);
+            }
+            (None, _) => {}
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Free-running prediction in the `live` dialect.
+//!
+//! A [`Predictor`] holds one program: its source is prefilled once, and every
+//! activation's window is a fork of that session. [`Predictor::next`] decodes
+//! one frame under the frame grammar and hands it to the same
+//! [`Machine`](cwm_trace::live::Machine) that made the training data, which
+//! says what the model sees next. Nothing is executed.
+
+mod arguments;
+mod definitions;
+mod grammar;
+mod literal;
+mod predictor;
+
+pub use arguments::{ArgumentError, Signature, bind_arguments, literal_repr};
+pub use predictor::{LiveError, Point, Predicted, Predictor, Sampling};

@@ -1,0 +1,492 @@
+//! [`Predictor`]: one program, predicted frame by frame.
+
+use std::sync::Arc;
+
+use cwm_tokenizer::nano::{Codec, CodecError, Offsets, Vocabulary};
+use cwm_trace::live::{Flow, Machine};
+use cwm_trace::{Entry, Event, EventKind, Local, Value};
+
+use super::arguments::{ArgumentError, bind_arguments};
+use super::definitions::{Definition, definitions};
+use super::grammar::{Draft, DraftValue, Ending, FrameGrammar, Legal};
+use crate::{Engine, Sampler, SamplerOptions, Session, TokenSet, Want, greedy};
+
+/// Tokens a value may take.
+const MAX_VALUE: usize = 600;
+
+/// Tokens a frame may take before it is given up.
+const MAX_FRAME: usize = 1200;
+
+/// Why a run cannot be predicted, or not further.
+#[derive(Debug, thiserror::Error)]
+pub enum LiveError {
+    /// The program does not fit the model's vocabulary.
+    #[error(transparent)]
+    Program(#[from] CodecError),
+    /// The entry's arguments cannot be bound.
+    #[error(transparent)]
+    Arguments(#[from] ArgumentError),
+    /// The vocabulary is not the one the weights were trained with.
+    #[error(
+        "the vocabulary has {vocabulary} tokens, but the weights have {weights}; the files are not of the same model"
+    )]
+    VocabularyMismatch {
+        /// Tokens of the vocabulary.
+        vocabulary: usize,
+        /// Rows of the embedding.
+        weights: usize,
+    },
+    /// The entry function is not in the file.
+    #[error("there is no function `{name}` in the file; it defines {available}")]
+    NoEntry {
+        /// The wanted name.
+        name: String,
+        /// What there is.
+        available: String,
+    },
+    /// The model wrote a value that is no text.
+    #[error("the model wrote a malformed value for `{0}`")]
+    Malformed(String),
+    /// The model wrote a value that is longer than any it was trained on.
+    #[error("the model wrote a value of more than {MAX_VALUE} tokens")]
+    LongValue,
+    /// The model did not end a frame.
+    #[error("the model wrote {MAX_FRAME} tokens without ending the frame")]
+    Endless,
+    /// Calls are nested too deeply.
+    #[error("predicted calls are nested {0} deep; the program seems to recurse without end")]
+    TooDeep(usize),
+    /// The engine refused a step.
+    #[error(transparent)]
+    Engine(#[from] crate::Error),
+}
+
+/// How tokens are chosen.
+#[derive(Clone, Debug, Default)]
+pub enum Sampling {
+    /// The most probable legal token.
+    #[default]
+    Greedy,
+    /// Sampled; the seed is mixed with the position, so a point always gives
+    /// the same frame.
+    Sample(SamplerOptions),
+}
+
+/// A predicted frame.
+#[derive(Clone, Debug)]
+pub struct Predicted {
+    /// What happens, with the full state where the kind has one.
+    pub event: Event,
+    /// Name of the function.
+    pub function: String,
+    /// Callers below it on the stack.
+    pub depth: u32,
+    /// Variables this frame gave a new value to, with its probability.
+    pub changes: Vec<(Arc<str>, f32)>,
+    /// Probability of the returned, yielded or raised value.
+    pub value_probability: Option<f32>,
+    /// Probability of the whole frame among all legal frames.
+    pub probability: f32,
+}
+
+/// A moment of a predicted run. Cloning shares the caches.
+#[derive(Clone, Debug)]
+pub struct Point {
+    machine: Machine,
+    lanes: Vec<Lane>,
+    next_activation: u32,
+}
+
+impl Point {
+    /// Whether the entry scope has ended.
+    pub fn is_over(&self) -> bool {
+        self.machine.depth() == 0
+    }
+
+    /// Locals of the running activation.
+    pub fn locals(&self) -> &[Local] {
+        self.machine.locals()
+    }
+}
+
+/// The cached window of one activation on the stack.
+#[derive(Clone, Debug)]
+struct Lane {
+    session: Session,
+    logits: Arc<[f32]>,
+}
+
+/// Deepest stack that is followed; CPython's own limit is 1000.
+const MAX_DEPTH: usize = 1000;
+
+/// One program under one model.
+#[derive(Debug)]
+pub struct Predictor {
+    engine: Arc<Engine>,
+    codec: Codec,
+    source: String,
+    machine: Machine,
+    flow: Flow,
+    definitions: Vec<Definition>,
+    base: Session,
+    sampling: Sampling,
+}
+
+impl Predictor {
+    /// Reads `source` and prefills it.
+    ///
+    /// # Errors
+    /// When the program or the vocabulary does not fit the model.
+    pub fn new(
+        engine: Arc<Engine>,
+        vocabulary: Arc<Vocabulary>,
+        source: &str,
+    ) -> Result<Self, LiveError> {
+        let weights = engine.config().vocab_size;
+        if weights != vocabulary.len() {
+            return Err(LiveError::VocabularyMismatch {
+                vocabulary: vocabulary.len(),
+                weights,
+            });
+        }
+        let codec = Codec::new(vocabulary, source, Offsets::default())?;
+        let mut base = Session::new(&engine);
+        base.extend(&engine, codec.source(), Want::None)?;
+        let machine = Machine::new(source);
+        let flow = Flow::new(source, machine.outline());
+        let definitions = definitions(source, machine.outline());
+        Ok(Self {
+            engine,
+            codec,
+            source: source.to_owned(),
+            machine,
+            flow,
+            definitions,
+            base,
+            sampling: Sampling::Greedy,
+        })
+    }
+
+    /// The same predictor with another way to choose tokens.
+    #[must_use]
+    pub fn with_sampling(self, sampling: Sampling) -> Self {
+        Self { sampling, ..self }
+    }
+
+    /// The call of the entry scope, which is given and not predicted.
+    ///
+    /// # Errors
+    /// When there is no such function or its arguments do not fit.
+    pub fn start(&self, entry: &Entry) -> Result<(Point, Predicted), LiveError> {
+        let (line, locals) = match entry {
+            Entry::Module => (0, Vec::new()),
+            Entry::Call { function, args } => {
+                // The last definition of a name is the one it is bound to.
+                let found = self.definitions.iter().rfind(|d| d.qualname == *function);
+                let Some(found) = found.filter(|d| d.line > 0) else {
+                    return Err(LiveError::NoEntry {
+                        name: function.clone(),
+                        available: self.available(),
+                    });
+                };
+                let signature = found.signature.as_ref();
+                let signature =
+                    signature.ok_or_else(|| ArgumentError::Signature(function.clone()))?;
+                (found.line, bind_arguments(signature, function, args)?)
+            }
+        };
+        let event = Event {
+            kind: EventKind::Call,
+            activation: 0,
+            function: self.definition(line).0,
+            line,
+            locals,
+            value: None,
+        };
+        let point = self.follow(&self.blank(), &event)?;
+        let predicted = Predicted {
+            function: self.definition(line).1.name.clone(),
+            depth: 0,
+            changes: Vec::new(),
+            value_probability: None,
+            probability: 1.0,
+            event,
+        };
+        Ok((point, predicted))
+    }
+
+    /// A run that has not begun, for [`Predictor::follow`].
+    pub fn blank(&self) -> Point {
+        Point {
+            machine: self.machine.clone(),
+            lanes: Vec::new(),
+            next_activation: 0,
+        }
+    }
+
+    /// Goes on with a known event, whose `line` at calls is the line of the
+    /// callee's definition (as in a [`cwm_trace::live::Document`]).
+    ///
+    /// # Errors
+    /// When a name or line of the event is not in the program, or the
+    /// context is full.
+    pub fn follow(&self, at: &Point, event: &Event) -> Result<Point, LiveError> {
+        let mut point = at.clone();
+        let definition = match event.kind {
+            EventKind::Call => event.line,
+            _ => 0,
+        };
+        point.machine.feed(event, definition);
+        point.next_activation = point.next_activation.max(event.activation + 1);
+        self.synchronise(&mut point)?;
+        Ok(point)
+    }
+
+    /// The frame after `at`; `None` where the entry scope has ended.
+    ///
+    /// # Errors
+    /// When the model cannot produce a frame; `at` stays usable.
+    pub fn next(&self, at: &Point) -> Result<Option<(Point, Predicted)>, LiveError> {
+        let Some(predicted) = self.peek(at)? else {
+            return Ok(None);
+        };
+        let point = self.follow(at, &predicted.event)?;
+        Ok(Some((point, predicted)))
+    }
+
+    /// The frame after `at`, without going there.
+    ///
+    /// # Errors
+    /// As [`Predictor::next`].
+    pub fn peek(&self, at: &Point) -> Result<Option<Predicted>, LiveError> {
+        let Some(lane) = at.lanes.last() else {
+            return Ok(None);
+        };
+        if at.machine.depth() > MAX_DEPTH {
+            return Err(LiveError::TooDeep(at.machine.depth()));
+        }
+        let lines: Vec<&str> = self.source.lines().collect();
+        let legal = Legal::new(
+            &self.codec,
+            &at.machine,
+            &self.flow,
+            &self.definitions,
+            &lines,
+        );
+        let (draft, logprob) = self.decode(lane, &legal)?;
+        self.frame(at, draft, logprob).map(Some)
+    }
+
+    /// What the running activation returns, named at once instead of step by
+    /// step.
+    ///
+    /// # Errors
+    /// As [`Predictor::next`].
+    pub fn answer(&self, at: &Point) -> Result<String, LiveError> {
+        let Some(lane) = at.lanes.last() else {
+            return Err(LiveError::Endless);
+        };
+        let (draft, _) = self.decode(lane, &Legal::only_return(&self.codec))?;
+        match draft.ending {
+            Ending::Return(value) => Ok(self.text("the value", &value)?.repr.to_string()),
+            _ => Err(LiveError::Endless),
+        }
+    }
+
+    /// The same moment with one local of the running activation replaced;
+    /// `None` if it has no such local.
+    ///
+    /// # Errors
+    /// When the context is full.
+    pub fn set(&self, at: &Point, name: &str, value: &str) -> Result<Option<Point>, LiveError> {
+        let mut point = at.clone();
+        if !point.machine.set_local(name, value) {
+            return Ok(None);
+        }
+        self.synchronise(&mut point)?;
+        Ok(Some(point))
+    }
+
+    fn available(&self) -> String {
+        let names: Vec<String> = self
+            .definitions
+            .iter()
+            .filter(|d| d.line > 0 && !d.qualname.contains("<locals>"))
+            .map(|d| format!("`{}`", d.qualname))
+            .collect();
+        if names.is_empty() {
+            "no functions".to_owned()
+        } else {
+            names.join(", ")
+        }
+    }
+
+    /// Index and definition of the function whose call events have `line`.
+    fn definition(&self, line: u32) -> (u32, &Definition) {
+        let index = self
+            .definitions
+            .iter()
+            .position(|d| d.line == line)
+            .unwrap_or(0);
+        (index as u32, &self.definitions[index])
+    }
+
+    /// Brings the lanes in step with the machine's stack and windows.
+    fn synchronise(&self, point: &mut Point) -> Result<(), LiveError> {
+        let depth = point.machine.depth();
+        point.lanes.truncate(depth);
+        while point.lanes.len() < depth {
+            point.lanes.push(Lane {
+                session: self.base.fork(),
+                logits: Arc::from([]),
+            });
+        }
+        let (Some(window), Some(lane)) = (point.machine.window(), point.lanes.last_mut()) else {
+            return Ok(());
+        };
+        let mut ids = self.codec.source().to_vec();
+        for piece in &window.pieces {
+            self.codec.encode(&piece.piece, &mut ids)?;
+        }
+        let mut known = lane.session.common_prefix(&ids);
+        if known == ids.len() && (lane.logits.is_empty() || lane.session.len() > known) {
+            known -= 1;
+        }
+        if known < lane.session.len() {
+            lane.session.rollback(known)?;
+        }
+        if known < ids.len() {
+            let logits = lane
+                .session
+                .extend(&self.engine, &ids[known..], Want::Last)?;
+            lane.logits = Arc::from(logits.last().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    /// Decodes one frame; the lane itself is left as it is.
+    fn decode(&self, lane: &Lane, legal: &Legal) -> Result<(Draft, f64), LiveError> {
+        let mut session = lane.session.fork();
+        let mut logits = lane.logits.clone();
+        let mut grammar = FrameGrammar::new(&self.codec, legal);
+        let mut sampler = match &self.sampling {
+            Sampling::Greedy => None,
+            Sampling::Sample(options) => {
+                let seed = options.seed ^ (session.len() as u64).wrapping_mul(0x9e37_79b9);
+                Some(Sampler::new(SamplerOptions { seed, ..*options })?)
+            }
+        };
+        let mut total = 0.0;
+        for _ in 0..MAX_FRAME {
+            if grammar.value_len() > MAX_VALUE {
+                return Err(LiveError::LongValue);
+            }
+            let allowed: TokenSet = (0..logits.len() as u32)
+                .filter(|&id| grammar.allows(id))
+                .collect();
+            let choice = match &mut sampler {
+                None => greedy(&logits, allowed.mask())?,
+                Some(sampler) => sampler.sample(&logits, allowed.mask())?,
+            };
+            total += choice.logprob;
+            if let Some(draft) = grammar.take(choice.id, choice.logprob) {
+                return Ok((draft, total));
+            }
+            let next = session.extend(&self.engine, &[choice.id], Want::Last)?;
+            logits = Arc::from(next.last().unwrap_or_default());
+        }
+        Err(LiveError::Endless)
+    }
+
+    fn text(&self, what: &str, value: &DraftValue) -> Result<Value, LiveError> {
+        let text = self.codec.decode_value(&value.ids);
+        text.map(Value::new)
+            .ok_or_else(|| LiveError::Malformed(what.to_owned()))
+    }
+
+    /// Makes a whole frame out of a draft.
+    fn frame(&self, at: &Point, draft: Draft, logprob: f64) -> Result<Predicted, LiveError> {
+        let machine = &at.machine;
+        let mut locals: Vec<Local> = machine.locals().to_vec();
+        locals.retain(|l| !draft.deleted.contains(&l.name));
+        let mut changes = Vec::new();
+        for (name, value) in &draft.changes {
+            let text = self.text(name, value)?;
+            changes.push((name.clone(), probability(value.logprob)));
+            match locals.iter_mut().find(|l| l.name == *name) {
+                Some(local) => local.value = text,
+                None => locals.push(Local {
+                    name: name.clone(),
+                    value: text,
+                }),
+            }
+        }
+        let mut event = Event {
+            kind: EventKind::Line,
+            activation: machine.activation().unwrap_or(0),
+            function: 0,
+            line: machine.line().unwrap_or(0),
+            locals,
+            value: None,
+        };
+        let mut depth = machine.depth() as u32 - 1;
+        let mut definition = machine.definition().unwrap_or(0);
+        let mut value_probability = None;
+        let mut valued = |event: &mut Event, kind, value: &DraftValue| -> Result<(), LiveError> {
+            event.kind = kind;
+            event.value = Some(self.text("the value", value)?);
+            value_probability = Some(probability(value.logprob));
+            Ok(())
+        };
+        match &draft.ending {
+            Ending::Line(line) => event.line = *line,
+            Ending::Return(value) => valued(&mut event, EventKind::Return, value)?,
+            Ending::Yield(value) => valued(&mut event, EventKind::Yield, value)?,
+            Ending::Exception(value) => {
+                valued(&mut event, EventKind::Exception, value)?;
+                event.locals.clear();
+            }
+            Ending::Unwind => event.kind = EventKind::Unwind,
+            Ending::Call { line, arguments } => {
+                depth += 1;
+                definition = *line;
+                event.kind = EventKind::Call;
+                event.activation = at.next_activation;
+                event.line = *line;
+                event.locals.clear();
+                for (name, value) in arguments {
+                    changes.push((name.clone(), probability(value.logprob)));
+                    let value = self.text(name, value)?;
+                    event.locals.push(Local {
+                        name: name.clone(),
+                        value,
+                    });
+                }
+            }
+            Ending::Resume { definition: line } => {
+                depth += 1;
+                definition = *line;
+                event.kind = EventKind::Resume;
+                if let Some((id, at_line, known)) = machine.suspended(*line) {
+                    event.activation = id;
+                    event.line = at_line;
+                    event.locals = known.to_vec();
+                }
+            }
+        }
+        let (index, definition) = self.definition(definition);
+        event.function = index;
+        Ok(Predicted {
+            event,
+            function: definition.name.clone(),
+            depth,
+            changes,
+            value_probability,
+            probability: probability(logprob),
+        })
+    }
+}
+
+fn probability(logprob: f64) -> f32 {
+    logprob.exp() as f32
+}
