@@ -1,1 +1,19 @@
-//! Placeholder.
+//! Programs, and records of what they did, for training and evaluation.
+//!
+//! [`generate`] makes one random Python program from a seed and an index; [`coverage`] counts what a
+//! set of them exercises. [`build`] runs many of them and keeps the good runs as [`Record`]s, which
+//! [`read_records`] reads back. [`fingerprint`] tells programs apart by what they say, not by how
+//! they name things.
+
+mod build;
+mod filter;
+mod fingerprint;
+mod generate;
+pub mod pack;
+mod record;
+
+pub use build::{BuildError, Plan, Report, build, limits};
+pub use filter::{EVENTS, Rejection, judge};
+pub use fingerprint::{Fingerprint, fingerprint};
+pub use generate::{Coverage, Level, NoSuchLevel, Program, coverage, generate};
+pub use record::{Record, RecordError, read_records, write_record};

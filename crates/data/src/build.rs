@@ -1,0 +1,232 @@
+//! Generate, run for real, filter, write.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::{self, Write};
+use std::time::Duration;
+
+use cwm_trace::Trace;
+use cwm_tracer::{Interpreter, Limits, Request, Worker};
+use sha2::{Digest, Sha256};
+
+use crate::filter::{Rejection, judge};
+use crate::fingerprint::{Fingerprint, fingerprint};
+use crate::generate::{Level, Program, generate};
+use crate::record::{Record, write_record};
+
+/// What to build. The result depends on `seed`, `count`, `mix`, `excluded` and
+/// the interpreter's version alone.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Seed of the generator.
+    pub seed: u64,
+    /// Records to write.
+    pub count: usize,
+    /// Relative weight of each level.
+    pub mix: [u32; 4],
+    /// Programs that run at the same time.
+    pub threads: usize,
+    /// Programs that must not appear, such as those of evaluations.
+    pub excluded: HashSet<Fingerprint>,
+}
+
+/// How the candidates fared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Records written.
+    pub kept: usize,
+    /// Programs generated.
+    pub candidates: usize,
+    /// Programs that were not kept, by reason.
+    pub rejected: BTreeMap<Rejection, usize>,
+    /// Frames written.
+    pub frames: usize,
+    /// SHA-256 of the written bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Why a build stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The tracer failed.
+    #[error("cannot run the programs: {0}")]
+    Tracer(#[from] cwm_tracer::Error),
+    /// The output cannot be written.
+    #[error("cannot write the records: {0}")]
+    Write(#[from] io::Error),
+    /// All weights are zero.
+    #[error("the weights of all levels are zero")]
+    NoLevel,
+    /// Hardly any candidate is usable.
+    #[error("only {kept} of {candidates} generated programs are usable; is the interpreter sound?")]
+    Barren {
+        /// Usable ones.
+        kept: usize,
+        /// Generated ones.
+        candidates: usize,
+    },
+}
+
+/// Candidates in hand at once, per thread.
+const CHUNK: u64 = 32;
+
+/// Writes `plan.count` records. `progress` is told how many there are.
+///
+/// # Errors
+/// [`BuildError`]; what was written before stays whole lines.
+pub fn build(
+    plan: &Plan,
+    interpreter: &Interpreter,
+    out: &mut impl Write,
+    mut progress: impl FnMut(usize),
+) -> Result<Report, BuildError> {
+    if plan.mix.iter().all(|&w| w == 0) {
+        return Err(BuildError::NoLevel);
+    }
+    let limits = limits();
+    let threads = plan.threads.max(1);
+    let mut workers = (0..threads)
+        .map(|_| Worker::start(interpreter, &limits))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut report = Report::default();
+    let mut hash = Sha256::new();
+    let mut seen = plan.excluded.clone();
+    let mut next = 0;
+    while report.kept < plan.count {
+        if report.candidates > 2000 && report.kept * 50 < report.candidates {
+            let (kept, candidates) = (report.kept, report.candidates);
+            return Err(BuildError::Barren { kept, candidates });
+        }
+        let end = next + CHUNK * threads as u64;
+        let traced = trace_all(plan, next..end, &mut workers)?;
+        for (index, (program, trace)) in (next..end).zip(traced) {
+            if report.kept == plan.count {
+                break;
+            }
+            report.candidates += 1;
+            let trace = match (check(&program, trace.as_ref(), &mut seen), trace) {
+                (Ok(()), Some(trace)) => trace,
+                (Err(reason), _) => {
+                    *report.rejected.entry(reason).or_default() += 1;
+                    continue;
+                }
+                (Ok(()), None) => continue,
+            };
+            report.frames += trace.events.len();
+            let record = Record {
+                id: format!("{}-{index}", plan.seed),
+                seed: plan.seed,
+                index,
+                level: program.level,
+                trace,
+            };
+            let mut line = Vec::new();
+            write_record(&mut line, &record)?;
+            hash.update(&line);
+            out.write_all(&line)?;
+            report.kept += 1;
+        }
+        progress(report.kept);
+        next = end;
+    }
+    out.flush()?;
+    report.sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    Ok(report)
+}
+
+/// Limits on one run: far above what is kept.
+pub fn limits() -> Limits {
+    Limits {
+        max_events: 400,
+        timeout: Duration::from_secs(5),
+        ..Limits::default()
+    }
+}
+
+/// The level of a candidate: a function of seed and index.
+fn level_of(plan: &Plan, index: u64) -> Level {
+    let total: u64 = plan.mix.iter().map(|&w| u64::from(w)).sum();
+    let mut place = mix(plan.seed ^ mix(index)) % total.max(1);
+    for (level, &weight) in Level::ALL.into_iter().zip(&plan.mix) {
+        if place < u64::from(weight) {
+            return level;
+        }
+        place -= u64::from(weight);
+    }
+    Level::One
+}
+
+/// The finaliser of splitmix64.
+fn mix(value: u64) -> u64 {
+    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+type Traced = (Program, Option<Trace>);
+
+/// Generates and runs the candidates of a range, in order.
+fn trace_all(
+    plan: &Plan,
+    range: std::ops::Range<u64>,
+    workers: &mut [Worker],
+) -> Result<Vec<Traced>, BuildError> {
+    let indexes: Vec<u64> = range.collect();
+    let share = indexes.len().div_ceil(workers.len());
+    let run = |worker: &mut Worker, indexes: &[u64]| -> Result<Vec<Traced>, cwm_tracer::Error> {
+        let mut traced = Vec::with_capacity(indexes.len());
+        for &index in indexes {
+            let program = generate(plan.seed, index, level_of(plan, index));
+            let request = Request {
+                file: "program.py",
+                source: &program.source,
+                entry: program.entry.clone(),
+                stdin: b"",
+            };
+            let trace = match worker.trace(&request) {
+                Ok(trace) => Some(trace),
+                Err(
+                    cwm_tracer::Error::NotPython { .. }
+                    | cwm_tracer::Error::MissingEntry { .. }
+                    | cwm_tracer::Error::BadArguments { .. },
+                ) => None,
+                Err(error) => return Err(error),
+            };
+            traced.push((program, trace));
+        }
+        Ok(traced)
+    };
+    let parts: Vec<_> = std::thread::scope(|scope| {
+        let handles: Vec<_> = workers
+            .iter_mut()
+            .zip(indexes.chunks(share))
+            .map(|(worker, part)| scope.spawn(move || run(worker, part)))
+            .collect();
+        handles
+            .into_iter()
+            .map(|h| {
+                h.join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    });
+    let mut all = Vec::new();
+    for part in parts {
+        all.extend(part?);
+    }
+    Ok(all)
+}
+
+/// Whether a candidate is to be kept.
+fn check(
+    program: &Program,
+    trace: Option<&Trace>,
+    seen: &mut HashSet<Fingerprint>,
+) -> Result<(), Rejection> {
+    judge(program, trace.ok_or(Rejection::NotPython)?)?;
+    if seen.insert(fingerprint(&program.source, &program.entry)) {
+        Ok(())
+    } else {
+        Err(Rejection::Repeated)
+    }
+}

@@ -1,0 +1,244 @@
+//! Which runs are worth keeping: complete, short, with small values, and with little idle code.
+
+use std::fmt;
+
+use cwm_trace::{End, EventKind, Trace, Value};
+
+use crate::generate::Program;
+
+/// Bounds on the number of events of a kept trace.
+pub const EVENTS: std::ops::RangeInclusive<usize> = 3..=120;
+
+/// Characters of the longest value that is kept.
+const VALUE_CHARS: usize = 90;
+
+/// Characters of all locals of one event together.
+const STATE_CHARS: usize = 200;
+
+/// Digits of the longest number that is kept.
+const DIGITS: usize = 4;
+
+/// Digits in a row of the longest text that is kept: there they are characters, not a magnitude.
+const TEXT_DIGITS: usize = 10;
+
+/// Largest share of body lines that a kept run may leave out.
+const IDLE_SHARE: f64 = 0.6;
+
+/// Why a program is not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Rejection {
+    /// The interpreter does not accept it.
+    NotPython,
+    /// It raises although it is not meant to.
+    Raised,
+    /// It did not come to its end within the limits.
+    Unfinished,
+    /// It has fewer or more events than [`EVENTS`].
+    Length,
+    /// A value is too long, or a number too large.
+    Value,
+    /// Much of it is not run.
+    Idle,
+    /// It is the same as an earlier or excluded program, up to names.
+    Repeated,
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::NotPython => "not Python",
+            Self::Raised => "raised",
+            Self::Unfinished => "not finished",
+            Self::Length => "too short or too long",
+            Self::Value => "large values",
+            Self::Idle => "much idle code",
+            Self::Repeated => "repeated",
+        })
+    }
+}
+
+/// Judges one run of `program`.
+pub fn judge(program: &Program, trace: &Trace) -> Result<(), Rejection> {
+    match trace.end {
+        End::Finished => {}
+        End::Raised(_) if program.may_raise => {}
+        End::Raised(_) | End::Exited(_) => return Err(Rejection::Raised),
+        // A run cut by the limit on events is too long rather than endless.
+        End::MaxEvents(_) => return Err(Rejection::Length),
+        _ => return Err(Rejection::Unfinished),
+    }
+    if !EVENTS.contains(&trace.events.len()) {
+        return Err(Rejection::Length);
+    }
+    for event in &trace.events {
+        let locals = event.locals.iter().map(|local| &local.value);
+        if !locals.clone().chain(&event.value).all(is_small) {
+            return Err(Rejection::Value);
+        }
+        if locals.map(|value| value.detailed().len()).sum::<usize>() > STATE_CHARS {
+            return Err(Rejection::Value);
+        }
+    }
+    if idle_share(trace) > IDLE_SHARE {
+        return Err(Rejection::Idle);
+    }
+    Ok(())
+}
+
+fn is_small(value: &Value) -> bool {
+    let text = value.detailed();
+    !value.truncated && text.len() <= VALUE_CHARS && has_small_numbers(text)
+}
+
+/// Whether no run of digits is too long, in a text or outside.
+fn has_small_numbers(text: &str) -> bool {
+    let mut quote = None;
+    let mut digits = 0;
+    for c in text.chars() {
+        digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
+        match (quote, c) {
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), _) if open == c => quote = None,
+            _ => {}
+        }
+        if digits > if quote.is_some() { TEXT_DIGITS } else { DIGITS } {
+            return false;
+        }
+    }
+    true
+}
+
+/// Share of indented lines that carry code of their own and were never reached.
+fn idle_share(trace: &Trace) -> f64 {
+    let reached: std::collections::HashSet<u32> = trace
+        .events
+        .iter()
+        .filter(|event| event.kind == EventKind::Line)
+        .map(|event| event.line)
+        .collect();
+    let body: Vec<u32> = (1u32..)
+        .zip(trace.source.lines())
+        .filter(|(_, line)| line.starts_with(' ') && has_own_code(line.trim()))
+        .map(|(number, _)| number)
+        .collect();
+    let idle = body
+        .iter()
+        .filter(|number| !reached.contains(number))
+        .count();
+    idle as f64 / body.len().max(1) as f64
+}
+
+/// Whether a line is one that the interpreter reports by itself.
+fn has_own_code(code: &str) -> bool {
+    const SILENT: [&str; 8] = ["", "else:", "try:", "finally:", "pass", "}", "]", ")"];
+    const SILENT_STARTS: [&str; 6] = ["#", "\"\"\"", "nonlocal ", "global ", "def ", "@"];
+    !SILENT.contains(&code) && !SILENT_STARTS.iter().any(|start| code.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cwm_trace::{Entry, Event, Local};
+
+    fn program() -> Program {
+        Program {
+            source: String::new(),
+            entry: Entry::Module,
+            level: 1,
+            family: "grammar",
+            may_raise: false,
+        }
+    }
+
+    fn line(number: u32, value: &str) -> Event {
+        Event {
+            kind: EventKind::Line,
+            activation: 0,
+            function: 0,
+            line: number,
+            locals: vec![Local {
+                name: "x".into(),
+                value: Value::new(value),
+            }],
+            value: None,
+        }
+    }
+
+    fn trace(source: &str, events: Vec<Event>) -> Trace {
+        Trace {
+            python: "3.11.7".into(),
+            file: "program.py".into(),
+            source: source.into(),
+            entry: Entry::Module,
+            functions: Vec::new(),
+            events,
+            end: End::Finished,
+            stdout: String::new(),
+            stderr: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_plain_run_is_kept() {
+        let run = trace(
+            "x = 1\ny = 2\nz = 3\n",
+            (1..4).map(|n| line(n, "[1, 22]")).collect(),
+        );
+        assert_eq!(judge(&program(), &run), Ok(()));
+    }
+
+    #[test]
+    fn each_fault_is_told_apart() {
+        let good = trace("x = 1\n", (1..4).map(|n| line(n, "1")).collect());
+        let check = |change: &dyn Fn(&mut Trace)| {
+            let mut run = good.clone();
+            change(&mut run);
+            judge(&program(), &run)
+        };
+        assert_eq!(check(&|run| run.events.truncate(2)), Err(Rejection::Length));
+        assert_eq!(
+            check(&|run| run.end = End::MaxEvents(200)),
+            Err(Rejection::Length)
+        );
+        assert_eq!(
+            check(&|run| run.end = End::Timeout(5.0)),
+            Err(Rejection::Unfinished)
+        );
+        assert_eq!(
+            check(&|run| run.end = End::Raised("E()".into())),
+            Err(Rejection::Raised)
+        );
+        assert_eq!(
+            check(&|run| run.events[0] = line(1, "12345")),
+            Err(Rejection::Value)
+        );
+        assert_eq!(
+            check(&|run| run.events[0] = line(1, &"ab".repeat(50))),
+            Err(Rejection::Value)
+        );
+        assert_eq!(
+            check(&|run| run.source =
+                "if x:\n  a = 1\n  b = 2\nelse:\n  c = 1\n  d = 2\n  e = 3\n  f = 4\n".into()),
+            Err(Rejection::Idle)
+        );
+    }
+
+    #[test]
+    fn digits_in_texts_may_be_more_than_in_numbers() {
+        assert!(has_small_numbers("['101101', 9999]"));
+        assert!(!has_small_numbers("['101101', 10000]"));
+        assert!(!has_small_numbers("'00000000000'"));
+        assert!(has_small_numbers("\"it's\""));
+    }
+
+    #[test]
+    fn an_exception_is_kept_where_it_is_meant() {
+        let mut run = trace("x = 1\n", (1..4).map(|n| line(n, "1")).collect());
+        run.end = End::Raised("ValueError('no')".into());
+        let meant = Program {
+            may_raise: true,
+            ..program()
+        };
+        assert_eq!(judge(&meant, &run), Ok(()));
+    }
+}

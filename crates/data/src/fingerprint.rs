@@ -1,0 +1,194 @@
+//! Equality of programs up to the choice of names and the layout.
+//!
+//! A model that sees canonical symbols cannot tell apart two programs that differ only in names, so
+//! neither deduplication nor the separation of training from evaluation may.
+
+use std::collections::HashMap;
+
+use cwm_trace::Entry;
+use sha2::{Digest, Sha256};
+
+/// Digest of a program's source and entry with its own names made anonymous.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint([u8; 16]);
+
+/// Words that mean something to Python and so stay as they are.
+const KNOWN: &[&str] = &[
+    "False",
+    "None",
+    "True",
+    "and",
+    "as",
+    "assert",
+    "break",
+    "class",
+    "continue",
+    "def",
+    "del",
+    "elif",
+    "else",
+    "except",
+    "finally",
+    "for",
+    "from",
+    "global",
+    "if",
+    "import",
+    "in",
+    "is",
+    "lambda",
+    "nonlocal",
+    "not",
+    "or",
+    "pass",
+    "raise",
+    "return",
+    "try",
+    "while",
+    "with",
+    "yield",
+    "abs",
+    "all",
+    "any",
+    "chr",
+    "dict",
+    "enumerate",
+    "filter",
+    "int",
+    "isinstance",
+    "len",
+    "list",
+    "map",
+    "max",
+    "min",
+    "next",
+    "ord",
+    "print",
+    "range",
+    "reversed",
+    "set",
+    "sorted",
+    "str",
+    "sum",
+    "super",
+    "tuple",
+    "type",
+    "zip",
+    "Exception",
+    "IndexError",
+    "KeyError",
+    "TypeError",
+    "ValueError",
+    "ZeroDivisionError",
+    "StopIteration",
+];
+
+/// The fingerprint of a program. Comments, blank lines and the kind of quotation marks do not count.
+pub fn fingerprint(source: &str, entry: &Entry) -> Fingerprint {
+    let mut names = HashMap::new();
+    let mut canonical = String::with_capacity(source.len());
+    for line in source.lines() {
+        let before = canonical.len();
+        canonicalise(line, &mut names, &mut canonical);
+        let kept = before + canonical[before..].trim_end().len();
+        canonical.truncate(kept);
+        if kept > before {
+            canonical.push('\n');
+        }
+    }
+    if let Entry::Call { function, args } = entry {
+        canonicalise(&format!("{function}({args})"), &mut names, &mut canonical);
+    }
+    let digest = Sha256::digest(canonical.as_bytes());
+    Fingerprint(std::array::from_fn(|i| digest[i]))
+}
+
+/// Appends `line` with its names numbered in order of appearance and its comment dropped.
+fn canonicalise(line: &str, names: &mut HashMap<String, usize>, out: &mut String) {
+    let mut rest = line;
+    while let Some(c) = rest.chars().next() {
+        let len = if c == '#' {
+            break;
+        } else if c == '\'' || c == '"' {
+            let end = rest[1..].find(c).map_or(rest.len(), |at| at + 1);
+            out.push('\'');
+            out.push_str(&rest[1..end]);
+            out.push('\'');
+            (end + 1).min(rest.len())
+        } else if c.is_alphabetic() || c == '_' {
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric() && c != '_')
+                .unwrap_or(rest.len());
+            let word = &rest[..end];
+            let attribute = out.ends_with('.');
+            let prefix = end == 1 && rest[1..].starts_with(['\'', '"']);
+            if attribute || prefix || KNOWN.contains(&word) {
+                out.push_str(word);
+            } else {
+                let count = names.len();
+                let number = *names.entry(word.to_owned()).or_insert(count);
+                out.push_str(&format!("${number}"));
+            }
+            end
+        } else if c.is_ascii_digit() {
+            // Taken whole, so that a digit never touches the number of a name.
+            let end = rest
+                .find(|c: char| !c.is_alphanumeric())
+                .unwrap_or(rest.len());
+            out.push_str(&rest[..end]);
+            end
+        } else {
+            out.push(c);
+            c.len_utf8()
+        };
+        rest = &rest[len..];
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn module(source: &str) -> Fingerprint {
+        fingerprint(source, &Entry::Module)
+    }
+
+    #[test]
+    fn names_quotes_comments_and_blank_lines_do_not_count() {
+        assert_eq!(
+            module("# note\ntotal = 'a'\n\nprint(total)\n"),
+            module("x = \"a\"\nprint(x)  # shown\n"),
+        );
+    }
+
+    #[test]
+    fn structure_values_and_methods_count() {
+        let base = module("x = 1\ny = x\n");
+        assert_ne!(base, module("x = 2\ny = x\n"));
+        assert_ne!(base, module("x = 1\nx = x\n"));
+        assert_ne!(module("s.upper()\n"), module("s.lower()\n"));
+        assert_ne!(module("print('a b')\n"), module("print('a c')\n"));
+    }
+
+    #[test]
+    fn the_arguments_of_the_entry_count() {
+        let call = |args: &str| Entry::Call {
+            function: "f".into(),
+            args: args.into(),
+        };
+        let source = "def f(x):\n    return x\n";
+        assert_ne!(
+            fingerprint(source, &call("1")),
+            fingerprint(source, &call("2"))
+        );
+        assert_ne!(fingerprint(source, &call("1")), module(source));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_has_a_fingerprint(text in "\\PC{0,60}") {
+            module(&text);
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The generator against its promises: pure, valid, terminating, within its bounds, and varied.
+//!
+//! Programs are run by a plain `python3`, not by the tracer, so that these tests stand on their own.
+//! Where there is no `python3`, those that need it say that they are skipped.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use cwm_data::{Level, Program, coverage, fingerprint, generate};
+use cwm_trace::Entry;
+use proptest::prelude::*;
+
+/// Programs of all levels in equal shares.
+fn sample(seed: u64, count: u64) -> Vec<Program> {
+    (0..count)
+        .map(|index| generate(seed, index, Level::ALL[(index % 4) as usize]))
+        .collect()
+}
+
+/// Runs `script` with `input`; `None` where there is no interpreter.
+fn python(script: &str, input: &str) -> Option<String> {
+    let spawned = Command::new("python3")
+        .args(["-I", "-c", script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut child) = spawned else {
+        eprintln!("skipped: there is no python3 on the PATH");
+        return None;
+    };
+    let mut stdin = child.stdin.take().expect("stdin is piped");
+    let writer = input.to_owned();
+    let feed = std::thread::spawn(move || stdin.write_all(writer.as_bytes()));
+    let output = child.wait_with_output().expect("python3 runs");
+    feed.join()
+        .expect("no panic")
+        .expect("python3 reads its input");
+    assert!(output.status.success(), "the checking script failed");
+    Some(String::from_utf8(output.stdout).expect("ASCII answers"))
+}
+
+/// Runs each program and prints one line per program: how it ended and how many lines it ran.
+const RUN_ALL: &str = r#"
+import contextlib, io, json, sys
+
+class Endless(BaseException):
+    pass
+
+for text in sys.stdin:
+    source, function, args = json.loads(text)
+    steps = 0
+    def watch(frame, event, arg):
+        global steps
+        if frame.f_code.co_filename != 'program.py':
+            return None
+        steps += event == 'line'
+        if steps > 2000:
+            raise Endless
+        return watch
+    end = 'finished'
+    try:
+        code = compile(source, 'program.py', 'exec')
+        if function:
+            code = compile(f'{source}\n{function}({args})\n', 'program.py', 'exec')
+        with contextlib.redirect_stdout(io.StringIO()):
+            sys.settrace(watch)
+            try:
+                exec(code, {'__name__': '__main__'})
+            finally:
+                sys.settrace(None)
+    except SyntaxError:
+        end = 'syntax'
+    except Endless:
+        end = 'endless'
+    except Exception as error:
+        end = type(error).__name__
+    print(end, steps)
+"#;
+
+#[test]
+fn programs_compile_and_finish() {
+    let programs = sample(11, 400);
+    let input: String = programs
+        .iter()
+        .map(|program| {
+            let (function, args) = match &program.entry {
+                Entry::Module => ("", ""),
+                Entry::Call { function, args } => (function.as_str(), args.as_str()),
+            };
+            format!("{}\n", serde_json::json!([program.source, function, args]))
+        })
+        .collect();
+    let Some(answers) = python(RUN_ALL, &input) else {
+        return;
+    };
+    let ends: Vec<&str> = answers.lines().collect();
+    assert_eq!(ends.len(), programs.len());
+    let mut failed = 0;
+    for (program, answer) in programs.iter().zip(&ends) {
+        let end = answer.split(' ').next().unwrap_or_default();
+        let source = &program.source;
+        assert_ne!(end, "syntax", "{}:\n{source}", program.family);
+        assert_ne!(end, "endless", "{}:\n{source}", program.family);
+        failed += usize::from(end != "finished" && !program.may_raise);
+    }
+    // The build drops what raises by accident; it must stay rare.
+    assert!(
+        failed * 100 <= programs.len(),
+        "{failed} of {} raise by accident",
+        programs.len()
+    );
+    let mut steps: Vec<u32> = ends
+        .iter()
+        .filter_map(|end| end.split(' ').nth(1)?.parse().ok())
+        .collect();
+    steps.sort_unstable();
+    let median = steps[steps.len() / 2];
+    assert!((6..=40).contains(&median), "median of {median} lines run");
+}
+
+#[test]
+fn equal_arguments_give_equal_programs() {
+    assert_eq!(sample(3, 200), sample(3, 200));
+    assert_ne!(sample(3, 50), sample(4, 50));
+}
+
+#[test]
+fn programs_rarely_repeat() {
+    let prints: HashSet<_> = sample(5, 2_000)
+        .iter()
+        .map(|p| fingerprint(&p.source, &p.entry))
+        .collect();
+    assert!(
+        prints.len() >= 1_900,
+        "{} distinct programs of 2000",
+        prints.len()
+    );
+}
+
+#[test]
+fn sources_are_short() {
+    let programs = sample(6, 2_000);
+    let mut lines: Vec<usize> = programs.iter().map(|p| p.source.lines().count()).collect();
+    lines.sort_unstable();
+    let mean = lines.iter().sum::<usize>() as f64 / lines.len() as f64;
+    assert!((8.0..14.0).contains(&mean), "{mean} lines on average");
+    assert!(
+        lines[lines.len() * 95 / 100] <= 24,
+        "95% quantile {}",
+        lines[lines.len() * 95 / 100]
+    );
+}
+
+#[test]
+fn calls_and_scripts_are_balanced() {
+    let report = coverage(&sample(7, 4_000));
+    let share = report.calls as f64 / report.programs as f64;
+    assert!(
+        (0.42..0.48).contains(&share),
+        "{share} are entered by a call"
+    );
+}
+
+#[test]
+fn the_language_is_covered() {
+    let report = coverage(&sample(8, 6_000));
+    let seen = |counts: &BTreeMap<String, usize>, names: &[&str]| {
+        for name in names {
+            assert!(
+                counts.get(*name).is_some_and(|&n| n >= 3),
+                "{name} is missing: {report}"
+            );
+        }
+    };
+    seen(
+        &report.statements,
+        &[
+            "for", "while", "if", "elif", "else", "def", "class", "return", "yield", "break",
+            "continue", "try", "except", "finally", "raise", "assert", "nonlocal",
+        ],
+    );
+    seen(
+        &report.expressions,
+        &[
+            "lambda",
+            "f-string",
+            "slice",
+            "and",
+            "or",
+            "not",
+            "conditional expression",
+            "//",
+            "%",
+        ],
+    );
+    seen(
+        &report.functions,
+        &[
+            "print",
+            "len",
+            "range",
+            "sum",
+            "min",
+            "max",
+            "sorted",
+            "enumerate",
+            "zip",
+            "ord",
+            "chr",
+            "str",
+            "int",
+            "abs",
+            "set",
+            "list",
+            "next",
+            "isinstance",
+        ],
+    );
+    seen(
+        &report.methods,
+        &[
+            "append",
+            "pop",
+            "insert",
+            "sort",
+            "reverse",
+            "upper",
+            "lower",
+            "replace",
+            "split",
+            "join",
+            "strip",
+            "startswith",
+            "count",
+            "find",
+            "isdigit",
+            "isalpha",
+            "get",
+            "items",
+        ],
+    );
+    assert!(
+        report.families.len() > 250,
+        "{} families",
+        report.families.len()
+    );
+    let grammar = report.families["grammar"] as f64 / report.programs as f64;
+    assert!((0.3..0.55).contains(&grammar), "{grammar} from the grammar");
+}
+
+#[test]
+fn a_level_is_a_number_from_one_to_four() {
+    assert_eq!(Level::ALL.map(Level::number), [1, 2, 3, 4]);
+    assert_eq!(Level::try_from(3), Ok(Level::Three));
+    let error = Level::try_from(0).expect_err("no level 0");
+    assert_eq!(error.to_string(), "there is no level 0: levels are 1 to 4");
+}
+
+/// Sources of the programs in `examples/`.
+fn examples() -> Vec<(String, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+    std::fs::read_dir(folder)
+        .expect("the workspace has examples")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|e| e == "py"))
+        .map(|path| {
+            let name = path.file_stem().map(|s| s.to_string_lossy().into_owned());
+            (
+                name.unwrap_or_default(),
+                std::fs::read_to_string(&path).expect("readable"),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn no_example_is_generated() {
+    let examples = examples();
+    assert!(examples.len() >= 12, "{} examples", examples.len());
+    let generated: HashSet<_> = sample(9, 4_000)
+        .iter()
+        .map(|p| fingerprint(&p.source, &p.entry))
+        .collect();
+    for (name, source) in &examples {
+        assert!(
+            !generated.contains(&fingerprint(source, &Entry::Module)),
+            "{name} was generated"
+        );
+    }
+}
+
+#[test]
+fn examples_run_and_print() {
+    for (name, source) in examples() {
+        let lines = source.lines().count();
+        assert!((8..=30).contains(&lines), "{name} has {lines} lines");
+        assert!(
+            source.starts_with("# "),
+            "{name} does not say what to look at"
+        );
+        let line = serde_json::json!([source, "", ""]).to_string();
+        let Some(answer) = python(RUN_ALL, &line) else {
+            return;
+        };
+        let (end, steps) = answer.trim().split_once(' ').expect("two words");
+        assert_eq!(end, "finished", "{name}");
+        let steps: u32 = steps.parse().expect("a number");
+        assert!((8..=80).contains(&steps), "{name} runs {steps} lines");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn any_seed_gives_a_well_formed_program(seed: u64, index: u64, level in 0usize..4) {
+        let level = Level::ALL[level];
+        let program = generate(seed, index, level);
+        prop_assert_eq!(program.level, level.number());
+        prop_assert!(program.source.ends_with('\n') && program.source.is_ascii());
+        // No hole of the template language is left over.
+        prop_assert!(!program.source.contains(['$', '«', '»']));
+        if let Entry::Call { function, .. } = &program.entry {
+            let definition = format!("def {function}(");
+            prop_assert!(program.source.contains(&definition));
+        }
+        prop_assert_eq!(&program, &generate(seed, index, level));
+    }
+}
