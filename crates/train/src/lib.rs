@@ -1,1 +1,42 @@
-//! Placeholder.
+//! Trains a [`cwm_model::Model`] on rows of tokens, on the CPU, so that the work survives.
+//!
+//! ```text
+//! Dataset --Batches--> examples --threads--> gradients --sum, clip--> AdamW / Muon --> weights
+//!                                                                             |
+//!                                               checkpoints, train.jsonl <----+
+//! ```
+//!
+//! - [`Dataset`] gives [`Example`]s: tokens, what each may see, and what is to be predicted.
+//! - [`TrainConfig`] says how long and how; [`Trainer`] does it, in a folder of its own.
+//! - [`Observer`] follows the run (a progress bar) and may end it (Ctrl-C).
+//!
+//! Invariants
+//! - A run is a function of weights, configuration and data, bit for bit, for a given number of
+//!   threads, however often it is interrupted. Data parallel by example: each thread has its own
+//!   gradient vector, and the vectors are added in a fixed order.
+//! - A checkpoint appears whole or not at all, and the newest whole one is never removed.
+//! - The loop knows nothing of programs, traces or tokenizers: whoever implements [`Dataset`] does.
+
+mod batches;
+mod checkpoint;
+mod config;
+mod dataset;
+mod error;
+mod learner;
+mod log;
+mod muon;
+mod optimizer;
+mod parallel;
+mod report;
+pub mod traces;
+mod trainer;
+
+pub use batches::{Cursor, permutation};
+pub use checkpoint::newest_checkpoint;
+pub use config::{Optimizer, OptimizerKind, Schedule, TrainConfig};
+pub use dataset::{Dataset, Example, Examples};
+pub use error::Error;
+pub use learner::evaluate;
+pub use log::{LOG_FILE, history};
+pub use report::{Evaluation, Observer, Skip, StepReport, Summary};
+pub use trainer::{Changes, Trainer};

@@ -1,0 +1,194 @@
+//! Training speed of the 18.9M-parameter shape: 8 sequences of 1,024 tokens per step, forward,
+//! backward and AdamW, through the public [`Trainer`]. The last line of the output is JSON.
+//!
+//! `cargo bench -p cwm-train --bench train_step -- [--steps N] [--threads N]`
+//!
+//! The first step is not counted. `benches/peers/torch_train_step.py` measures the same work in
+//! PyTorch, and `benches/train_step_pairs.py` runs the two in turn.
+
+use std::process::ExitCode;
+
+use cwm_model::{Config, LayerType, Model, Rope, causal_spans};
+use cwm_train::{
+    Example, Examples, Observer, Optimizer, Schedule, StepReport, TrainConfig, Trainer,
+};
+
+const LENGTH: usize = 1_024;
+const BATCH: usize = 8;
+
+struct Arguments {
+    /// Whether the bench harness asked for a measurement (`cargo test` does not).
+    bench: bool,
+    steps: u64,
+    threads: usize,
+}
+
+fn main() -> ExitCode {
+    match parse().and_then(|arguments| {
+        if arguments.bench {
+            measure(&arguments)
+        } else {
+            Ok(())
+        }
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("train_step: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse() -> Result<Arguments, String> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut parsed = Arguments {
+        bench: false,
+        steps: 5,
+        threads: cores,
+    };
+    let mut arguments = std::env::args().skip(1);
+    while let Some(name) = arguments.next() {
+        let mut number = || {
+            let value = arguments.next().and_then(|value| value.parse::<u64>().ok());
+            value
+                .filter(|&n| n > 0)
+                .ok_or(format!("`{name}` needs a positive number"))
+        };
+        match name.as_str() {
+            "--bench" => parsed.bench = true,
+            "--steps" => parsed.steps = number()?,
+            "--threads" => parsed.threads = number()? as usize,
+            _ => return Err(format!("unknown argument `{name}`")),
+        }
+    }
+    Ok(parsed)
+}
+
+fn measure(arguments: &Arguments) -> Result<(), String> {
+    let config = shape();
+    let parameters = config.n_params();
+    let vocabulary = config.vocab_size as u64;
+    let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
+    let mut trainer = Trainer::new(Model::init(config, 1), run_config(arguments), dir.path())
+        .map_err(|error| error.to_string())?;
+    let examples = (0..BATCH as u64)
+        .map(|seed| random_example(seed, vocabulary))
+        .collect();
+    let mut observed = Speeds::default();
+    trainer
+        .run(&Examples::new(examples, "random"), None, &mut observed)
+        .map_err(|error| error.to_string())?;
+
+    // The first step touches its memory for the first time.
+    let mut speeds = observed.speeds.split_off(1);
+    let report = serde_json::json!({
+        "stack": "cwm",
+        "cpu": format!("{:?}", cwm_kernels::cpu()),
+        "threads": arguments.threads,
+        "parameters": parameters,
+        "tok_per_s": speeds.clone(),
+        "tok_per_s_median": median(&mut speeds),
+        "loss": observed.losses,
+        "peak_rss_mb": observed.peak_rss_mb,
+    });
+    println!("{report}");
+    Ok(())
+}
+
+fn shape() -> Config {
+    let n_layers = 8;
+    Config {
+        vocab_size: 8_192,
+        hidden_size: 384,
+        intermediate_size: 1_024,
+        n_layers,
+        n_heads: 6,
+        n_kv_heads: 2,
+        head_dim: 64,
+        layer_types: vec![LayerType::Full; n_layers],
+        sliding_window: LENGTH,
+        rms_norm_eps: 1e-5,
+        rope: Rope {
+            theta: 10_000.0,
+            scaling: None,
+        },
+        max_position_embeddings: LENGTH,
+        tie_word_embeddings: false,
+        bos_token_id: None,
+        eos_token_id: Vec::new(),
+    }
+}
+
+/// The settings of the peer: torch's defaults, no clipping.
+fn run_config(arguments: &Arguments) -> TrainConfig {
+    let optimizer = Optimizer {
+        betas: [0.9, 0.999],
+        weight_decay: 0.01,
+        decay_all: true,
+        clip: 0.0,
+        ..Optimizer::adamw(3e-4)
+    };
+    TrainConfig {
+        steps: arguments.steps + 1,
+        batch_tokens: LENGTH * BATCH,
+        optimizer,
+        schedule: Schedule::Constant { warmup: 0 },
+        seed: 0,
+        threads: arguments.threads,
+        checkpoint_every: 0,
+        keep_last: 1,
+        eval_every: 0,
+    }
+}
+
+/// Random tokens, each of which has to predict the next.
+fn random_example(seed: u64, vocabulary: u64) -> Example {
+    let mut state = seed;
+    let mut next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        ((state >> 33) % vocabulary) as u32
+    };
+    let tokens = (0..=LENGTH).map(|_| next()).collect();
+    let mut example = Example::causal(tokens);
+    example.ids.truncate(LENGTH);
+    example.positions.truncate(LENGTH);
+    example.spans = causal_spans(LENGTH);
+    example
+}
+
+#[derive(Default)]
+struct Speeds {
+    speeds: Vec<f64>,
+    losses: Vec<f64>,
+    peak_rss_mb: Option<u64>,
+}
+
+impl Observer for Speeds {
+    fn step(&mut self, report: &StepReport) {
+        self.speeds.push(report.tok_per_s);
+        self.losses.push(report.loss);
+        self.peak_rss_mb = peak_rss_mb();
+    }
+}
+
+/// Largest resident memory so far, where the system tells it (Linux).
+fn peak_rss_mb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib / 1_024)
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        (values[middle - 1] + values[middle]) / 2.0
+    }
+}

@@ -1,0 +1,112 @@
+//! What can go wrong in a training run, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+/// Errors of this crate. Messages say what was wrong and how to go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A field of the configuration cannot work.
+    #[error("training configuration: `{field}` {reason}")]
+    Config {
+        /// Dotted name of the field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The operating system refused a file operation.
+    #[error("cannot {action} `{}`: {source}", path.display())]
+    Io {
+        /// Verb phrase, such as `create`.
+        action: &'static str,
+        /// File or folder concerned.
+        path: PathBuf,
+        /// Reason given by the system.
+        source: std::io::Error,
+    },
+    /// The model could not be stored.
+    #[error("cannot save the model: {0}")]
+    SaveModel(#[source] cwm_model::Error),
+    /// The optimiser's moments could not be stored.
+    #[error("cannot write `{}`: {source}", path.display())]
+    SaveOptimizer {
+        /// File that was being written.
+        path: PathBuf,
+        /// Reason.
+        source: safetensors::SafeTensorError,
+    },
+    /// One example does not fit the model.
+    #[error("training example {index} does not fit the model: {source}")]
+    Example {
+        /// Index in the data set.
+        index: usize,
+        /// What the model objected to.
+        source: cwm_model::Error,
+    },
+    /// The data set holds no example.
+    #[error("the {which} data set is empty")]
+    EmptyDataset {
+        /// `training` or `held-out`.
+        which: &'static str,
+    },
+    /// A new run was started where another one lives.
+    #[error(
+        "`{}` already holds checkpoints of a training run: resume it, or choose another folder",
+        dir.display()
+    )]
+    Occupied {
+        /// Folder of the other run.
+        dir: PathBuf,
+    },
+    /// Another process trains in the same folder.
+    #[error("another process is training in `{}`: wait for it or stop it", dir.display())]
+    Locked {
+        /// Folder of the run.
+        dir: PathBuf,
+    },
+    /// Nothing to resume from.
+    #[error("no whole checkpoint in `{}`{}", dir.display(), list(tried))]
+    NoCheckpoint {
+        /// Folder that was searched.
+        dir: PathBuf,
+        /// One line per checkpoint that was found broken.
+        tried: Vec<String>,
+    },
+    /// The data is not what the run was started with.
+    #[error(
+        "this run was trained on data `{expected}` but was given `{found}`: \
+         give it the same data, or allow new data explicitly"
+    )]
+    DataChanged {
+        /// Fingerprint stored in the checkpoint.
+        expected: String,
+        /// Fingerprint of the data given now.
+        found: String,
+    },
+    /// Many steps in a row had gradients that are not finite numbers.
+    #[error(
+        "training diverged: the last {count} steps before step {step} had non-finite gradients; \
+         resume from the last checkpoint with a lower learning rate"
+    )]
+    Diverged {
+        /// Step at which the run gave up.
+        step: u64,
+        /// Steps skipped in a row.
+        count: u32,
+    },
+}
+
+impl Error {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+}
+
+fn list(tried: &[String]) -> String {
+    tried.iter().map(|line| format!("\n  {line}")).collect()
+}

@@ -1,0 +1,112 @@
+//! What a run tells while it goes on, and when it ends.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+
+/// One finished step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepReport {
+    /// Number of this step, from 1.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Passes over the data completed before this batch.
+    pub epoch: u64,
+    /// Mean loss of the batch in nats, weighted, before the update.
+    pub loss: f64,
+    /// Share of targets predicted right, in 0..=1, before the update.
+    pub accuracy: f64,
+    /// AdamW learning rate.
+    pub lr: f64,
+    /// Muon learning rate, when the optimiser is Muon.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub muon_lr: Option<f64>,
+    /// Norm of the whole gradient before clipping.
+    pub grad_norm: f64,
+    /// Tokens of the batch.
+    pub tokens: usize,
+    /// Tokens per second of this step.
+    pub tok_per_s: f64,
+    /// Wall-clock time of this step, data included.
+    pub seconds: f64,
+    /// Why no update was made, if none was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Skip>,
+    /// Estimated time until the last step, from the recent pace.
+    #[serde(skip)]
+    pub eta: Duration,
+}
+
+/// Why a step made no update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Skip {
+    /// The loss or a gradient was infinite or not a number.
+    NonFinite,
+    /// No target of the batch has a weight.
+    NoTargets,
+}
+
+/// Held-out scores of the weights after `step` steps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Steps done when it was made.
+    pub step: u64,
+    /// Mean weighted loss in nats.
+    pub loss: f64,
+    /// Share of targets predicted right, in 0..=1.
+    pub accuracy: f64,
+    /// Targets scored.
+    pub targets: usize,
+    /// Time taken.
+    pub seconds: f64,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Summary {
+    /// Steps done since the start of the run, resumptions included.
+    pub step: u64,
+    /// Steps of the whole run.
+    pub steps: u64,
+    /// Whether the observer asked to stop before the last step.
+    pub stopped: bool,
+    /// Tokens trained on since the start of the run.
+    pub tokens_seen: u64,
+    /// Steps without an update, since the start of the run.
+    pub skipped_steps: u64,
+    /// Loss of the last batch, unless no step was left to do.
+    pub loss: Option<f64>,
+    /// The last held-out evaluation of this call.
+    pub evaluation: Option<Evaluation>,
+    /// The newest checkpoint.
+    pub checkpoint: PathBuf,
+}
+
+/// Follows a run, and may end it. Every method has a silent default.
+pub trait Observer {
+    /// A step is done.
+    fn step(&mut self, report: &StepReport) {
+        let _ = report;
+    }
+
+    /// A held-out evaluation is done.
+    fn evaluation(&mut self, evaluation: &Evaluation) {
+        let _ = evaluation;
+    }
+
+    /// A checkpoint is on disk, whole.
+    fn checkpoint(&mut self, path: &Path) {
+        let _ = path;
+    }
+
+    /// Asked after each step: `true` makes the run write a checkpoint and return.
+    fn should_stop(&mut self) -> bool {
+        false
+    }
+}
+
+/// Watches nothing, never stops.
+impl Observer for () {}
