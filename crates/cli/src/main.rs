@@ -1,2 +1,86 @@
-//! cwm
-fn main() {}
+//! `cwm`: see what Python code will do before it runs.
+//!
+//! A thin shell over the workspace's libraries: flags, messages, progress
+//! bars and exit codes live here, nothing else. Exit codes: 0 success, 1 the
+//! work could not be done, 2 the command line is wrong.
+
+mod bridge;
+mod data;
+mod debug;
+mod doctor;
+mod eval;
+mod logits;
+mod model;
+mod predict;
+mod program;
+mod progress;
+mod trace;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Record, predict and debug Python executions.
+#[derive(Parser)]
+#[command(name = "cwm", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a program with real Python and record what it does
+    Trace(trace::Args),
+    /// Predict what a program does, without running it
+    Predict(predict::Args),
+    /// Step through a predicted run
+    Debug(debug::Args),
+    /// Make training and evaluation data
+    #[command(subcommand)]
+    Data(data::Command),
+    /// Train a model on recorded runs
+    Train(train::Args),
+    /// Write a trained model as a folder to ship
+    Export(train::ExportArgs),
+    /// Measure a model
+    #[command(subcommand)]
+    Eval(eval::Command),
+    /// Write the logits of a list of token ids
+    Logits(logits::Args),
+    /// Show what this machine offers and what is used
+    Doctor(doctor::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Trace(args) => trace::run(&args),
+        Command::Predict(args) => predict::run(&args),
+        Command::Debug(args) => debug::run(&args),
+        Command::Data(command) => data::run(&command),
+        Command::Train(args) => train::run(&args),
+        Command::Export(args) => train::export(&args),
+        Command::Eval(command) => eval::run(&command),
+        Command::Logits(args) => logits::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        // A reader such as `head` that has seen enough is no failure.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}

@@ -1,0 +1,161 @@
+//! `cwm eval`.
+
+use std::io::{self, BufReader, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, Subcommand, ValueEnum};
+use cwm_data::read_records;
+use cwm_eval::{Report, cruxeval, traces};
+use cwm_tracer::Interpreter;
+
+use crate::model::ModelArgs;
+use crate::program::{default_threads, read};
+use crate::progress;
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Recorded runs: teacher-forced and free-running
+    Traces(TracesArgs),
+    /// CruxEval output prediction
+    Cruxeval(CruxevalArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct Common {
+    #[command(flatten)]
+    model: ModelArgs,
+    /// Items to evaluate at most, from the start of the file
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Threads [default: one per processor]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct TracesArgs {
+    /// Recorded runs (JSON lines of `cwm data generate`)
+    #[arg(long, value_name = "FILE.jsonl")]
+    data: PathBuf,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Args)]
+pub(crate) struct CruxevalArgs {
+    /// Items: JSON lines with code, input, output, id
+    #[arg(long, value_name = "FILE.jsonl")]
+    data: PathBuf,
+    /// How the model answers
+    #[arg(long, value_enum, default_value_t = Mode::Trace)]
+    mode: Mode,
+    /// Python interpreter for the items' real runs [default: python3 on the PATH]
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    /// Frame by frame
+    Trace,
+    /// The return value at once
+    Direct,
+}
+
+pub(crate) fn run(command: &Command) -> Result<()> {
+    match command {
+        Command::Traces(args) => run_traces(args),
+        Command::Cruxeval(args) => run_cruxeval(args),
+    }
+}
+
+fn run_traces(args: &TracesArgs) -> Result<()> {
+    let shown = args.data.display();
+    let file = std::fs::File::open(&args.data).with_context(|| format!("cannot read `{shown}`"))?;
+    let mut recorded = Vec::new();
+    let limit = args.common.limit.unwrap_or(usize::MAX);
+    for record in read_records(BufReader::new(file)).take(limit) {
+        recorded.push(
+            record
+                .with_context(|| format!("cannot use `{shown}`"))?
+                .trace,
+        );
+    }
+    ensure!(!recorded.is_empty(), "`{shown}` holds no recorded programs");
+    let loaded = args.common.model.load()?;
+    let bar = progress::bar(recorded.len() as u64, "eval");
+    let done = |n: usize| bar.set_position(n as u64);
+    let threads = args.common.threads();
+    let report = traces::evaluate(&loaded.engine, &loaded.vocabulary, &recorded, threads, done);
+    bar.finish_and_clear();
+    print(&report, args.common.json)?;
+    Ok(())
+}
+
+fn run_cruxeval(args: &CruxevalArgs) -> Result<()> {
+    let shown = args.data.display();
+    let text = String::from_utf8(read(&args.data)?)
+        .with_context(|| format!("`{shown}` is not UTF-8 text"))?;
+    let mut items = cruxeval::read(&text).with_context(|| format!("cannot use `{shown}`"))?;
+    items.truncate(args.common.limit.unwrap_or(usize::MAX));
+    ensure!(!items.is_empty(), "`{shown}` holds no items");
+    let loaded = args.common.model.load()?;
+    let bar = progress::bar(items.len() as u64, "eval");
+    let mode = match args.mode {
+        Mode::Trace => cruxeval::Mode::Trace,
+        Mode::Direct => cruxeval::Mode::Direct,
+    };
+    let report = cruxeval::evaluate(
+        &loaded.engine,
+        &loaded.vocabulary,
+        &items,
+        mode,
+        || Interpreter::find(args.python.as_deref()),
+        args.common.threads(),
+        |n| bar.set_position(n as u64),
+    )?;
+    bar.finish_and_clear();
+    print(&report, args.common.json)?;
+    Ok(())
+}
+
+impl Common {
+    fn threads(&self) -> usize {
+        self.threads.unwrap_or_else(default_threads)
+    }
+}
+
+fn print(report: &Report, json: bool) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if json {
+        return writeln!(out, "{}", report.to_json());
+    }
+    writeln!(out, "{:<24} {}", "items", report.items)?;
+    for (name, rate) in report.rates() {
+        match (rate.value(), rate.wilson()) {
+            (Some(value), Some((low, high))) => writeln!(
+                out,
+                "{name:<24} {value:.4}  ({} of {}; 95% {low:.4} to {high:.4})",
+                rate.hits, rate.count
+            )?,
+            _ => writeln!(out, "{name:<24} not measured")?,
+        }
+    }
+    if let Some(mean) = report.mean_frames_before_divergence() {
+        writeln!(out, "{:<24} {mean:.1}", "frames before divergence")?;
+    }
+    if report.unreadable > 0 {
+        writeln!(
+            out,
+            "{:<24} {} (counted as wrong)",
+            "unreadable items", report.unreadable
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,83 @@
+//! `cwm trace`.
+
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use cwm_trace::{End, Trace, cwm, jsonl, live};
+
+use crate::program::{ProgramArgs, RunArgs};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    program: ProgramArgs,
+    #[command(flatten)]
+    run: RunArgs,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = Dialect::Cwm)]
+    dialect: Dialect,
+    /// Where to write it [default: standard output]
+    #[arg(long, value_name = "PATH")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Dialect {
+    /// Meta's format, special tokens as their strings
+    Cwm,
+    /// Numbered lines and changes only
+    Live,
+    /// JSON lines with everything
+    Json,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let source = args.program.source()?;
+    let trace = args
+        .run
+        .trace(&args.program.file_text(), &source, args.program.entry())?;
+    let mut text = Vec::new();
+    match args.dialect {
+        Dialect::Cwm => text.extend(cwm::render(&cwm::Document::from_trace(&trace)).bytes()),
+        Dialect::Live => text.extend(live::render(&live::Document::from_trace(&trace)).bytes()),
+        Dialect::Json => jsonl::write(&trace, &mut text)?,
+    }
+    match &args.out {
+        Some(path) => std::fs::write(path, &text)
+            .with_context(|| format!("cannot write `{}`", path.display()))?,
+        None => {
+            let mut out = BufWriter::new(std::io::stdout().lock());
+            out.write_all(&text)?;
+            if !text.ends_with(b"\n") {
+                out.write_all(b"\n")?;
+            }
+            out.flush()?;
+        }
+    }
+    report_end(&trace);
+    Ok(())
+}
+
+/// Says on standard error how the run ended, where that is not plain.
+fn report_end(trace: &Trace) {
+    let events = trace.events.len();
+    match &trace.end {
+        End::Finished => {}
+        End::Raised(what) => eprintln!("note: the program raised {what}"),
+        End::Exited(status) => eprintln!("note: the program exited with status {status}"),
+        End::MaxEvents(n) => {
+            eprintln!("warning: stopped after {n} events (--max-events); the trace is partial")
+        }
+        End::Timeout(seconds) => eprintln!(
+            "warning: stopped after {seconds} s (--timeout); the trace is partial, {events} events"
+        ),
+        End::OutOfMemory => eprintln!(
+            "warning: the program ran out of its memory limit; the trace is partial, {events} events"
+        ),
+        End::Crashed(why) => eprintln!(
+            "warning: the interpreter died ({why}); the trace is partial, {events} events"
+        ),
+    }
+}
