@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::filter::{Rejection, judge};
 use crate::fingerprint::{Fingerprint, fingerprint};
+use crate::generate::rng::splitmix;
 use crate::generate::{Level, Program, generate};
 use crate::record::{Record, write_record};
 
@@ -145,7 +146,9 @@ pub fn limits() -> Limits {
 /// The level of a candidate: a function of seed and index.
 fn level_of(plan: &Plan, index: u64) -> Level {
     let total: u64 = plan.mix.iter().map(|&w| u64::from(w)).sum();
-    let mut place = mix(plan.seed ^ mix(index)) % total.max(1);
+    let mut index = index;
+    let mut state = plan.seed ^ splitmix(&mut index);
+    let mut place = splitmix(&mut state) % total.max(1);
     for (level, &weight) in Level::ALL.into_iter().zip(&plan.mix) {
         if place < u64::from(weight) {
             return level;
@@ -153,14 +156,6 @@ fn level_of(plan: &Plan, index: u64) -> Level {
         place -= u64::from(weight);
     }
     Level::One
-}
-
-/// The finaliser of splitmix64.
-fn mix(value: u64) -> u64 {
-    let mut z = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 type Traced = (Program, Option<Trace>);

@@ -119,7 +119,7 @@ pub struct Local {
 /// An object as text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Value {
-    /// `repr`, addresses removed (`<Acc object>`), cut with a trailing `...`
+    /// `repr`, addresses removed (`<__main__.Acc object>`), cut with a trailing `...`
     /// when longer than the recorder's cap.
     pub repr: Arc<str>,
     /// The same with instances of the program's own classes written with

@@ -90,10 +90,10 @@ pub fn permutation(len: usize, seed: u64, epoch: u64) -> Vec<usize> {
 /// Steele, Lea and Flood's SplitMix64: tiny, seedable by any number, and fixed for ever by its
 /// definition, so old runs resume in the same order whatever the version of any library.
 #[derive(Debug)]
-struct SplitMix64(u64);
+pub(crate) struct SplitMix64(pub(crate) u64);
 
 impl SplitMix64 {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

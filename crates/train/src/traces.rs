@@ -9,6 +9,7 @@ use cwm_kernels::Span;
 use cwm_model::Target;
 use cwm_tokenizer::nano::{Codec, Offsets, Vocabulary};
 
+use crate::batches::SplitMix64;
 use crate::{Dataset, Example};
 
 /// Largest shift of line and symbol numbers: far enough that programs longer
@@ -56,7 +57,7 @@ impl TraceDataset {
         if !self.shifted {
             return Offsets::default();
         }
-        let bits = mix(index as u64);
+        let bits = SplitMix64(index as u64).next();
         let symbol = (bits >> 32) as u32 % SHIFT;
         // Small shifts are the common case in use, so half of the rows keep
         // the lines where they are.
@@ -81,14 +82,6 @@ fn spread<T>(items: Vec<T>, max: usize) -> impl Iterator<Item = T> {
         .into_iter()
         .enumerate()
         .filter_map(move |(i, item)| kept.contains(&i).then_some(item))
-}
-
-/// The finaliser of splitmix64: spreads consecutive numbers over all bits.
-fn mix(index: u64) -> u64 {
-    let mut z = index.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 impl Dataset for TraceDataset {

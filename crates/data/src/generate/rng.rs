@@ -8,7 +8,7 @@
 pub(crate) struct Rng([u64; 4]);
 
 /// One step of splitmix64 (Steele, Lea, Flood 2014), used for seeding as xoshiro's authors advise.
-fn splitmix(state: &mut u64) -> u64 {
+pub(crate) fn splitmix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

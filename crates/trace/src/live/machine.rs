@@ -246,11 +246,6 @@ impl Machine {
         self.stack.last().is_some_and(|a| a.raised.is_some())
     }
 
-    /// Whether any activation is suspended.
-    pub fn has_suspended(&self) -> bool {
-        !self.suspended.is_empty()
-    }
-
     /// Locals of the running activation after its last frame.
     pub fn locals(&self) -> &[Local] {
         self.stack.last().map_or(&[], |a| &a.locals)
