@@ -16,6 +16,7 @@ mod program;
 mod progress;
 mod trace;
 mod train;
+mod view;
 
 use std::process::ExitCode;
 

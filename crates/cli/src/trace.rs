@@ -4,13 +4,50 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
+use clap::{ArgMatches, Command, ValueEnum};
 use cwm_trace::{End, Trace, cwm, jsonl, live};
 
 use crate::program::{ProgramArgs, RunArgs};
+use crate::view;
+
+/// `cwm trace FILE` records, `cwm trace view TRACE` shows. Put together by
+/// hand: derived, a subcommand beside a required argument is not possible.
+pub(crate) enum Args {
+    Record(RecordArgs),
+    View(view::Args),
+}
+
+impl clap::FromArgMatches for Args {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        Ok(match matches.subcommand() {
+            Some((_, matches)) => Self::View(view::Args::from_arg_matches(matches)?),
+            None => Self::Record(RecordArgs::from_arg_matches(matches)?),
+        })
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl clap::Args for Args {
+    fn augment_args(command: Command) -> Command {
+        let about = "Show a recorded run, or count what a folder of them holds";
+        let view = view::Args::augment_args(Command::new("view").about(about));
+        RecordArgs::augment_args(command)
+            .subcommand(view)
+            .args_conflicts_with_subcommands(true)
+            .subcommand_negates_reqs(true)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct RecordArgs {
     #[command(flatten)]
     program: ProgramArgs,
     #[command(flatten)]
@@ -34,6 +71,13 @@ enum Dialect {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
+    match args {
+        Args::Record(args) => record(args),
+        Args::View(args) => view::run(args),
+    }
+}
+
+fn record(args: &RecordArgs) -> Result<()> {
     let source = args.program.source()?;
     let trace = args
         .run

@@ -141,6 +141,7 @@ impl Preset {
                 scaling: None,
             },
             max_position_embeddings: 4096,
+            n_previous_embeddings: 2,
             tie_word_embeddings: false,
             bos_token_id: Some(1),
             eos_token_id: vec![0],

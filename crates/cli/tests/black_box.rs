@@ -136,6 +136,56 @@ fn every_dialect_reads_back() {
 }
 
 #[test]
+fn a_recorded_run_can_be_viewed() {
+    let (folder, path) = file("def f(n):\n    m = n * 2\n    return m\n");
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let record = |dialect: &str, out: &str| {
+        let call = ["trace", &path, "--entry", "f", "--args", "21"];
+        cwm(&[&call[..], &["--dialect", dialect, "--out", out]].concat()).succeeds();
+    };
+    for dialect in ["json", "live"] {
+        let out = at(&format!("run.{dialect}"));
+        record(dialect, &out);
+        let shown = cwm(&["trace", "view", &out]).succeeds().stdout();
+        assert!(shown.contains("call f  # n = 21"), "{shown}");
+        assert!(shown.contains("return m  # m = 42"), "{shown}");
+    }
+    let timeline = at("timeline.perfetto");
+    cwm(&["trace", "view", &at("run.json"), "--perfetto", &timeline]).succeeds();
+    let text = std::fs::read_to_string(&timeline).expect("a file");
+    let timeline: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(timeline["traceEvents"][1]["args"]["n"], "21");
+
+    let counts = cwm(&[
+        "trace",
+        "view",
+        &folder.path().display().to_string(),
+        "--json",
+    ]);
+    let counts: serde_json::Value =
+        serde_json::from_str(&counts.succeeds().stdout()).expect("JSON");
+    assert_eq!(counts["traces"], 2);
+    assert_eq!(counts["kinds"]["line"], 4);
+    let table = cwm(&["trace", "view", &folder.path().display().to_string()]).succeeds();
+    assert!(
+        table.stdout().contains("2 traces, 8 events"),
+        "{}",
+        table.stdout()
+    );
+
+    record("cwm", &at("run.cwm"));
+    cwm(&["trace", "view", &at("run.cwm")]).fails_with(&["--dialect json"]);
+    cwm(&["trace", "view", &path]).fails_with(&["not a trace"]);
+    let unnamed = cwm(&["trace"]);
+    assert_eq!(
+        unnamed.output.status.code(),
+        Some(2),
+        "{}",
+        unnamed.stderr()
+    );
+}
+
+#[test]
 fn what_is_no_python_is_refused() {
     let (_folder, path) = file("def f(:\n    pass\n");
     for command in ["trace", "predict", "debug"] {
@@ -230,7 +280,7 @@ fn endless_recursion_and_memory_are_ends() {
     let run = cwm(&["trace", &path, "--entry", "f", "--args", "0"]).succeeds();
     assert!(run.stderr().contains("RecursionError"), "{}", run.stderr());
     let (_folder, path) = file("x = [0]\nwhile True:\n    x = x + x\n");
-    let run = cwm(&["trace", &path]).succeeds();
+    let run = cwm(&["trace", &path, "--timeout", "120"]).succeeds();
     let said = run.stderr();
     assert!(
         said.contains("memory") || said.contains("MemoryError"),

@@ -41,6 +41,7 @@ fn shapes() -> [(&'static str, Config); 2] {
             scaling: None,
         },
         max_position_embeddings: 2048,
+        n_previous_embeddings: 0,
         tie_word_embeddings: true,
         bos_token_id: None,
         eos_token_id: Vec::new(),

@@ -81,14 +81,21 @@ struct Lane {
 }
 
 impl Lane {
-    /// Looks up the embeddings of `ids`, which stand at positions `start..`.
-    fn embed(&mut self, context: &Context<'_>, start: usize, ids: &[u32]) {
+    /// Looks up the embeddings of `ids`, which stand at positions `start..`;
+    /// `before` holds the tokens in front of them, as many as count.
+    fn embed(&mut self, context: &Context<'_>, start: usize, before: &[u32], ids: &[u32]) {
         let Dims { hidden, inner, .. } = context.dims;
         (self.start, self.rows) = (start, ids.len());
         self.x.clear();
-        for &id in ids {
+        let entry = |id: u32| id as usize * hidden..(id as usize + 1) * hidden;
+        for (index, &id) in ids.iter().enumerate() {
+            let begin = self.x.len();
             self.x
-                .extend_from_slice(&context.decoder.embeddings[id as usize * hidden..][..hidden]);
+                .extend_from_slice(&context.decoder.embeddings[entry(id)]);
+            let earlier = ids[..index].iter().rev().chain(before.iter().rev());
+            for (table, &id) in context.decoder.previous.iter().zip(earlier) {
+                add(&mut self.x[begin..], &table[entry(id)]);
+            }
         }
         self.normed.resize(self.rows * hidden, 0.0);
         self.qkv.resize(self.rows * context.dims.qkv_dim(), 0.0);
@@ -231,7 +238,7 @@ impl Workspace {
         threads: usize,
         logits: &mut Vec<f32>,
     ) {
-        self.cut(context, cache.len(), ids, threads);
+        self.cut(context, cache, ids, threads);
         let last_layer = context.decoder.layers.len() - 1;
         for (index, layer) in context.decoder.layers.iter().enumerate() {
             each(&mut self.lanes, |lane| lane.project(context, layer));
@@ -256,13 +263,19 @@ impl Workspace {
     }
 
     /// Deals the tokens of a chunk to at most `threads` lanes of at least [`LANE_ROWS`] rows.
-    fn cut(&mut self, context: &Context<'_>, start: usize, ids: &[u32], threads: usize) {
+    fn cut(&mut self, context: &Context<'_>, cache: &Cache, ids: &[u32], threads: usize) {
+        let start = cache.len();
+        let first = start.saturating_sub(context.decoder.previous.len());
+        let mut text: Vec<u32> = (first..start).filter_map(|at| cache.id(at)).collect();
+        let n_before = text.len();
+        text.extend(ids);
         let n_lanes = (ids.len() / LANE_ROWS).clamp(1, threads);
         let rows = ids.len().div_ceil(n_lanes);
         self.lanes
             .resize_with(ids.len().div_ceil(rows), Lane::default);
         for (index, (lane, ids)) in self.lanes.iter_mut().zip(ids.chunks(rows)).enumerate() {
-            lane.embed(context, start + index * rows, ids);
+            let (before, _) = text.split_at(n_before + index * rows);
+            lane.embed(context, start + index * rows, before, ids);
         }
     }
 

@@ -147,6 +147,8 @@ pub(crate) struct Layer {
 pub(crate) struct Decoder {
     /// `[vocab, hidden]`, looked up by token.
     pub(crate) embeddings: Floats,
+    /// `[vocab, hidden]` each, looked up by the tokens before, nearest first.
+    pub(crate) previous: Vec<Floats>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) final_norm: Floats,
     /// `[vocab, hidden]`.
@@ -181,6 +183,11 @@ impl Decoder {
         };
         Ok(Self {
             embeddings: source.floats(&layout.embedding()),
+            previous: layout
+                .previous_embeddings()
+                .iter()
+                .map(|range| source.floats(range))
+                .collect(),
             layers: config
                 .layer_types
                 .iter()

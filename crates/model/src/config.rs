@@ -79,6 +79,11 @@ pub struct Config {
     pub rope: Rope,
     /// Positions are below this.
     pub max_position_embeddings: usize,
+    /// How many tokens before a token add to its embedding, each distance
+    /// through a matrix of its own; 0 in the CWM and Llama families. It gives
+    /// small models for nothing what they otherwise spend an attention layer
+    /// on: knowing what stands just before.
+    pub n_previous_embeddings: usize,
     /// Whether the head is the embedding matrix.
     pub tie_word_embeddings: bool,
     /// Id that opens a text.
@@ -94,6 +99,7 @@ pub const CONFIG_FILE: &str = "config.json";
 /// vocabulary, 128,256); a damaged config must not make us reserve terabytes.
 const MAX_DIMENSION: usize = 1 << 24;
 const MAX_LAYERS: usize = 4096;
+const MAX_PREVIOUS: usize = 8;
 
 impl Config {
     /// Reads `config.json` of a model folder.
@@ -183,6 +189,11 @@ impl Config {
                 MAX_DIMENSION,
             ),
             ("sliding_window", self.sliding_window, u32::MAX as usize),
+            (
+                "n_previous_embeddings + 1",
+                self.n_previous_embeddings.saturating_add(1),
+                MAX_PREVIOUS + 1,
+            ),
             (
                 "max_position_embeddings",
                 self.max_position_embeddings,
@@ -280,7 +291,8 @@ impl Config {
         let hidden = wide(self.hidden_size);
         let attention = 2 * hidden * wide(self.query_width()) + 2 * hidden * wide(self.kv_width());
         let feed_forward = 3 * hidden * wide(self.intermediate_size);
-        let embeddings = if self.tie_word_embeddings { 1 } else { 2 };
+        let heads = if self.tie_word_embeddings { 0 } else { 1 };
+        let embeddings = 1 + wide(self.n_previous_embeddings) + heads;
         wide(self.n_layers) * (attention + feed_forward + 2 * hidden)
             + embeddings * wide(self.vocab_size) * hidden
             + hidden

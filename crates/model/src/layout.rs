@@ -76,6 +76,7 @@ pub struct Layout {
     tensors: Vec<TensorSpec>,
     layers: Vec<LayerTensors>,
     embedding: Range<usize>,
+    previous: Vec<Range<usize>>,
     final_norm: Range<usize>,
     head: Range<usize>,
     total: usize,
@@ -92,6 +93,14 @@ impl Layout {
             "model.embed_tokens.weight".to_owned(),
             &[config.vocab_size, hidden],
         );
+        let previous = (1..=config.n_previous_embeddings)
+            .map(|distance| {
+                table.push(
+                    format!("model.embed_previous.{distance}.weight"),
+                    &[config.vocab_size, hidden],
+                )
+            })
+            .collect();
         let layers = (0..config.n_layers)
             .map(|layer| {
                 let mut push = |name: &str, shape: &[usize]| {
@@ -120,6 +129,7 @@ impl Layout {
             tensors: table.tensors,
             layers,
             embedding,
+            previous,
             final_norm,
             head,
             total: table.total,
@@ -149,6 +159,17 @@ impl Layout {
     /// The embedding matrix `[vocab, hidden]`.
     pub fn embedding(&self) -> Range<usize> {
         self.embedding.clone()
+    }
+
+    /// The embedding matrix, then those of the tokens before, nearest first.
+    pub(crate) fn embeddings(&self) -> impl Iterator<Item = &Range<usize>> {
+        std::iter::once(&self.embedding).chain(&self.previous)
+    }
+
+    /// What tokens add to the embedding of a later one, `[vocab, hidden]`,
+    /// nearest first.
+    pub fn previous_embeddings(&self) -> &[Range<usize>] {
+        &self.previous
     }
 
     /// The last norm `[hidden]`.

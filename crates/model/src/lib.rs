@@ -22,6 +22,7 @@
 //!     rms_norm_eps: 1e-5,
 //!     rope: Rope { theta: 10_000.0, scaling: None },
 //!     max_position_embeddings: 64,
+//!     n_previous_embeddings: 0,
 //!     tie_word_embeddings: false,
 //!     bos_token_id: Some(0),
 //!     eos_token_id: vec![1],

@@ -4,6 +4,9 @@
 //! SwiGLU of the normed result. Each backward function is the mirror of the
 //! forward function above it and reads in the opposite order.
 
+use std::iter::successors;
+use std::ops::Range;
+
 use cwm_kernels::{
     Direction, RopeTable, Scratch, Span, Store, attention, attention_backward, rms_norm,
     rms_norm_backward, rope, swiglu, swiglu_backward,
@@ -25,6 +28,31 @@ pub(crate) struct Tokens<'a> {
 }
 
 impl Tokens<'_> {
+    /// Index of the token before that at `index` in the text it belongs to,
+    /// if it sees one.
+    fn before(&self, index: usize) -> Option<usize> {
+        let span = self.spans[index];
+        if index > span.start as usize {
+            Some(index - 1)
+        } else if span.prefix_start < span.prefix_end {
+            Some(span.prefix_end as usize - 1)
+        } else {
+            None
+        }
+    }
+
+    /// What makes up the embedding of the token at `index`: tables in the
+    /// flat vector, and the id to look up in each.
+    fn embedded<'a>(
+        &'a self,
+        model: &'a Model,
+        index: usize,
+    ) -> impl Iterator<Item = (&'a Range<usize>, u32)> {
+        let seen = successors(Some(index), |&index| self.before(index));
+        let tables = model.layout.embeddings();
+        tables.zip(seen.map(|index| self.ids[index]))
+    }
+
     fn last_position(&self) -> u32 {
         self.positions.iter().copied().max().unwrap_or(0)
     }
@@ -45,7 +73,7 @@ pub(crate) fn forward(model: &Model, tokens: Tokens<'_>, keep: Keep, workspace: 
     } = workspace;
     narrow(narrowed, config, tokens);
     let rope = rope.table(config, tokens.last_position());
-    embed(&mut slots[0].input, model, tokens.ids);
+    embed(&mut slots[0].input, model, tokens);
     for (index, tensors) in model.layout.layers().iter().enumerate() {
         let layer = Layer {
             config,
@@ -97,23 +125,23 @@ pub(crate) fn backward(
         layer.backward_attention(&slots[index], grads, shared, gradients, scratch);
     }
     let hidden = config.hidden_size;
-    let embedding = &mut grads[model.layout.embedding()];
-    for (&id, gradient) in tokens
-        .ids
-        .iter()
-        .zip(gradients.residual.chunks_exact(hidden))
-    {
-        let start = id as usize * hidden;
-        cwm_kernels::add(&mut embedding[start..start + hidden], gradient);
+    let rows = gradients.residual.chunks_exact(hidden);
+    for (index, gradient) in rows.enumerate() {
+        for (table, id) in tokens.embedded(model, index) {
+            let start = table.start + id as usize * hidden;
+            cwm_kernels::add(&mut grads[start..start + hidden], gradient);
+        }
     }
 }
 
-fn embed(out: &mut [f32], model: &Model, ids: &[u32]) {
+fn embed(out: &mut [f32], model: &Model, tokens: Tokens<'_>) {
     let hidden = model.config.hidden_size;
-    let embedding = &model.params[model.layout.embedding()];
-    for (&id, row) in ids.iter().zip(out.chunks_exact_mut(hidden)) {
-        let start = id as usize * hidden;
-        row.copy_from_slice(&embedding[start..start + hidden]);
+    out.fill(0.0);
+    for (index, row) in out.chunks_exact_mut(hidden).enumerate() {
+        for (table, id) in tokens.embedded(model, index) {
+            let start = table.start + id as usize * hidden;
+            cwm_kernels::add(row, &model.params[start..start + hidden]);
+        }
     }
 }
 

@@ -9,11 +9,16 @@
 //! * [`live`]: ours: numbered lines and only the live call stack.
 //! * [`diff`]: where two traces first part.
 //! * [`jsonl`]: the lossless form on disk.
+//! * [`listing`] and [`perfetto`]: for people; [`statistics`]: for many
+//!   traces.
 
 pub mod cwm;
 pub mod diff;
 pub mod jsonl;
+pub mod listing;
 pub mod live;
+pub mod perfetto;
+pub mod statistics;
 mod trace;
 
 pub use trace::{End, Entry, Event, EventKind, Function, Local, Trace, Value};

@@ -2,7 +2,9 @@
 
 mod literate;
 
-use cwm_trace::live::{Document, Machine, Mark, Parsed, Piece, Window, parse, render};
+use cwm_trace::live::{
+    Document, Focus, Machine, Mark, Parsed, Piece, Window, WindowPiece, parse, render,
+};
 use literate::{Section, sections};
 
 const SPEC: &str = include_str!("../specs/live.md");
@@ -60,6 +62,11 @@ fn check_good(section: &Section) {
                 let shown: Vec<String> = windows.iter().map(show).collect();
                 assert_eq!(shown.join("\n"), *expected, "{title}");
             }
+            ("foci", _) => {
+                let windows = Machine::windows(&document, Machine::BUDGET);
+                let shown: Vec<String> = windows.iter().map(show_foci).collect();
+                assert_eq!(shown.join("\n"), *expected, "{title}");
+            }
             (language, _) => panic!("{title}: a block of {language}"),
         }
         results += 1;
@@ -90,8 +97,34 @@ fn check_broken(section: &Section) {
     );
 }
 
-/// A window as words, a frame a line, with the given ones in parentheses.
+/// The foci of a window, one a line.
+fn show_foci(window: &Window) -> String {
+    let foci = window.pieces.iter().filter_map(|word| match &word.piece {
+        Piece::Focus(focus) => Some(show_focus(focus)),
+        _ => None,
+    });
+    foci.collect()
+}
+
+fn show_focus(focus: &Focus) -> String {
+    let lines = |lines: &[u32]| lines.iter().map(|n| format!(" L{n}")).collect::<String>();
+    let mut out = focus.text.replace('\n', "⏎");
+    for (name, value) in &focus.values {
+        out.push_str(&format!(" | {name} `{value}`"));
+    }
+    for (name, at) in &focus.definitions {
+        out.push_str(&format!(" | {name}{}", lines(at)));
+    }
+    if let Some(consumed) = focus.consumed {
+        out.push_str(&format!(" | #{consumed}"));
+    }
+    format!("{out} <next>{}\n", lines(&focus.next))
+}
+
+/// A window as words without its foci, a frame a line, with the given ones in
+/// parentheses.
 fn show(window: &Window) -> String {
+    let window = &without_foci(window);
     let mut out = String::new();
     let mut open = false;
     for (at, word) in window.pieces.iter().enumerate() {
@@ -116,6 +149,21 @@ fn show(window: &Window) -> String {
     out
 }
 
+fn without_foci(window: &Window) -> Window {
+    let is_focus = |word: &WindowPiece| matches!(word.piece, Piece::Focus(_));
+    let (head, frames) = window.pieces.split_at(window.header);
+    let kept = |part: &[WindowPiece]| -> Vec<WindowPiece> {
+        part.iter()
+            .filter(|word| !is_focus(word))
+            .cloned()
+            .collect()
+    };
+    let (mut pieces, frames) = (kept(head), kept(frames));
+    let header = pieces.len();
+    pieces.extend(frames);
+    Window { pieces, header }
+}
+
 fn show_piece(piece: &Piece) -> String {
     match piece {
         Piece::Mark(mark) => format!("<{mark:?}>").to_lowercase(),
@@ -123,6 +171,7 @@ fn show_piece(piece: &Piece) -> String {
         Piece::Ordinal(ordinal) => format!("#{ordinal}"),
         Piece::Name(name) => name.to_string(),
         Piece::Value(text) => format!("`{text}`"),
+        Piece::Focus(focus) => show_focus(focus),
     }
 }
 

@@ -113,6 +113,7 @@ fn shape() -> Config {
             scaling: None,
         },
         max_position_embeddings: LENGTH,
+        n_previous_embeddings: 0,
         tie_word_embeddings: false,
         bos_token_id: None,
         eos_token_id: Vec::new(),

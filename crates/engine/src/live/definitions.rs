@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cwm_trace::live::{LineKind, Outline};
+use cwm_trace::live::{LineKind, Outline, defined_name};
 
 use super::arguments::Signature;
 
@@ -60,21 +60,6 @@ pub(super) fn definitions(source: &str, outline: &Outline) -> Vec<Definition> {
         }
     }
     found
-}
-
-/// The name behind `def` or `class`.
-fn defined_name(text: &str) -> &str {
-    let text = text.trim_start();
-    let text = text.strip_prefix("async").map_or(text, str::trim_start);
-    let after = text
-        .strip_prefix("def")
-        .or_else(|| text.strip_prefix("class"))
-        .unwrap_or("");
-    let after = after.trim_start();
-    let end = after
-        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .unwrap_or(after.len());
-    &after[..end]
 }
 
 fn qualified(name: &str, line: u32, outline: &Outline, lines: &[&str]) -> String {

@@ -5,13 +5,13 @@
 //! changes before them `exception value item`, `call LINE (NAME value item)*
 //! end` and `resume LINE`. Which names, lines and endings there are is taken
 //! from the program and the state of the run; the next line is one of those
-//! that [`Flow`] says control can reach.
+//! that [`Flow`](cwm_trace::live::Flow) says control can reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cwm_tokenizer::nano::{Codec, Token};
-use cwm_trace::live::{Flow, Machine, Mark, Piece};
+use cwm_trace::live::{Machine, Mark, Piece};
 
 use super::definitions::Definition;
 
@@ -79,11 +79,11 @@ impl Legal {
     pub(super) fn new(
         codec: &Codec,
         machine: &Machine,
-        flow: &Flow,
         definitions: &[Definition],
         source: &[&str],
     ) -> Self {
         let outline = machine.outline();
+        let flow = machine.flow();
         let scope = machine.scope().unwrap_or(0);
         let scope_lines = || outline.scope_lines(scope).collect::<BTreeSet<u32>>();
         let has_yield = |&n: &u32| {
@@ -269,6 +269,7 @@ impl<'a> FrameGrammar<'a> {
                 | Token::Quote(_)
                 | Token::Operator(_)
                 | Token::Word(_) => true,
+                Token::Ordinal(_) => self.state.brackets > 0,
                 _ => false,
             },
         }

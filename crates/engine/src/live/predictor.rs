@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cwm_tokenizer::nano::{Codec, CodecError, Offsets, Vocabulary};
-use cwm_trace::live::{Flow, Machine};
+use cwm_trace::live::Machine;
 use cwm_trace::{Entry, Event, EventKind, Local, Value};
 
 use super::arguments::{ArgumentError, bind_arguments};
@@ -126,7 +126,6 @@ pub struct Predictor {
     codec: Codec,
     source: String,
     machine: Machine,
-    flow: Flow,
     definitions: Vec<Definition>,
     base: Session,
     sampling: Sampling,
@@ -153,14 +152,12 @@ impl Predictor {
         let mut base = Session::new(&engine);
         base.extend(&engine, codec.source(), Want::None)?;
         let machine = Machine::new(source);
-        let flow = Flow::new(source, machine.outline());
         let definitions = definitions(source, machine.outline());
         Ok(Self {
             engine,
             codec,
             source: source.to_owned(),
             machine,
-            flow,
             definitions,
             base,
             sampling: Sampling::Greedy,
@@ -266,13 +263,7 @@ impl Predictor {
             return Err(LiveError::TooDeep(at.machine.depth()));
         }
         let lines: Vec<&str> = self.source.lines().collect();
-        let legal = Legal::new(
-            &self.codec,
-            &at.machine,
-            &self.flow,
-            &self.definitions,
-            &lines,
-        );
+        let legal = Legal::new(&self.codec, &at.machine, &self.definitions, &lines);
         let (draft, logprob) = self.decode(lane, &legal)?;
         self.frame(at, draft, logprob).map(Some)
     }

@@ -62,6 +62,7 @@ pub(crate) fn config(kind: usize) -> Config {
             }),
         },
         max_position_embeddings: 400,
+        n_previous_embeddings: [0, 1, 3, 0][kind],
         tie_word_embeddings: kind == 1,
         bos_token_id: Some(0),
         eos_token_id: vec![1],

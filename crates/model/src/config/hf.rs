@@ -34,6 +34,9 @@ pub(super) struct HfConfig {
     rope_scaling: Option<HfRope>,
     #[serde(skip_serializing)]
     rope_theta: Option<f64>,
+    /// Ours alone; `transformers` does not know it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    n_previous_embeddings: usize,
     #[serde(default)]
     tie_word_embeddings: bool,
     bos_token_id: Option<u32>,
@@ -47,6 +50,10 @@ pub(super) struct HfConfig {
     dtype: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     quantization_config: Option<Value>,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 #[derive(Serialize, Deserialize)]
@@ -110,6 +117,7 @@ impl HfConfig {
             }),
             rope_scaling: None,
             rope_theta: None,
+            n_previous_embeddings: config.n_previous_embeddings,
             tie_word_embeddings: config.tie_word_embeddings,
             bos_token_id: config.bos_token_id,
             // An empty list would stop `generate` from using its own default.
@@ -283,6 +291,7 @@ impl TryFrom<HfConfig> for Config {
             rms_norm_eps: raw.rms_norm_eps.unwrap_or(eps),
             rope,
             max_position_embeddings,
+            n_previous_embeddings: raw.n_previous_embeddings,
             tie_word_embeddings: raw.tie_word_embeddings,
             bos_token_id: raw.bos_token_id,
             eos_token_id: match raw.eos_token_id {

@@ -12,7 +12,7 @@ use cwm_model::{Config, LayerType, Llama3Scaling, Model, Rope, Span, Target};
 
 /// A small model in which nothing is degenerate: grouped heads, a head width
 /// that is not `hidden / heads`, both layer types, scaled RoPE, a window
-/// shorter than any test row.
+/// shorter than any test row; untied, also embeddings of earlier tokens.
 pub(crate) fn tiny_config(tie_word_embeddings: bool) -> Config {
     use LayerType::{Full, Sliding};
     Config {
@@ -36,6 +36,7 @@ pub(crate) fn tiny_config(tie_word_embeddings: bool) -> Config {
             }),
         },
         max_position_embeddings: 64,
+        n_previous_embeddings: if tie_word_embeddings { 0 } else { 2 },
         tie_word_embeddings,
         bos_token_id: Some(0),
         eos_token_id: vec![1],

@@ -20,6 +20,23 @@ pub(crate) fn logits(
         .iter()
         .map(|&id| matrix_row(embedding, config.hidden_size, id as usize).to_vec())
         .collect();
+    for (token, stream) in stream.iter_mut().enumerate() {
+        let mut earlier = token;
+        for distance in 1..=config.n_previous_embeddings {
+            // The last token seen before this one, in its own document or at
+            // the end of its prefix.
+            let span = &spans[earlier];
+            let own = span.start as usize..earlier;
+            let prefix = span.prefix_start as usize..span.prefix_end as usize;
+            let Some(before) = prefix.chain(own).last() else {
+                break;
+            };
+            earlier = before;
+            let table = weights.named(&format!("model.embed_previous.{distance}"));
+            let id = ids[earlier] as usize;
+            add(stream, matrix_row(table, config.hidden_size, id));
+        }
+    }
     for layer in 0..config.n_layers {
         let part = |name: &str| weights.named(&format!("model.layers.{layer}.{name}"));
         let normed = norm_all(config, &stream, part("input_layernorm"));

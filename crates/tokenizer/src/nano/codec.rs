@@ -1,13 +1,17 @@
 //! One program's view of the vocabulary.
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use cwm_trace::live::{LineKind, Outline, Piece};
+use cwm_trace::live::{Focus, LineKind, Mark, Outline, Piece};
 
 use super::lex::{FormatPart, Lexeme, lex};
+use super::names::{Context, Names};
+use super::notes::{Commas, Notes, comma, number_characters, point_at};
+use super::text::{
+    is_number, needs_space, push_chars, push_content, push_content_text, push_number,
+    push_number_text, push_raw, push_raw_text, push_string,
+};
 use super::vocabulary::{MAX_DEPTH, MAX_LINE, ORDINALS, SYMBOLS, Token, Vocabulary};
-use super::words;
 
 /// Why a program cannot be shown to the small model.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -166,10 +170,7 @@ impl Codec {
     pub fn encode(&self, piece: &Piece, out: &mut Vec<u32>) -> Result<(), CodecError> {
         match piece {
             Piece::Mark(mark) => out.push(self.vocabulary.id(Token::Mark(*mark))),
-            Piece::Line(n) => out.push(self.line_id(*n).ok_or(CodecError::TooManyLines {
-                lines: *n,
-                max: MAX_LINE,
-            })?),
+            Piece::Line(n) => out.push(self.vocabulary.id(self.line_token(*n)?)),
             Piece::Ordinal(n) => {
                 if *n >= ORDINALS {
                     let high = (n / ORDINALS).min(ORDINALS - 1);
@@ -183,15 +184,68 @@ impl Codec {
                 out.push(self.vocabulary.id(token));
             }
             Piece::Value(text) => self.encode_value(text, out),
+            Piece::Focus(focus) => self.encode_focus(focus, out)?,
         }
         Ok(())
+    }
+
+    /// Appends a line in focus: its text, in which each name is followed,
+    /// where it first occurs, by its value and by the lines of its
+    /// definitions; then the lines that may come next. In the header of a
+    /// loop, the item that is next to be consumed is pointed at.
+    fn encode_focus(&self, focus: &Focus, out: &mut Vec<u32>) -> Result<(), CodecError> {
+        let mut notes = Notes::default();
+        // Where a string is indexed, its characters are told apart by number,
+        // as the items of lists always are.
+        let numbered = focus.text.contains('[');
+        for (name, value) in &focus.values {
+            let mut ids = Vec::new();
+            self.encode_value(value, &mut ids);
+            let mut tokens: Vec<Token> = ids
+                .iter()
+                .filter_map(|&id| self.vocabulary.token(id))
+                .collect();
+            if let Some(consumed) = focus.consumed {
+                tokens = point_at(consumed, &tokens);
+            } else if numbered {
+                tokens = number_characters(&tokens);
+            }
+            notes.values.insert(name.to_string(), tokens);
+        }
+        for (name, lines) in &focus.definitions {
+            let lines = lines.iter().map(|&n| self.line_token(n));
+            let lines: Vec<Token> = lines.collect::<Result<_, _>>()?;
+            notes.definitions.insert(name.to_string(), lines);
+        }
+        let mut tokens = Vec::new();
+        self.tokens(&lex(&focus.text), &mut tokens, false, &mut notes);
+        tokens.push(Token::Mark(Mark::Next));
+        for &line in &focus.next {
+            tokens.push(self.line_token(line)?);
+        }
+        out.extend(tokens.into_iter().map(|t| self.vocabulary.id(t)));
+        Ok(())
+    }
+
+    fn line_token(&self, line: u32) -> Result<Token, CodecError> {
+        let shifted = line.saturating_add(self.offsets.line);
+        match shifted <= MAX_LINE {
+            true => Ok(Token::Line(shifted)),
+            false => Err(CodecError::TooManyLines {
+                lines: line,
+                max: MAX_LINE,
+            }),
+        }
     }
 
     /// Appends the ids of a value's text. Text that would not come back
     /// unchanged is written character by character between two raw marks.
     pub fn encode_value(&self, text: &str, out: &mut Vec<u32>) {
         let mut tokens = Vec::new();
-        if self.tokens(&lex(text), &mut tokens, true).is_none()
+        let mut notes = Notes::default();
+        if self
+            .tokens(&lex(text), &mut tokens, true, &mut notes)
+            .is_none()
             || self.text_of(&tokens).as_deref() != Some(text)
         {
             tokens.clear();
@@ -239,7 +293,8 @@ impl Codec {
                     }
                     tokens.push(Token::Depth(depth));
                 }
-                self.tokens(&lexemes[start..end], &mut tokens, false);
+                let mut notes = Notes::default();
+                self.tokens(&lexemes[start..end], &mut tokens, false, &mut notes);
             }
             start = end + 1;
             line = next_line;
@@ -249,7 +304,14 @@ impl Codec {
 
     /// Tokens of lexemes. In `strict` mode (values) gives `None` where a
     /// lexeme has no token that would come back as it is.
-    fn tokens(&self, lexemes: &[Lexeme], out: &mut Vec<Token>, strict: bool) -> Option<()> {
+    fn tokens(
+        &self,
+        lexemes: &[Lexeme],
+        out: &mut Vec<Token>,
+        strict: bool,
+        notes: &mut Notes,
+    ) -> Option<()> {
+        let mut commas = Commas::default();
         for (i, lexeme) in lexemes.iter().enumerate() {
             match lexeme {
                 Lexeme::Name(name) => {
@@ -259,6 +321,7 @@ impl Codec {
                         None if strict => return None,
                         None => push_chars(name, out),
                     }
+                    notes.write(name, context, out);
                 }
                 Lexeme::Integer(digits) => {
                     out.extend(digits.bytes().rev().map(|b| Token::Digit(b - b'0')));
@@ -276,7 +339,7 @@ impl Codec {
                             FormatPart::Literal(text) => push_content(text, '\'', out),
                             FormatPart::Field { expression, suffix } => {
                                 out.push(Token::Operator("{"));
-                                self.tokens(expression, out, strict)?;
+                                self.tokens(expression, out, strict, notes)?;
                                 push_chars(suffix, out);
                                 out.push(Token::Operator("}"));
                             }
@@ -284,7 +347,13 @@ impl Codec {
                     }
                     out.push(Token::Quote('\''));
                 }
-                Lexeme::Operator(operator) => out.push(Token::Operator(operator)),
+                Lexeme::Operator(operator) => {
+                    let last = matches!(
+                        lexemes.get(i + 1),
+                        Some(Lexeme::Operator(")" | "]" | "}")) | None
+                    );
+                    out.push(commas.token(operator, last));
+                }
                 Lexeme::Other(_) | Lexeme::Line(_) if strict => return None,
                 Lexeme::Other(c) => push_chars(c.encode_utf8(&mut [0; 4]), out),
                 Lexeme::Line(_) => {}
@@ -298,8 +367,8 @@ impl Codec {
         let mut out = Vec::new();
         let mut at = 0;
         while at < tokens.len() {
-            let token = tokens[at];
-            let previous = at.checked_sub(1).map(|i| tokens[i]);
+            let token = comma(tokens[at]);
+            let previous = at.checked_sub(1).map(|i| comma(tokens[i]));
             if needs_space(previous, token) {
                 out.push(b' ');
             }
@@ -340,295 +409,6 @@ impl Codec {
     }
 }
 
-/// Where a name stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Context {
-    Variable,
-    Attribute,
-    /// Before a `=` inside a call.
-    KeywordArgument,
-}
-
-impl Context {
-    fn of(lexemes: &[Lexeme], at: usize) -> Self {
-        let is = |i: Option<usize>, o: &str| {
-            i.and_then(|i| lexemes.get(i))
-                .is_some_and(|l| *l == Lexeme::Operator(operator(o)))
-        };
-        let before = at.checked_sub(1);
-        if is(before, ".") {
-            Self::Attribute
-        } else if is(Some(at + 1), "=")
-            && (is(before, "(") || is(before, ","))
-            && !in_definition(lexemes, at)
-        {
-            Self::KeywordArgument
-        } else {
-            Self::Variable
-        }
-    }
-}
-
-/// Whether the line of `at` is a `def`, where `name=` is a parameter.
-fn in_definition(lexemes: &[Lexeme], at: usize) -> bool {
-    let line = lexemes[..at]
-        .iter()
-        .rev()
-        .take_while(|l| !matches!(l, Lexeme::Line(_)));
-    line.into_iter()
-        .any(|l| matches!(l, Lexeme::Name(n) if n == "def" || n == "lambda"))
-}
-
-fn operator(text: &str) -> &'static str {
-    words::OPERATORS
-        .iter()
-        .find(|o| **o == text)
-        .copied()
-        .unwrap_or("")
-}
-
-/// The identifiers of a program.
-#[derive(Debug, Default)]
-struct Names {
-    /// Names the program gives to functions, classes and attributes: never
-    /// taken for a known method.
-    own: BTreeSet<String>,
-    symbols: Vec<Arc<str>>,
-    index: HashMap<Arc<str>, u32>,
-    /// Known words that the program binds as variables.
-    bound_words: BTreeSet<&'static str>,
-}
-
-impl Names {
-    fn new(lexemes: &[Lexeme], vocabulary: &Vocabulary) -> Self {
-        let mut names = Self::default();
-        names.collect_own(lexemes);
-        names.collect_symbols(lexemes, vocabulary);
-        names
-    }
-
-    fn collect_own(&mut self, lexemes: &[Lexeme]) {
-        for (i, lexeme) in lexemes.iter().enumerate() {
-            let Lexeme::Name(name) = lexeme else { continue };
-            let previous = i.checked_sub(1).map(|p| &lexemes[p]);
-            let defined = matches!(previous, Some(Lexeme::Name(p)) if p == "def" || p == "class");
-            let assigned = previous == Some(&Lexeme::Operator("."))
-                && matches!(lexemes.get(i + 1), Some(Lexeme::Operator(o)) if is_assignment(o));
-            if (defined && !name.starts_with("__")) || assigned {
-                self.own.insert(name.clone());
-            }
-        }
-    }
-
-    fn collect_symbols(&mut self, lexemes: &[Lexeme], vocabulary: &Vocabulary) {
-        for (i, lexeme) in lexemes.iter().enumerate() {
-            match lexeme {
-                Lexeme::Name(name) => {
-                    let context = Context::of(lexemes, i);
-                    match self.word(name, context, vocabulary) {
-                        Some(Token::Word(word)) if is_bound(lexemes, i) => {
-                            self.bound_words.insert(word);
-                        }
-                        Some(_) => {}
-                        None => self.add(name),
-                    }
-                    // A keyword argument's name is a parameter, hence a
-                    // variable, of one of the program's own functions.
-                    if context == Context::KeywordArgument {
-                        let as_variable = self.word(name, Context::Variable, vocabulary);
-                        if as_variable.is_none() {
-                            self.add(name);
-                        }
-                    }
-                }
-                Lexeme::Format(parts) => {
-                    for part in parts {
-                        if let FormatPart::Field { expression, .. } = part {
-                            self.collect_symbols(expression, vocabulary);
-                        }
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    fn add(&mut self, name: &str) {
-        if !self.index.contains_key(name) {
-            let name: Arc<str> = Arc::from(name);
-            self.index.insert(name.clone(), self.symbols.len() as u32);
-            self.symbols.push(name);
-        }
-    }
-
-    /// The word a name stands for in its context, if it is not a symbol.
-    fn word(&self, name: &str, context: Context, vocabulary: &Vocabulary) -> Option<Token> {
-        if self.own.contains(name) {
-            return None;
-        }
-        let known = match context {
-            Context::Attribute => words::METHODS.contains(&name) || words::BUILTINS.contains(&name),
-            Context::KeywordArgument if words::KEYWORD_ARGUMENTS.contains(&name) => true,
-            _ => words::KEYWORDS.contains(&name) || words::BUILTINS.contains(&name),
-        };
-        if known { vocabulary.word(name) } else { None }
-    }
-}
-
-fn is_assignment(operator: &str) -> bool {
-    operator.ends_with('=') && !matches!(operator, "==" | "!=" | "<=" | ">=")
-}
-
-/// Whether the name at `i` may be a variable that is bound here.
-fn is_bound(lexemes: &[Lexeme], i: usize) -> bool {
-    let Lexeme::Name(name) = &lexemes[i] else {
-        return false;
-    };
-    if words::KEYWORDS.contains(&name.as_str()) || name.starts_with("__") {
-        return false;
-    }
-    let next = lexemes.get(i + 1);
-    let previous = i.checked_sub(1).map(|p| &lexemes[p]);
-    let is_name = |l: Option<&Lexeme>, words: &[&str]| matches!(l, Some(Lexeme::Name(n)) if words.contains(&n.as_str()));
-    matches!(next, Some(Lexeme::Operator(o)) if is_assignment(o) || *o == "," || *o == ")")
-        || is_name(next, &["in"])
-        || is_name(previous, &["as", "for"])
-}
-
-fn push_chars(text: &str, out: &mut Vec<Token>) {
-    for c in text.chars() {
-        match c {
-            ' '..='~' => out.push(Token::Char(c)),
-            '\n' | '\r' | '\t' => out.push(Token::Escape(c)),
-            c if c.is_ascii() => {
-                out.extend(format!("\\x{:02x}", c as u32).chars().map(Token::Char));
-            }
-            c => out.extend(c.encode_utf8(&mut [0; 4]).bytes().map(Token::Byte)),
-        }
-    }
-}
-
-/// Characters as they are. A control character without a token is the escape
-/// of a backslash, which raw text has no other use for, and its two digits.
-fn push_raw(text: &str, out: &mut Vec<Token>) {
-    for c in text.chars() {
-        match c {
-            '\n' | '\r' | '\t' => out.push(Token::Escape(c)),
-            c if c.is_ascii_control() => {
-                out.push(Token::Escape('\\'));
-                out.extend(format!("{:02x}", c as u32).chars().map(Token::Char));
-            }
-            c => push_chars(c.encode_utf8(&mut [0; 4]), out),
-        }
-    }
-}
-
-fn push_raw_text(tokens: &[Token], out: &mut Vec<u8>) -> Option<()> {
-    let mut rest = tokens;
-    while let [token, after @ ..] = rest {
-        rest = after;
-        out.push(match token {
-            Token::Char(c) => *c as u8,
-            Token::Byte(b) => *b,
-            Token::Escape('\\') => match after {
-                [Token::Char(high), Token::Char(low), after @ ..]
-                    if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() =>
-                {
-                    rest = after;
-                    (high.to_digit(16)? * 16 + low.to_digit(16)?) as u8
-                }
-                _ => b'\\',
-            },
-            Token::Escape(c) => *c as u8,
-            _ => return None,
-        });
-    }
-    Some(())
-}
-
-fn push_string(content: &str, out: &mut Vec<Token>) {
-    let quote = if content.contains('\'') && !content.contains('"') {
-        '"'
-    } else {
-        '\''
-    };
-    out.push(Token::Quote(quote));
-    push_content(content, quote, out);
-    out.push(Token::Quote(quote));
-}
-
-fn push_content(content: &str, quote: char, out: &mut Vec<Token>) {
-    for c in content.chars() {
-        match c {
-            '\\' => out.push(Token::Escape('\\')),
-            '\'' if quote == '\'' => out.push(Token::Escape('\'')),
-            c => push_chars(c.encode_utf8(&mut [0; 4]), out),
-        }
-    }
-}
-
-fn push_number(text: &str, out: &mut Vec<Token>) {
-    for c in text.chars() {
-        out.push(match c {
-            '0'..='9' => Token::Digit(c as u8 - b'0'),
-            '.' | 'e' | '+' | '-' | 'j' | '_' => Token::NumberPart(c),
-            'E' => Token::NumberPart('e'),
-            c => Token::Char(c),
-        });
-    }
-}
-
-fn is_number(token: &Token) -> bool {
-    matches!(token, Token::Digit(_) | Token::NumberPart(_))
-}
-
-fn push_number_text(tokens: &[Token], out: &mut Vec<u8>) {
-    let start = out.len();
-    let mut plain = true;
-    for token in tokens {
-        match token {
-            Token::Digit(d) => out.push(b'0' + d),
-            Token::NumberPart(c) => {
-                plain = false;
-                out.push(*c as u8);
-            }
-            _ => {}
-        }
-    }
-    if plain {
-        out[start..].reverse();
-    }
-}
-
-fn push_content_text(tokens: &[Token], out: &mut Vec<u8>) -> Option<()> {
-    for token in tokens {
-        match token {
-            Token::Char(c) => out.push(*c as u8),
-            Token::Byte(b) => out.push(*b),
-            Token::Escape(c) => {
-                let (_, text) = words::ESCAPES.iter().find(|(e, _)| e == c)?;
-                out.extend(text.bytes());
-            }
-            _ => return None,
-        }
-    }
-    Some(())
-}
-
-fn needs_space(previous: Option<Token>, token: Token) -> bool {
-    let Some(previous) = previous else {
-        return false;
-    };
-    let is_word = |t: Token| matches!(t, Token::Word(_) | Token::Symbol(_));
-    match (previous, token) {
-        (Token::Operator(","), Token::Operator(")")) => false,
-        (Token::Operator("," | ":"), _) => true,
-        (Token::Word("b"), Token::Quote(_)) => false,
-        (p, Token::Quote(_)) => is_word(p),
-        (p, t) => is_word(p) && (is_word(t) || is_number(&t)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -662,9 +442,9 @@ def f(text, key=None):
         assert_eq!(
             shown(&c, c.source()),
             "<begin> <source> L1 D0 w:class $0 o:: \
-             L2 D1 w:def w:__init__ o:( w:self o:, $1 o:) o:: \
+             L2 D1 w:def w:__init__ o:( w:self #1 $1 o:) o:: \
              L3 D2 w:self o:. $2 o:= $1 \
-             L5 D0 w:def $3 o:( $4 o:, $5 o:= w:None o:) o:: \
+             L5 D0 w:def $3 o:( $4 #1 $5 o:= w:None o:) o:: \
              L7 D1 $6 o:= $4 o:. w:split o:( q:' c:, q:' o:) \
              L8 D1 w:return o:[ w:f q:' o:{ $7 c:! c:r o:} c:= o:{ w:len o:( $7 o:) o:} q:' \
              w:for $7 w:in $6 o:]"
@@ -720,6 +500,100 @@ def f(text, key=None):
                 c.encode_value(text, &mut ids);
                 assert_eq!(c.decode_value(&ids).as_deref(), Some(text));
             }
+        }
+    }
+
+    #[test]
+    fn commas_in_brackets_are_numbered() {
+        let c = codec(Offsets::default());
+        for (text, expected) in [
+            ("[[7, 8], 9]", "o:[ o:[ d:7 #1 d:8 o:] #1 d:9 o:]"),
+            ("(1,)", "o:( d:1 o:, o:)"),
+            ("{1: 2, 3: 4}", "o:{ d:1 o:: d:2 #1 d:3 o:: d:4 o:}"),
+            ("'a,b'", "q:' c:a c:, c:b q:'"),
+        ] {
+            let mut ids = Vec::new();
+            c.encode_value(text, &mut ids);
+            assert_eq!(shown(&c, &ids), expected);
+        }
+    }
+
+    fn focus(text: &str, values: &[(&str, &str)], definitions: &[(&str, &[u32])]) -> String {
+        focus_at(text, values, definitions, None)
+    }
+
+    fn focus_at(
+        text: &str,
+        values: &[(&str, &str)],
+        definitions: &[(&str, &[u32])],
+        consumed: Option<u32>,
+    ) -> String {
+        let c = codec(Offsets::default());
+        let values = values.iter().map(|&(n, v)| (n.into(), v.into()));
+        let definitions = definitions.iter().map(|&(n, l)| (n.into(), l.to_vec()));
+        let focus = Focus {
+            text: text.into(),
+            values: values.collect(),
+            definitions: definitions.collect(),
+            consumed,
+            next: vec![7, 3],
+        };
+        let mut ids = Vec::new();
+        c.encode(&Piece::Focus(Box::new(focus)), &mut ids).unwrap();
+        shown(&c, &ids)
+    }
+
+    #[test]
+    fn a_focus_has_each_value_behind_its_name() {
+        assert_eq!(
+            focus(
+                "items = text.split(key)",
+                &[("text", "'ab'")],
+                &[("split", &[2])]
+            ),
+            "$6 o:= $4 q:' c:a c:b q:' <item> o:. w:split L2 <item> o:( $5 o:) <next> L7 L3"
+        );
+        // Only once, and where the name is a variable.
+        assert_eq!(
+            focus("f(text, key=key + key)", &[("key", "5")], &[("f", &[5])]),
+            "$3 L5 <item> o:( $4 #1 w:key o:= $5 d:5 <item> o:+ $5 o:) <next> L7 L3"
+        );
+    }
+
+    #[test]
+    fn characters_are_numbered_where_they_are_indexed() {
+        let expected = "$4 q:' c:a #1 c:b q:' <item> o:[ d:0 o:] <next> L7 L3";
+        assert_eq!(focus("text[0]", &[("text", "'ab'")], &[]), expected);
+        let plain = focus("text + ''", &[("text", "'ab'")], &[]);
+        assert!(!plain.contains('#'), "{plain}");
+    }
+
+    #[test]
+    fn a_loop_points_at_its_next_item() {
+        for (consumed, value, expected) in [
+            (0, "[7, 8]", "o:[ <next> d:7 #1 d:8 o:]"),
+            (1, "[7, 8]", "o:[ d:7 #1 <next> d:8 o:]"),
+            (2, "[7, 8]", "o:[ d:7 #1 d:8 <next> o:]"),
+            (3, "[7, 8]", "o:[ d:7 #1 d:8 o:]"),
+            (0, "()", "o:( <next> o:)"),
+            (1, "(5,)", "o:( d:5 o:, <next> o:)"),
+            (
+                1,
+                "[[1, 2], [3]]",
+                "o:[ o:[ d:1 #1 d:2 o:] #1 <next> o:[ d:3 o:] o:]",
+            ),
+            (
+                1,
+                "{'a': 1, 'b': 2}",
+                "o:{ q:' c:a q:' o:: d:1 #1 <next> q:' c:b q:' o:: d:2 o:}",
+            ),
+            (1, "'ab'", "q:' c:a <next> c:b q:'"),
+            (2, "'ab'", "q:' c:a c:b <next> q:'"),
+            (0, "12", "d:2 d:1"),
+        ] {
+            let found = focus_at("for x in text:", &[("text", value)], &[], Some(consumed));
+            let expected = format!("w:for $7 w:in $4 {expected} <item> o:: <next> L7 L3");
+            assert_eq!(found, expected);
         }
     }
 

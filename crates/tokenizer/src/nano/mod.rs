@@ -14,6 +14,9 @@
 
 mod codec;
 mod lex;
+mod names;
+mod notes;
+mod text;
 mod vocabulary;
 mod words;
 

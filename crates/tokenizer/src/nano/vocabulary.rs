@@ -24,7 +24,8 @@ pub enum Token {
     Line(u32),
     /// Nesting depth of a line of source.
     Depth(u32),
-    /// Items a `for` loop has consumed (two tokens from 100 on).
+    /// Items a `for` loop has consumed (two tokens from 100 on); inside
+    /// brackets the comma before the item of this index (modulo 100).
     Ordinal(u32),
     /// An identifier of the program.
     Symbol(u32),
@@ -61,6 +62,7 @@ const MARKS: &[(Mark, &str)] = &[
     (Mark::Globals, "globals"),
     (Mark::Item, "item"),
     (Mark::End, "end"),
+    (Mark::Next, "next"),
 ];
 
 pub(super) const MAX_LINE: u32 = 127;

@@ -106,6 +106,12 @@ impl Flow {
         out
     }
 
+    /// Last line of the statement that `line` belongs to.
+    pub(super) fn text_end(&self, line: u32) -> Option<u32> {
+        let index = (*self.statement_of.get((line as usize).checked_sub(1)?)?)?;
+        Some(self.statements[index].text_end)
+    }
+
     /// Lines that may come next in the same activation after `line`, no
     /// exception being on its way. `None` where any line of the scope may.
     pub fn successors(&self, line: u32) -> Option<BTreeSet<u32>> {

@@ -7,12 +7,13 @@
 //! and the callee's variables that changed, and nothing else.
 //!
 //! Some pieces are *predicted* (a model must produce them), the others are
-//! *given* (they follow from earlier pieces by rule): headers, back sections
-//! and loop ordinals. The layout is specified in `specs/live.md`.
+//! *given* (they follow from earlier pieces by rule): headers, back sections,
+//! loop ordinals and foci. The layout is specified in `specs/live.md`.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::flow::Flow;
+use super::focus::{Focus, Program};
 use super::outline::Outline;
 use crate::{Event, EventKind, Local};
 
@@ -43,6 +44,8 @@ pub enum Mark {
     Item,
     /// Ends a list of variables.
     End,
+    /// Ends the text of a line in focus; the lines that may come next follow.
+    Next,
 }
 
 /// A word of a window, before any vocabulary.
@@ -58,6 +61,8 @@ pub enum Piece {
     Name(Arc<str>),
     /// A value's text.
     Value(Arc<str>),
+    /// The line that is about to run.
+    Focus(Box<Focus>),
 }
 
 /// A piece and where it comes from.
@@ -134,6 +139,7 @@ impl Window {
 fn piece_cost(piece: &Piece) -> usize {
     match piece {
         Piece::Value(text) => text.len(),
+        Piece::Focus(focus) => focus.cost(),
         _ => 1,
     }
 }
@@ -158,9 +164,7 @@ struct Activation {
 /// Turns events into windows.
 #[derive(Clone, Debug)]
 pub struct Machine {
-    outline: Arc<Outline>,
-    /// Identifiers that occur in each line, for [`Mark::Globals`].
-    words: Arc<Vec<BTreeSet<Arc<str>>>>,
+    program: Arc<Program>,
     budget: usize,
     stack: Vec<Activation>,
     suspended: Vec<Activation>,
@@ -170,13 +174,12 @@ pub struct Machine {
 
 impl Machine {
     /// Frames of a window may cost this much before a fresh header is made.
-    pub const BUDGET: usize = 160;
+    pub const BUDGET: usize = 400;
 
     /// A machine that keeps no finished windows, for predicting.
     pub fn new(source: &str) -> Self {
         Self {
-            outline: Arc::new(Outline::new(source)),
-            words: Arc::new(source.lines().map(words_of).collect()),
+            program: Arc::new(Program::new(source)),
             budget: Self::BUDGET,
             stack: Vec::new(),
             suspended: Vec::new(),
@@ -208,7 +211,12 @@ impl Machine {
 
     /// The block structure of the source.
     pub fn outline(&self) -> &Outline {
-        &self.outline
+        &self.program.outline
+    }
+
+    /// The control flow of the source.
+    pub fn flow(&self) -> &Flow {
+        &self.program.flow
     }
 
     /// The window of the running activation; `None` once the run is over.
@@ -308,7 +316,7 @@ impl Machine {
             window.variables(&event.locals, true);
             window.predicted(Piece::Mark(Mark::End));
         }
-        let scope = self.outline.definition(definition);
+        let scope = self.program.outline.definition(definition);
         let mut activation = Activation {
             id: event.activation,
             definition,
@@ -347,9 +355,11 @@ impl Machine {
         };
         top.change_to(&event.locals);
         top.window.predicted(Piece::Line(event.line));
-        if let Some(ordinal) = top.visit(event.line, &self.outline) {
+        if let Some(ordinal) = top.visit(event.line, &self.program.outline) {
             top.window.given(Piece::Ordinal(ordinal));
         }
+        let focus = self.focus(&top);
+        top.window.given(Piece::Focus(Box::new(focus)));
         if top.window.frames_cost() > self.budget {
             let fresh = self.header(Mark::State, &top);
             let old = std::mem::replace(&mut top.window, fresh);
@@ -436,8 +446,28 @@ impl Machine {
         }
         window.variables(&activation.locals, false);
         window.given(Piece::Mark(Mark::End));
+        let focus = match mark {
+            Mark::Call => self.program.before(activation.scope),
+            _ => self.focus(activation),
+        };
+        window.given(Piece::Focus(Box::new(focus)));
         window.header = window.pieces.len();
         window
+    }
+
+    /// The focus of the line that `activation`, which is not (or no longer)
+    /// on the stack, is about to run.
+    fn focus(&self, activation: &Activation) -> Focus {
+        let globals = match self.stack.first() {
+            Some(module) if module.scope == 0 => module.locals.as_slice(),
+            _ => &[],
+        };
+        let line = activation.line;
+        let found = activation.loops.iter().find(|(header, _)| *header == line);
+        Focus {
+            consumed: found.map(|&(_, ordinal)| ordinal),
+            ..self.program.focus(line, &activation.locals, globals)
+        }
     }
 
     /// Variables of the module that the activation's own lines mention.
@@ -448,14 +478,9 @@ impl Machine {
         if activation.scope == 0 {
             return Vec::new();
         }
-        let lines: Vec<u32> = self.outline.scope_lines(activation.scope).collect();
-        let mentioned = |name: &Arc<str>| {
-            lines.iter().any(|&n| {
-                self.words
-                    .get(n as usize - 1)
-                    .is_some_and(|w| w.contains(name))
-            })
-        };
+        let program = &self.program;
+        let lines: Vec<u32> = program.outline.scope_lines(activation.scope).collect();
+        let mentioned = |name: &Arc<str>| lines.iter().any(|&n| program.mentions(n, name));
         module
             .locals
             .iter()
@@ -528,13 +553,4 @@ fn text_of(event: &Event) -> Arc<str> {
         .value
         .as_ref()
         .map_or_else(|| Arc::from("None"), |v| v.detailed().clone())
-}
-
-/// The identifiers of a line (words in strings and comments too: a global
-/// shown without need does no harm).
-fn words_of(line: &str) -> BTreeSet<Arc<str>> {
-    line.split(|c: char| !(c.is_alphanumeric() || c == '_'))
-        .filter(|w| w.starts_with(|c: char| c.is_alphabetic() || c == '_'))
-        .map(Arc::from)
-        .collect()
 }

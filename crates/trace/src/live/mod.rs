@@ -13,10 +13,12 @@
 
 mod document;
 mod flow;
+mod focus;
 mod machine;
 mod outline;
 
 pub use document::{Broken, Document, Parsed, VERSION, parse, render};
 pub use flow::Flow;
+pub use focus::Focus;
 pub use machine::{Machine, Mark, Piece, Window, WindowPiece};
-pub use outline::{LineInfo, LineKind, Outline};
+pub use outline::{LineInfo, LineKind, Outline, defined_name};

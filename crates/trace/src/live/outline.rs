@@ -158,6 +158,21 @@ impl Outline {
     }
 }
 
+/// The name behind `def` or `class` in a line that begins with either.
+pub fn defined_name(text: &str) -> &str {
+    let text = text.trim_start();
+    let text = text.strip_prefix("async").map_or(text, str::trim_start);
+    let after = text
+        .strip_prefix("def")
+        .or_else(|| text.strip_prefix("class"))
+        .unwrap_or("");
+    let after = after.trim_start();
+    let end = after
+        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .unwrap_or(after.len());
+    &after[..end]
+}
+
 /// Width of the indentation, tabs going to the next multiple of 8 as in
 /// CPython's tokenizer.
 fn indent_width(text: &str) -> usize {

@@ -31,6 +31,7 @@ pub(crate) fn model() -> Model {
             scaling: None,
         },
         max_position_embeddings: 64,
+        n_previous_embeddings: 0,
         tie_word_embeddings: false,
         bos_token_id: Some(0),
         eos_token_id: vec![1],
