@@ -63,7 +63,7 @@ impl Program {
         let lines: Vec<Arc<str>> = source.lines().map(Arc::from).collect();
         Self {
             flow: Flow::new(source, &outline),
-            words: lines.iter().map(|l| words_of(l)).collect(),
+            words: lines.iter().map(words_of).collect(),
             definitions: definitions(&lines, &outline),
             lines,
             outline,
