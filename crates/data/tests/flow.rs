@@ -71,7 +71,16 @@ fn check(document: &Document) -> (usize, usize) {
                 }
                 activation.line = Some(event.line);
             }
+            EventKind::Line => {
+                activation.raised = flow.may_be_unwinding(event.line);
+                activation.line = Some(event.line);
+            }
             EventKind::Exception => activation.raised = true,
+            EventKind::Unwind => assert!(
+                activation.raised,
+                "line {} unwinds without an exception in\n{}",
+                event.line, document.source
+            ),
             _ => {}
         }
     }

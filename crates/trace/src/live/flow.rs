@@ -166,6 +166,21 @@ impl Flow {
         Some(out)
     }
 
+    /// Whether an exception that is on its way may still be so when `line`
+    /// is reached: at the test of an `except`, inside a `finally`, at the
+    /// exit of a `with`. Any other line means that it was handled.
+    pub fn may_be_unwinding(&self, line: u32) -> bool {
+        let index = (line as usize).checked_sub(1);
+        let found = index.and_then(|index| *self.statement_of.get(index)?);
+        found.is_none_or(|index| {
+            let passes = |i: usize| self.statements[i].keyword == Keyword::Finally;
+            matches!(
+                self.statements[index].keyword,
+                Keyword::Except | Keyword::Finally | Keyword::With
+            ) || self.ancestors(index).any(passes)
+        })
+    }
+
     /// A decorated definition runs its decorators, then itself, then calls
     /// the decorators, each from its own line.
     fn decorators(&self, index: usize, out: &mut BTreeSet<u32>) {
@@ -450,6 +465,24 @@ z = 4
         let flow = flow(source);
         assert_eq!(flow.successors(3), None);
         check(source, &[(1, &[2]), (2, &[6, 7]), (4, &[6, 7]), (7, &[])]);
+    }
+
+    #[test]
+    fn a_line_outside_of_handlers_means_that_all_is_well() {
+        let source = "\
+with a:
+    try:
+        b()
+    except ValueError:
+        c()
+    finally:
+        if d:
+            e()
+f()
+";
+        let flow = flow(source);
+        let unwinding: Vec<u32> = (1..=9).filter(|&n| flow.may_be_unwinding(n)).collect();
+        assert_eq!(unwinding, [1, 4, 6, 7, 8]);
     }
 
     #[test]

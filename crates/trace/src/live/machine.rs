@@ -249,7 +249,8 @@ impl Machine {
         self.stack.last().map(|a| a.scope)
     }
 
-    /// Whether an exception has reached the running activation.
+    /// Whether an exception has reached the running activation and is not
+    /// known to be handled.
     pub fn raised(&self) -> bool {
         self.stack.last().is_some_and(|a| a.raised.is_some())
     }
@@ -354,6 +355,9 @@ impl Machine {
             return;
         };
         top.change_to(&event.locals);
+        if !self.program.flow.may_be_unwinding(event.line) {
+            top.raised = None;
+        }
         top.window.predicted(Piece::Line(event.line));
         if let Some(ordinal) = top.visit(event.line, &self.program.outline) {
             top.window.given(Piece::Ordinal(ordinal));
