@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cwm_tokenizer::nano::{Codec, Token};
-use cwm_trace::live::{Machine, Mark, Piece};
+use cwm_trace::live::{LineKind, Machine, Mark, Piece};
 
 use super::definitions::Definition;
 
@@ -56,6 +56,10 @@ pub(super) struct Legal {
     /// Variables that are bound, hence can vanish.
     bound: BTreeSet<Arc<str>>,
     suspended: BTreeSet<u32>,
+    /// Names that may become bound: those the statement mentions, or all
+    /// where it cannot be known.
+    bindable: Option<BTreeSet<Arc<str>>>,
+    returns: bool,
     yields: bool,
     raised: bool,
     only_return: bool,
@@ -70,6 +74,8 @@ impl Legal {
             callees: BTreeMap::new(),
             bound: BTreeSet::new(),
             suspended: BTreeSet::new(),
+            bindable: None,
+            returns: true,
             yields: false,
             raised: false,
             only_return: true,
@@ -124,10 +130,44 @@ impl Legal {
             callees,
             bound: machine.locals().iter().map(|l| l.name.clone()).collect(),
             suspended,
+            bindable: bindable(machine, source),
+            returns: returns(machine),
             raised: machine.raised(),
             only_return: false,
         }
     }
+}
+
+/// Names that the statement about to run may bind. A definition binds its
+/// name only after its decorators ran, and functions that declare a name
+/// `global` or `nonlocal` bind it for others: then any name will do.
+fn bindable(machine: &Machine, source: &[&str]) -> Option<BTreeSet<Arc<str>>> {
+    let declares = |line: &&str| {
+        let line = line.trim_start();
+        line.starts_with("global ") || line.starts_with("nonlocal ")
+    };
+    let line = machine.line().unwrap_or(0);
+    let kind = machine.outline().line(line).map(|l| l.kind);
+    let plain = matches!(
+        kind,
+        Some(LineKind::Statement | LineKind::For | LineKind::Continuation)
+    );
+    (plain && !source.iter().any(declares)).then(|| machine.words().cloned().collect())
+}
+
+/// Whether the running activation may return now.
+fn returns(machine: &Machine) -> bool {
+    let (Some(line), flow) = (machine.line(), machine.flow()) else {
+        return true;
+    };
+    let scope = machine.scope().unwrap_or(0);
+    if machine.raised() || line == scope {
+        return true;
+    }
+    if Some(line) == machine.definition() {
+        return flow.first(scope).contains(&scope);
+    }
+    flow.may_end(line) || machine.words().any(|word| &**word == "return")
 }
 
 enum Place {
@@ -153,7 +193,8 @@ enum Target {
 struct ValueState {
     /// The token that closes the open string or raw text.
     open: Option<Token>,
-    brackets: usize,
+    /// Open brackets, each with the index of its last item.
+    brackets: Vec<(&'static str, u32)>,
 }
 
 /// Follows one frame.
@@ -216,15 +257,26 @@ impl<'a> FrameGrammar<'a> {
         }
         match token {
             Token::Line(n) => self.legal.lines.contains(&n),
-            Token::Mark(Mark::Return) => true,
+            Token::Mark(Mark::Return) => self.legal.returns,
             Token::Mark(Mark::Delete) => !self.legal.bound.is_empty(),
             Token::Mark(Mark::Yield) => self.legal.yields,
             Token::Mark(Mark::Unwind) => self.legal.raised,
             Token::Mark(Mark::Exception) => untouched,
             Token::Mark(Mark::Call) => untouched && !self.legal.callees.is_empty(),
             Token::Mark(Mark::Resume) => untouched && !self.legal.suspended.is_empty(),
-            _ => self.is_new_name(id),
+            _ => self.is_new_name(id) && self.may_change(id),
         }
+    }
+
+    /// Whether the frame may give the variable a value: it has one, or the
+    /// statement mentions it.
+    fn may_change(&self, id: u32) -> bool {
+        let Some(bindable) = &self.legal.bindable else {
+            return true;
+        };
+        self.codec
+            .name(id)
+            .is_some_and(|name| self.legal.bound.contains(&name) || bindable.contains(&name))
     }
 
     /// All parameters in order, then any variables that the callee captures.
@@ -260,8 +312,13 @@ impl<'a> FrameGrammar<'a> {
                     || matches!(token, Token::Char(_) | Token::Escape(_) | Token::Byte(_))
             }
             None => match token {
-                Token::Mark(Mark::Item) => self.state.brackets == 0 && !self.value.ids.is_empty(),
-                Token::Operator(")" | "]" | "}") => self.state.brackets > 0,
+                Token::Mark(Mark::Item) => {
+                    self.state.brackets.is_empty() && !self.value.ids.is_empty()
+                }
+                Token::Operator(close @ (")" | "]" | "}")) => {
+                    let open = self.state.brackets.last();
+                    open.is_some_and(|(open, _)| closes(open, close))
+                }
                 Token::Symbol(_) => self.codec.name(id).is_some(),
                 Token::Raw => self.value.ids.is_empty(),
                 Token::Digit(_)
@@ -269,7 +326,10 @@ impl<'a> FrameGrammar<'a> {
                 | Token::Quote(_)
                 | Token::Operator(_)
                 | Token::Word(_) => true,
-                Token::Ordinal(_) => self.state.brackets > 0,
+                Token::Ordinal(n) => {
+                    let open = self.state.brackets.last();
+                    open.is_some_and(|(_, last)| n == (last + 1) % Codec::ORDINALS)
+                }
                 _ => false,
             },
         }
@@ -363,15 +423,24 @@ impl<'a> FrameGrammar<'a> {
     }
 }
 
+fn closes(open: &str, close: &str) -> bool {
+    matches!((open, close), ("(", ")") | ("[", "]") | ("{", "}"))
+}
+
 impl ValueState {
     fn take(&mut self, token: Token) {
         match (self.open, token) {
             (Some(close), _) if token == close => self.open = None,
             (Some(_), _) => {}
             (None, Token::Quote(_) | Token::Raw) => self.open = Some(token),
-            (None, Token::Operator("(" | "[" | "{")) => self.brackets += 1,
+            (None, Token::Operator(open @ ("(" | "[" | "{"))) => self.brackets.push((open, 0)),
             (None, Token::Operator(")" | "]" | "}")) => {
-                self.brackets = self.brackets.saturating_sub(1);
+                self.brackets.pop();
+            }
+            (None, Token::Ordinal(n)) => {
+                if let Some((_, last)) = self.brackets.last_mut() {
+                    *last = n;
+                }
             }
             (None, _) => {}
         }

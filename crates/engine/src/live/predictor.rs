@@ -262,10 +262,40 @@ impl Predictor {
         if at.machine.depth() > MAX_DEPTH {
             return Err(LiveError::TooDeep(at.machine.depth()));
         }
-        let lines: Vec<&str> = self.source.lines().collect();
-        let legal = Legal::new(&self.codec, &at.machine, &self.definitions, &lines);
+        let legal = self.legal(at);
         let (draft, logprob) = self.decode(lane, &legal)?;
         self.frame(at, draft, logprob).map(Some)
+    }
+
+    /// Whether the grammar that predictions are held to allows a frame such
+    /// as `event` after `at`. It should allow whatever Python does.
+    ///
+    /// # Errors
+    /// When a name or line of the event is not in the program.
+    pub fn is_legal(&self, at: &Point, event: &Event) -> Result<bool, LiveError> {
+        let definition = match event.kind {
+            EventKind::Call => event.line,
+            _ => 0,
+        };
+        let mut ids = Vec::new();
+        for piece in at.machine.frame(event, definition) {
+            self.codec.encode(&piece, &mut ids)?;
+        }
+        let legal = self.legal(at);
+        let mut grammar = FrameGrammar::new(&self.codec, &legal);
+        let mut whole = false;
+        for id in ids {
+            if whole || !grammar.allows(id) {
+                return Ok(false);
+            }
+            whole = grammar.take(id, 0.0).is_some();
+        }
+        Ok(whole)
+    }
+
+    fn legal(&self, at: &Point) -> Legal {
+        let lines: Vec<&str> = self.source.lines().collect();
+        Legal::new(&self.codec, &at.machine, &self.definitions, &lines)
     }
 
     /// What the running activation returns, named at once instead of step by

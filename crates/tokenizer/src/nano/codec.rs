@@ -90,6 +90,10 @@ impl Codec {
     /// Lines a program may have.
     pub const MAX_LINES: u32 = MAX_LINE;
 
+    /// Ordinals there are tokens for; larger ones are written modulo this
+    /// inside brackets.
+    pub const ORDINALS: u32 = ORDINALS;
+
     /// Reads the names of `source` and encodes it.
     pub fn new(
         vocabulary: Arc<Vocabulary>,

@@ -7,8 +7,12 @@
 //! its way, a `match`), all lines of the scope are allowed.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use super::outline::{LineKind, Outline};
+
+/// Stands for the end of the scope among lines, which count from 1.
+const END: u32 = 0;
 
 /// What the first word of a statement means for control.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +103,7 @@ impl Flow {
         let mut out = BTreeSet::new();
         let first = self.statements.iter().position(|s| s.scope == scope);
         self.enter(first, &mut out);
+        out.remove(&END);
         if out.is_empty() && scope > 0 {
             // The whole function stands on its `def` line.
             out.insert(scope);
@@ -106,15 +111,28 @@ impl Flow {
         out
     }
 
-    /// Last line of the statement that `line` belongs to.
-    pub(super) fn text_end(&self, line: u32) -> Option<u32> {
-        let index = (*self.statement_of.get((line as usize).checked_sub(1)?)?)?;
-        Some(self.statements[index].text_end)
-    }
-
     /// Lines that may come next in the same activation after `line`, no
     /// exception being on its way. `None` where any line of the scope may.
     pub fn successors(&self, line: u32) -> Option<BTreeSet<u32>> {
+        let mut out = self.after(line)?;
+        out.remove(&END);
+        Some(out)
+    }
+
+    /// Whether the activation may return when `line` has run.
+    pub fn may_end(&self, line: u32) -> bool {
+        self.after(line).is_none_or(|lines| lines.contains(&END))
+    }
+
+    /// All lines of the statement that `line` belongs to.
+    pub fn statement(&self, line: u32) -> Option<RangeInclusive<u32>> {
+        let index = (*self.statement_of.get((line as usize).checked_sub(1)?)?)?;
+        let statement = self.statements[index];
+        Some(statement.line..=statement.text_end)
+    }
+
+    /// [`Flow::successors`], with [`END`] where the scope may end.
+    fn after(&self, line: u32) -> Option<BTreeSet<u32>> {
         let index = (line as usize).checked_sub(1)?;
         let index = (*self.statement_of.get(index)?)?;
         let statement = self.statements[index];
@@ -130,7 +148,9 @@ impl Flow {
             Keyword::Match | Keyword::Raise | Keyword::Except | Keyword::Finally => return None,
             Keyword::Return | Keyword::Break if self.in_try(index) => return None,
             Keyword::Continue if self.in_try(index) => return None,
-            Keyword::Return => {}
+            Keyword::Return => {
+                out.insert(END);
+            }
             Keyword::Break => match self.enclosing_loop(index) {
                 Some(looping) => self.leave_without_else(looping, &mut out),
                 None => return None,
@@ -274,7 +294,9 @@ impl Flow {
         match (next, self.parent(index)) {
             (Some(next), _) => self.enter(Some(next), out),
             (None, Some(parent)) => self.end_of_block(parent, out),
-            (None, None) => {}
+            (None, None) => {
+                out.insert(END);
+            }
         }
     }
 
@@ -287,7 +309,9 @@ impl Flow {
                     self.exits(header, out);
                 }
             }
-            Keyword::Plain => {}
+            Keyword::Plain => {
+                out.insert(END);
+            }
             _ => self.exits(header, out),
         }
     }
@@ -465,6 +489,31 @@ z = 4
         let flow = flow(source);
         assert_eq!(flow.successors(3), None);
         check(source, &[(1, &[2]), (2, &[6, 7]), (4, &[6, 7]), (7, &[])]);
+    }
+
+    #[test]
+    fn a_scope_ends_where_nothing_follows() {
+        let source = "\
+def f(x):
+    if x:
+        return 1
+    for y in x:
+        if y:
+            break
+        x = y
+    while True:
+        x = 2
+def g():
+    with x:
+        y()
+z = 1
+";
+        let flow = flow(source);
+        let ends: Vec<u32> = (1..=13).filter(|&n| flow.may_end(n)).collect();
+        // The class of `while True` is never left, a `with` may be.
+        assert_eq!(ends, [3, 8, 11, 12, 13]);
+        assert_eq!(flow.statement(7), Some(7..=7));
+        assert_eq!(flow.statement(99), None);
     }
 
     #[test]

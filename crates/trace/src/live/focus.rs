@@ -90,7 +90,7 @@ impl Program {
     pub(super) fn focus(&self, line: u32, locals: &[Local], globals: &[Local]) -> Focus {
         let lines = match self.outline.line(line).map(|l| l.kind) {
             Some(LineKind::Continuation) => line..=line,
-            _ => line..=self.flow.text_end(line).unwrap_or(line),
+            _ => self.flow.statement(line).unwrap_or(line..=line),
         };
         // A line outside the file (a trace may claim any) has no text.
         let indexes = lines.filter_map(|n| (n as usize).checked_sub(1));

@@ -219,6 +219,38 @@ impl Machine {
         &self.program.flow
     }
 
+    /// The words that the statement about to run in the running activation
+    /// is made of, with all its lines; strings and comments count.
+    pub fn words(&self) -> impl Iterator<Item = &Arc<str>> {
+        let line = self.line().unwrap_or(0);
+        let lines = self.program.flow.statement(line).unwrap_or(line..=line);
+        let indexes = lines.filter_map(|n| (n as usize).checked_sub(1));
+        indexes.filter_map(|i| self.program.words.get(i)).flatten()
+    }
+
+    /// The pieces that a model has to produce for `event`.
+    pub fn frame(&self, event: &Event, definition: u32) -> Vec<Piece> {
+        let mut next = Self {
+            budget: usize::MAX,
+            keep_finished: true,
+            finished: Vec::new(),
+            ..self.clone()
+        };
+        let known = next.window().map_or(0, |window| window.pieces.len());
+        next.feed(event, definition);
+        let window = match event.kind {
+            kind if kind.leaves() => next.finished.last(),
+            kind if kind.enters() => {
+                let caller = next.stack.len().checked_sub(2);
+                caller.map(|index| &next.stack[index].window)
+            }
+            _ => next.window(),
+        };
+        let pieces = window.and_then(|window| window.pieces.get(known..));
+        let predicted = pieces.into_iter().flatten().filter(|word| word.predicted);
+        predicted.map(|word| word.piece.clone()).collect()
+    }
+
     /// The window of the running activation; `None` once the run is over.
     pub fn window(&self) -> Option<&Window> {
         self.stack.last().map(|a| &a.window)

@@ -1,0 +1,93 @@
+//! The grammar that predictions are held to must allow everything that real
+//! runs do, and little else.
+
+use std::sync::Arc;
+
+use cwm_data::{Plan, build, read_records};
+use cwm_engine::live::Predictor;
+use cwm_engine::{Engine, Options};
+use cwm_model::{Config, LayerType, Model, Rope};
+use cwm_tokenizer::nano::Vocabulary;
+use cwm_trace::live::Document;
+use cwm_tracer::Interpreter;
+
+/// A model as small as can be: what it predicts is of no interest here.
+fn engine(vocabulary: &Vocabulary) -> Arc<Engine> {
+    let config = Config {
+        vocab_size: vocabulary.len(),
+        hidden_size: 4,
+        intermediate_size: 4,
+        n_layers: 1,
+        n_heads: 1,
+        n_kv_heads: 1,
+        head_dim: 4,
+        layer_types: vec![LayerType::Full],
+        sliding_window: 4096,
+        rms_norm_eps: 1e-5,
+        rope: Rope {
+            theta: 1e4,
+            scaling: None,
+        },
+        max_position_embeddings: 4096,
+        n_previous_embeddings: 0,
+        tie_word_embeddings: true,
+        bos_token_id: None,
+        eos_token_id: Vec::new(),
+    };
+    let engine = Engine::new(Model::init(config, 1), Options::default());
+    Arc::new(engine.expect("the config is valid"))
+}
+
+#[test]
+fn every_real_frame_is_legal() {
+    let Ok(interpreter) = Interpreter::find(None) else {
+        eprintln!("skipped: no Python interpreter");
+        return;
+    };
+    let plan = Plan {
+        seed: 171,
+        count: 400,
+        mix: [1, 1, 2, 4],
+        threads: 2,
+        excluded: Default::default(),
+    };
+    let mut bytes = Vec::new();
+    build(&plan, &interpreter, &mut bytes, |_| {}).expect("programs are built");
+    let vocabulary = Arc::new(Vocabulary::default());
+    let engine = engine(&vocabulary);
+    let (mut frames, mut returns_elsewhere, mut illegal) = (0, 0, Vec::new());
+    for record in read_records(&bytes[..]) {
+        let document = Document::from_trace(&record.expect("a record").trace);
+        let predictor = Predictor::new(engine.clone(), vocabulary.clone(), &document.source)
+            .expect("generated programs fit the vocabulary");
+        let last = document.events.last().expect("a run has events");
+        let mut point = predictor.blank();
+        for (index, event) in document.events.iter().enumerate() {
+            if index > 0 {
+                frames += 1;
+                let is_legal = |event| predictor.is_legal(&point, event).expect("names are known");
+                if !is_legal(event) {
+                    illegal.push(format!("{event:?} in\n{}", document.source));
+                }
+                // The end of the run, moved to where it does not belong.
+                let mut moved = last.clone();
+                moved.activation = event.activation;
+                returns_elsewhere += usize::from(!event.kind.leaves() && is_legal(&moved));
+            }
+            point = predictor.follow(&point, event).expect("the run fits");
+        }
+    }
+    assert!(frames > 5000, "{frames}");
+    assert!(
+        illegal.is_empty(),
+        "{} of {frames}: {}",
+        illegal.len(),
+        illegal[0]
+    );
+    // Returning is possible at few lines; a grammar that let everything pass
+    // would allow it at all.
+    assert!(
+        returns_elsewhere * 3 < frames,
+        "{returns_elsewhere} of {frames}"
+    );
+}
