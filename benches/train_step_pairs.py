@@ -2,6 +2,7 @@
 
     python benches/train_step_pairs.py [--pairs N] [--steps N] [--threads N]
         [--modes bf16+compile,bf16,f32+compile,f32] [--torch-python PYTHON]
+        [--peer-limit SECONDS]
 
 For each mode and pair it runs `cargo bench -p cwm-train --bench train_step` and
 `benches/peers/torch_train_step.py` one after the other, changing which goes first, and divides
@@ -9,6 +10,10 @@ the medians of their steps. Interleaving makes slow drifts of the machine hit bo
 Prints progress to stderr and one JSON document to stdout: per mode every pair with its ratio and
 its share of the CPU taken by other processes (Linux), the median ratio, and both peak memories.
 Above 1.0 we are faster. Pairs above `--max-other` are left out of the median and say so.
+
+A peer that is not done after `--peer-limit` is stopped (on a CPU without bf16 instructions a step of
+torch in bf16 takes minutes). Its rate is then the most it can have been, all its tokens in that time,
+compilation included, and the pair says `"torch_stopped": true`: the true ratio is above the one given.
 
 The peer needs torch, which this script never installs. If the current python lacks it:
     python3 -m venv peers-env && peers-env/bin/python -m pip install torch
@@ -45,10 +50,14 @@ def child_seconds():
     return usage.ru_utime + usage.ru_stime
 
 
-def run(command):
-    """The JSON that `command` prints last, with the CPU share that other processes took."""
+def run(command, limit=None):
+    """The JSON that `command` prints last, with the CPU share that other processes took; None if it
+    was stopped at the limit."""
     before, children = busy_ticks(), child_seconds()
-    result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    try:
+        result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return None
     if result.returncode != 0:
         sys.exit(f"`{' '.join(map(str, command))}` failed; its message is above")
     report = json.loads(result.stdout.strip().splitlines()[-1])
@@ -67,15 +76,28 @@ def pair(mode, index, arguments):
     peer = [arguments.torch_python, str(PEER), "--mode", precision, *common]
     if compiled:
         peer.append("--compile")
-    order = [("cwm", ours), ("torch", peer)]
-    reports = {name: run(command) for name, command in (order if index % 2 == 0 else order[::-1])}
+    order = [("cwm", ours, None), ("torch", peer, arguments.peer_limit)]
+    order = order if index % 2 == 0 else order[::-1]
+    reports = {name: run(command, limit) for name, command, limit in order}
     cwm, torch = reports["cwm"], reports["torch"]
+    if torch is None:
+        most = (arguments.steps + 1) * cwm["tokens_per_step"] / arguments.peer_limit
+        return {
+            "ratio": cwm["tok_per_s_median"] / most,
+            "cwm_tok_per_s": cwm["tok_per_s_median"],
+            "torch_tok_per_s": most,
+            "torch_stopped": True,
+            "cwm_peak_rss_mb": cwm["peak_rss_mb"],
+            "torch_peak_rss_mb": None,
+            "other_cpu": cwm.get("other_cpu", 0),
+        }
     if cwm["parameters"] != torch["parameters"]:
         sys.exit(f"not the same model: {cwm['parameters']} and {torch['parameters']} parameters")
     return {
         "ratio": cwm["tok_per_s_median"] / torch["tok_per_s_median"],
         "cwm_tok_per_s": cwm["tok_per_s_median"],
         "torch_tok_per_s": torch["tok_per_s_median"],
+        "torch_stopped": False,
         "cwm_peak_rss_mb": cwm["peak_rss_mb"],
         "torch_peak_rss_mb": torch["peak_rss_mb"],
         "other_cpu": max((r["other_cpu"] for r in reports.values() if "other_cpu" in r), default=0),
@@ -104,6 +126,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--modes", type=lambda text: text.split(","), default=MODES)
     parser.add_argument("--torch-python", default=sys.executable)
+    parser.add_argument("--peer-limit", type=float, metavar="SECONDS")
     parser.add_argument("--max-other", type=float, default=0.05)
     arguments = parser.parse_args()
     for mode in arguments.modes:

@@ -86,6 +86,7 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
         "cpu": format!("{:?}", cwm_kernels::cpu()),
         "threads": arguments.threads,
         "parameters": parameters,
+        "tokens_per_step": BATCH * LENGTH,
         "tok_per_s": speeds.clone(),
         "tok_per_s_median": median(&mut speeds),
         "loss": observed.losses,
