@@ -24,7 +24,6 @@ pub const TRACE_EXCEPTION: c_int = 1;
 pub const TRACE_LINE: c_int = 2;
 pub const TRACE_RETURN: c_int = 3;
 pub const BUFFER_WRITABLE: c_int = 1;
-pub const FLOAT_ADD_DOT_0: c_int = 2;
 
 pub type TraceFunction =
     unsafe extern "C" fn(*mut Object, *mut Object, c_int, *mut Object) -> c_int;
@@ -110,6 +109,15 @@ unsafe extern "C" {
     pub static mut PyFunction_Type: Object;
     pub static mut PyCFunction_Type: Object;
     pub static mut PyType_Type: Object;
+    pub static mut PyBaseObject_Type: Object;
+    pub static mut PyCell_Type: Object;
+    pub static mut PyFrame_Type: Object;
+    pub static mut PyGen_Type: Object;
+    pub static mut PyCoro_Type: Object;
+    pub static mut PyAsyncGen_Type: Object;
+    pub static mut PyRange_Type: Object;
+    pub static mut PyComplex_Type: Object;
+    pub static mut _Py_EllipsisObject: Object;
     pub static mut PyExc_KeyError: *mut Object;
     pub static mut PyExc_RecursionError: *mut Object;
 
@@ -121,6 +129,13 @@ unsafe extern "C" {
     pub fn PyEval_GetFrame() -> *mut Object;
     pub fn PyFrame_GetLineNumber(frame: *mut Object) -> c_int;
     pub fn PyCode_Addr2Line(code: *mut Object, offset: c_int) -> c_int;
+    pub fn PyObject_GenericGetDict(object: *mut Object, context: *mut c_void) -> *mut Object;
+    pub fn PyObject_GetAttrString(object: *mut Object, name: *const c_char) -> *mut Object;
+    pub fn PyFunction_GetClosure(function: *mut Object) -> *mut Object;
+    pub fn PyFunction_GetModule(function: *mut Object) -> *mut Object;
+    pub fn PyFunction_GetCode(function: *mut Object) -> *mut Object;
+    pub fn PyWeakref_NewRef(object: *mut Object, callback: *mut Object) -> *mut Object;
+    pub fn PyWeakref_GetObject(reference: *mut Object) -> *mut Object;
     pub fn PyObject_GetAttr(object: *mut Object, name: *mut Object) -> *mut Object;
     pub fn PyObject_GetItem(object: *mut Object, key: *mut Object) -> *mut Object;
     pub fn PyObject_GetIter(object: *mut Object) -> *mut Object;
@@ -147,14 +162,6 @@ unsafe extern "C" {
     pub fn PyLong_AsLongLongAndOverflow(object: *mut Object, overflow: *mut c_int) -> c_longlong;
     pub fn PyLong_AsLong(object: *mut Object) -> c_long;
     pub fn PyFloat_AsDouble(object: *mut Object) -> c_double;
-    pub fn PyOS_double_to_string(
-        value: c_double,
-        format: c_char,
-        precision: c_int,
-        flags: c_int,
-        kind: *mut c_int,
-    ) -> *mut c_char;
-    pub fn PyMem_Free(memory: *mut c_void);
     pub fn PyUnicode_GetLength(text: *mut Object) -> isize;
     pub fn PyUnicode_AsUTF8AndSize(text: *mut Object, size: *mut isize) -> *const c_char;
     pub fn PyUnicode_InternFromString(text: *const c_char) -> *mut Object;

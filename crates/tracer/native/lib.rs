@@ -1,25 +1,47 @@
 //! The native collector: a Python extension that does the event loop of `python/recorder.py`.
 //!
 //! Built by `build.rs` as a shared library of its own, without dependencies, carried inside the crate
-//! and loaded into whatever CPython runs the program. It uses exported functions of the C API only, no
-//! memory layouts beyond the object header, and looks up by name what not every version has. It writes
-//! the same bytes as the Python collector, to which it hands every value that is not made of plain
-//! builtins, and which the tests compare it with.
+//! and loaded into whatever CPython runs the program. Of the C API it uses exported functions only, and
+//! looks up by name what not every version has. Frames and the commonest containers it reads where they
+//! lie in memory, if `python/layout.py` has proved that they lie there (`layout.rs`).
+//!
+//! It records what the Python collector records, to which it hands every value that may run code of the
+//! program, and which the tests compare it with. An event goes from `settrace.rs` or `monitoring.rs` to
+//! `record.rs`, which compares every variable with its shadow (`shadow.rs`): the same object, or a
+//! container that reads the same (`walk.rs`), costs next to nothing; anything else is rendered
+//! (`render.rs`) and, if its text is new, written (`encode.rs`, `log.rs`).
 
 #![allow(non_snake_case, reason = "names of the C API")]
 
+mod activation;
+mod address;
+mod encode;
 mod ffi;
+mod held;
+mod intern;
+mod layout;
 mod log;
+mod monitoring;
+mod namespace;
 mod record;
 mod render;
+mod settrace;
+mod shadow;
+mod snapshot;
+mod text;
+mod types;
+mod walk;
 
 use std::cell::UnsafeCell;
-use std::ffi::{c_char, c_int};
+use std::ffi::c_char;
+use std::ops::{Deref, DerefMut};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ffi::*;
-use record::{Fail, Kind, Recorder};
+use monitoring::{py_jump, py_line, py_raise, py_resume, py_return, py_start, py_unwind, py_yield};
+use record::{DEPTH_LIMIT, Fail, Recorder};
+use settrace::{set_trace, trace};
 
 /// The one recorder of the process, used by one thread only.
 struct Slot(UnsafeCell<Option<Box<Recorder>>>);
@@ -32,56 +54,51 @@ static RECORDER: Slot = Slot(UnsafeCell::new(None));
 /// Identity of the thread that is recorded; 0 while nothing is.
 static THREAD: AtomicUsize = AtomicUsize::new(0);
 
-/// The recorder, if this thread is the recorded one.
-///
-/// Calls into Python may come back here only for `write`, which touches the log and not the recorder.
-fn recorder() -> Option<&'static mut Recorder> {
+/// Whether the recorder is at work. Rendering a value may run code of the program, which may call
+/// back here: then there is no recorder to be had.
+static BUSY: AtomicBool = AtomicBool::new(false);
+
+/// The recorder, taken until the end of one event.
+struct Taken(&'static mut Recorder);
+
+impl Deref for Taken {
+    type Target = Recorder;
+    fn deref(&self) -> &Recorder {
+        self.0
+    }
+}
+
+impl DerefMut for Taken {
+    fn deref_mut(&mut self) -> &mut Recorder {
+        self.0
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        BUSY.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Taken {
+    /// Ends an event; a failure is reported to Python, which ends the process.
+    fn is_fine(&self, outcome: Result<(), Fail>) -> bool {
+        outcome.map_err(|Fail| self.report_failure()).is_ok()
+    }
+}
+
+/// The recorder, if this thread is the recorded one and the recorder is not at work.
+fn recorder() -> Option<Taken> {
     // SAFETY: the lock is held, as in every function that Python calls.
-    if THREAD.load(Ordering::Relaxed) != unsafe { PyThreadState_Get() } as usize {
+    if THREAD.load(Ordering::Relaxed) != unsafe { PyThreadState_Get() } as usize
+        || BUSY.load(Ordering::Relaxed)
+    {
         return None;
     }
-    // SAFETY: only this thread gets here, and events do not nest: Python delivers none while a trace
-    // function or monitoring callback runs.
-    unsafe { (*RECORDER.0.get()).as_deref_mut() }
-}
-
-/// Runs a step; its failure is reported to Python, which ends the process.
-fn guarded(step: impl FnOnce(&mut Recorder) -> Result<(), Fail>) -> bool {
-    let Some(recorder) = recorder() else { return true };
-    match step(recorder) {
-        Ok(()) => true,
-        Err(Fail) => {
-            recorder.report_failure();
-            false
-        }
-    }
-}
-
-unsafe extern "C" fn on_event(_: *mut Object, frame: *mut Object, what: c_int, arg: *mut Object) -> c_int {
-    let Some(recorder) = recorder() else { return 0 };
-    // SAFETY: Python passes a live frame and, for each kind of event, the argument it documents.
-    let fine = unsafe {
-        let Some(info) = recorder.info_of_frame(frame) else { return 0 };
-        match what {
-            TRACE_CALL => {
-                if recorder.too_deep() {
-                    return -1;
-                }
-                guarded(|r| r.enter(frame, info, None))
-            }
-            TRACE_EXCEPTION => {
-                let error = PyTuple_GetItem(arg, 1);
-                guarded(|r| r.exception(frame, info, error))
-            }
-            TRACE_LINE => guarded(|r| r.line(frame, info, PyFrame_GetLineNumber(frame))),
-            TRACE_RETURN => guarded(|r| {
-                let kind = r.leave_kind(frame, info, arg);
-                r.leave(frame, info, kind, arg)
-            }),
-            _ => true,
-        }
-    };
-    if fine { 0 } else { -1 }
+    // SAFETY: only this thread gets here, and `BUSY` keeps it from getting here twice.
+    let recorder = unsafe { (*RECORDER.0.get()).as_deref_mut()? };
+    BUSY.store(true, Ordering::Relaxed);
+    Some(Taken(recorder))
 }
 
 type Fast = unsafe extern "C" fn(*mut Object, *const *mut Object, isize) -> *mut Object;
@@ -95,142 +112,13 @@ unsafe fn none() -> *mut Object {
     }
 }
 
-/// `set_trace()`: starts recording by the trace function of this thread.
-unsafe extern "C" fn set_trace(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: the registered object is a callable that Python may store and call, as `sys.settrace`
-    // would have it, so that programs which save and restore the trace function keep us.
-    unsafe {
-        let Some(recorder) = recorder() else { return none() };
-        PyEval_SetTrace(Some(on_event), recorder.trampoline());
-        none()
-    }
-}
-
-/// `trace(frame, event, arg)`: what `sys.gettrace()` returns. Called as a Python trace function, it
-/// puts the native one back and handles the event at hand.
-unsafe extern "C" fn trace(module: *mut Object, args: *const *mut Object, count: isize) -> *mut Object {
-    // SAFETY: the arguments are those of a trace function; the event's name is compared by its text.
-    unsafe {
-        let Some(recorder) = recorder() else { return none() };
-        let itself = recorder.trampoline();
-        PyEval_SetTrace(Some(on_event), itself);
-        if count == 3 {
-            let (frame, arg) = (*args, *args.add(2));
-            let what = match text_of(*args.add(1)) {
-                Some(b"call") => TRACE_CALL,
-                Some(b"exception") => TRACE_EXCEPTION,
-                Some(b"line") => TRACE_LINE,
-                Some(b"return") => TRACE_RETURN,
-                _ => -1,
-            };
-            if on_event(module, frame, what, arg) != 0 {
-                return null_mut();
-            }
-        }
-        Py_IncRef(itself);
-        itself
-    }
-}
-
-/// The frame a monitoring callback speaks of, and what is known of its code.
-unsafe fn monitored(args: *const *mut Object) -> Option<(*mut Object, usize)> {
-    // SAFETY: the first argument of every monitoring callback is a code object.
-    unsafe {
-        let recorder = recorder()?;
-        let info = recorder.info_of_code(*args)?;
-        Some((PyEval_GetFrame(), info))
-    }
-}
-
-/// Ends a callback: `None`, or an error when the step failed.
-unsafe fn done(fine: bool) -> *mut Object {
-    // SAFETY: a failed step leaves an exception set, unless Python has ended the process.
-    unsafe { if fine { none() } else { null_mut() } }
-}
-
-unsafe extern "C" fn py_start(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: called by the interpreter with `(code, offset)`.
-    unsafe {
-        let Some((frame, info)) = monitored(args) else { return none() };
-        if recorder().is_some_and(|r| r.too_deep()) {
-            return null_mut();
-        }
-        done(guarded(|r| r.enter(frame, info, Some(false))))
-    }
-}
-
-unsafe extern "C" fn py_resume(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: called by the interpreter with `(code, offset)` or `(code, offset, exception)`.
-    unsafe {
-        let Some((frame, info)) = monitored(args) else { return none() };
-        done(guarded(|r| r.enter(frame, info, Some(true))))
-    }
-}
-
-unsafe extern "C" fn py_line(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: called by the interpreter with `(code, line)`.
-    unsafe {
-        let Some((frame, info)) = monitored(args) else { return none() };
-        let line = small_int(*args.add(1));
-        done(guarded(|r| r.line(frame, info, line)))
-    }
-}
-
-/// A loop written on one line has a line event for each round.
-unsafe extern "C" fn py_jump(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: called by the interpreter with `(code, offset, target)`.
-    unsafe {
-        if let Some((frame, info)) = monitored(args) {
-            let (code, offset, target) = (*args, small_int(*args.add(1)), small_int(*args.add(2)));
-            if target <= offset {
-                let line = PyCode_Addr2Line(code, target);
-                if line >= 0 && line == PyCode_Addr2Line(code, offset) {
-                    return done(guarded(|r| r.line(frame, info, line)));
-                }
-            }
-        }
-        let Some(recorder) = recorder() else { return none() };
-        let disable = recorder.disable();
-        Py_IncRef(disable);
-        disable
-    }
-}
-
-unsafe fn leave(args: *const *mut Object, kind: Kind) -> *mut Object {
-    // SAFETY: called by the interpreter with `(code, offset, value or exception)`.
-    unsafe {
-        let Some((frame, info)) = monitored(args) else { return none() };
-        let value = *args.add(2);
-        done(guarded(|r| r.leave(frame, info, kind, value)))
-    }
-}
-
-unsafe extern "C" fn py_return(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: as for `leave`.
-    unsafe { leave(args, Kind::Return) }
-}
-
-unsafe extern "C" fn py_yield(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: as for `leave`.
-    unsafe { leave(args, Kind::Yield) }
-}
-
-unsafe extern "C" fn py_unwind(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: as for `leave`.
-    unsafe { leave(args, Kind::Unwind) }
-}
-
-unsafe extern "C" fn py_raise(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: called by the interpreter with `(code, offset, exception)`.
-    unsafe {
-        let Some((frame, info)) = monitored(args) else { return none() };
-        let error = *args.add(2);
-        done(guarded(|r| r.exception(frame, info, error)))
-    }
-}
-
 /// `configure(dict)`: begins a recording on this thread.
 unsafe extern "C" fn configure(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
+    if BUSY.load(Ordering::Relaxed) {
+        // Not the collector, then.
+        // SAFETY: `none` has no preconditions beyond the lock.
+        return unsafe { none() };
+    }
     // SAFETY: the collector passes one dictionary with the keys that `Recorder::new` reads.
     unsafe {
         match Recorder::new(*args) {
@@ -244,12 +132,12 @@ unsafe extern "C" fn configure(_: *mut Object, args: *const *mut Object, _: isiz
     }
 }
 
-/// `add_code(code, names or None, is_module, definition, ops, (flags, first line))`
+/// `add_code(code, names or None, is_module, definition, ops, (flags, first line), places)`
 unsafe extern "C" fn add_code(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: the collector passes these six objects.
+    // SAFETY: the collector passes these seven objects.
     unsafe {
-        let Some(recorder) = recorder() else { return none() };
-        match recorder.add_code(std::slice::from_raw_parts(args, 6)) {
+        let Some(mut recorder) = recorder() else { return none() };
+        match recorder.add_code(std::slice::from_raw_parts(args, 7)) {
             Ok(()) => none(),
             Err(Fail) => null_mut(),
         }
@@ -275,12 +163,21 @@ unsafe extern "C" fn silence(_: *mut Object, _: *const *mut Object, _: isize) ->
     unsafe { none() }
 }
 
+/// `disown()`: the log is another process's from now on.
+unsafe extern "C" fn disown(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
+    THREAD.store(0, Ordering::Relaxed);
+    log::silence();
+    // SAFETY: `none` has no preconditions beyond the lock.
+    unsafe { none() }
+}
+
 /// `events()`: how many were recorded.
 unsafe extern "C" fn events(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: a plain read under the lock.
+    // SAFETY: a plain read under the lock, while nothing else uses the recorder.
     unsafe {
-        let count = (*RECORDER.0.get()).as_ref().map_or(0, |r| r.events());
-        PyLong_FromUnsignedLongLong(count)
+        let is_free = !BUSY.load(Ordering::Relaxed);
+        let recorder = (*RECORDER.0.get()).as_ref().filter(|_| is_free);
+        PyLong_FromUnsignedLongLong(recorder.map_or(0, |r| r.events()))
     }
 }
 
@@ -288,14 +185,32 @@ unsafe extern "C" fn events(_: *mut Object, _: *const *mut Object, _: isize) -> 
 unsafe extern "C" fn set_depth_limit(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
     // SAFETY: the collector passes one int.
     unsafe {
-        if let Some(recorder) = recorder() {
-            recorder.set_depth_limit(small_int(*args));
-        }
+        DEPTH_LIMIT.store(small_int(*args).into(), Ordering::Relaxed);
         none()
     }
 }
 
-struct Methods([MethodDef; 18]);
+/// `peek(address)`: the word there, or `None` where no memory is.
+unsafe extern "C" fn peek(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
+    // SAFETY: the collector passes one int.
+    unsafe {
+        let mut overflow = 0;
+        let address = PyLong_AsLongLongAndOverflow(*args, &mut overflow) as usize;
+        match layout::peek(address).filter(|_| overflow == 0) {
+            Some(word) => PyLong_FromUnsignedLongLong(word as u64),
+            None => none(),
+        }
+    }
+}
+
+/// `end_peeking()`: gives back what `peek` needed.
+unsafe extern "C" fn end_peeking(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
+    layout::end_peeking();
+    // SAFETY: `none` has no preconditions beyond the lock.
+    unsafe { none() }
+}
+
+struct Methods([MethodDef; 21]);
 
 // SAFETY: the table is written by nobody.
 unsafe impl Sync for Methods {}
@@ -309,6 +224,9 @@ static METHODS: Methods = Methods([
     method(c"add_code", add_code),
     method(c"write", write),
     method(c"silence", silence),
+    method(c"disown", disown),
+    method(c"peek", peek),
+    method(c"end_peeking", end_peeking),
     method(c"events", events),
     method(c"set_depth_limit", set_depth_limit),
     method(c"set_trace", set_trace),

@@ -15,6 +15,8 @@ struct Log {
     total: u64,
     next_window: *mut Object,
     window_size: usize,
+    /// Set in a process that the program has forked: the log is its parent's.
+    is_silent: bool,
 }
 
 struct Slot(UnsafeCell<Log>);
@@ -29,20 +31,29 @@ static LOG: Slot = Slot(UnsafeCell::new(Log {
     total: 0,
     next_window: null_mut(),
     window_size: 0,
+    is_silent: false,
 }));
 
-/// Starts writing into a first window of the given size; `next_window()` maps each further one.
+/// Goes on writing into a first window of the given size that holds `written` bytes; `next_window()` maps each further one.
 pub unsafe fn start(
     first: *mut Object,
     size: usize,
+    written: usize,
     next_window: *mut Object,
     window_size: usize,
 ) -> Result<(), Fail> {
     // SAFETY: callers pass a mapping of that size and a callable, and keep both alive.
     unsafe {
         let head = address(first)?;
-        *LOG.0.get() =
-            Log { head, at: head.add(8), room: size - 8, total: 0, next_window, window_size };
+        *LOG.0.get() = Log {
+            head,
+            at: head.add(8 + written),
+            room: size - 8 - written,
+            total: written as u64,
+            next_window,
+            window_size,
+            is_silent: false,
+        };
     }
     Ok(())
 }
@@ -65,6 +76,12 @@ pub fn total() -> u64 {
     unsafe { (*LOG.0.get()).total }
 }
 
+/// Lets every later record vanish.
+pub fn silence() {
+    // SAFETY: a plain write under the lock.
+    unsafe { (*LOG.0.get()).is_silent = true };
+}
+
 /// Appends a record; what the first 8 bytes of the file say always covers whole records.
 pub fn write(record: &[u8]) -> Result<(), Fail> {
     let log = LOG.0.get();
@@ -72,6 +89,9 @@ pub fn write(record: &[u8]) -> Result<(), Fail> {
     // SAFETY: `at` and `room` describe the unwritten end of a live mapping. Python is called between
     // accesses, never during one.
     unsafe {
+        if (*log).is_silent {
+            return Ok(());
+        }
         while rest.len() > (*log).room {
             let (part, tail) = rest.split_at((*log).room);
             std::ptr::copy_nonoverlapping(part.as_ptr(), (*log).at, part.len());
@@ -94,13 +114,4 @@ pub fn write(record: &[u8]) -> Result<(), Fail> {
         std::ptr::write_unaligned((*log).head.cast(), (*log).total.to_le());
     }
     Ok(())
-}
-
-/// Appends a number as LEB128.
-pub fn uint(out: &mut Vec<u8>, mut number: u64) {
-    while number > 127 {
-        out.push(number as u8 & 127 | 128);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }

@@ -1,209 +1,752 @@
-//! Values made of plain builtins as text, without running any Python code.
+//! Values as text: `Renderer` of `python/values.py`, character for character.
 //!
-//! Everything else, and everything too long to be shown whole, is refused: the Python renderer does
-//! it. So this file only has to agree with `repr`.
+//! Builtins, functions, generators and plain instances of the program's classes are rendered here,
+//! without running any of its code. Everything else is left to Python: one element where that will do,
+//! the whole value where it will not. While it renders, it notes what the text was made of, so that
+//! `walk.rs` can tell later that the value still reads the same.
 
-use std::ffi::{CStr, c_char};
 use std::ptr::null_mut;
 
 use crate::ffi::*;
+use crate::held::Held;
+use crate::layout::{self, Layout};
+use crate::record::Fail;
+use crate::snapshot::{Snapshot, Tag};
+use crate::types::Types;
+use crate::{text, text_of};
 
-/// Deeper values are left to Python, and so are those that contain themselves.
-const DEEPEST: usize = 40;
+/// Nesting that is followed; deeper values go to Python's `repr`.
+const DEEPEST: usize = 60;
+pub const HAS_DETAIL: u8 = 1;
+pub const IS_CUT: u8 = 2;
 
-/// Appends the `repr` of a value to `out` if it is plain and takes at most `cap` characters.
-pub unsafe fn plain(value: *mut Object, out: &mut Vec<u8>, cap: usize) -> Option<()> {
-    let limit = out.len() + cap;
-    // SAFETY: callers pass a live object.
-    unsafe { show(value, out, limit, 0)? };
-    (out.len() <= limit).then_some(())
+/// A value as the log has it.
+#[derive(Default, PartialEq)]
+pub struct Rendered {
+    pub flags: u8,
+    pub repr: Vec<u8>,
+    /// Empty unless the flags say that there is one.
+    pub detail: Vec<u8>,
 }
 
-unsafe fn show(value: *mut Object, out: &mut Vec<u8>, limit: usize, depth: usize) -> Option<()> {
-    if out.len() > limit || depth > DEEPEST {
-        return None;
-    }
-    // SAFETY: the exact type is checked before each call that needs it. No call here runs code of the
-    // program, so containers keep their borrowed items alive.
-    unsafe {
-        let kind = kind_of(value);
-        if kind == &raw mut PyLong_Type {
-            integer(value, out)
-        } else if kind == &raw mut PyUnicode_Type {
-            text(value, out, limit)
-        } else if value == &raw mut _Py_NoneStruct {
-            out.extend(b"None");
-            Some(())
-        } else if kind == &raw mut PyBool_Type {
-            let is_true = value == &raw mut _Py_TrueStruct;
-            out.extend(if is_true { &b"True"[..] } else { b"False" });
-            Some(())
-        } else if kind == &raw mut PyFloat_Type {
-            float(value, out)
-        } else if kind == &raw mut PyList_Type {
-            let item = |at| PyList_GetItem(value, at);
-            sequence([b"[", b"]"], PyList_Size(value), item, out, limit, depth)
-        } else if kind == &raw mut PyTuple_Type {
-            let size = PyTuple_Size(value);
-            let close: &[u8] = if size == 1 { b",)" } else { b")" };
-            sequence([b"(", close], size, |at| PyTuple_GetItem(value, at), out, limit, depth)
-        } else if kind == &raw mut PyDict_Type {
-            mapping(value, out, limit, depth)
-        } else if kind == &raw mut PySet_Type {
-            set(value, [b"{", b"}"], b"set()", out, limit, depth)
-        } else if kind == &raw mut PyFrozenSet_Type {
-            set(value, [b"frozenset({", b"})"], b"frozenset()", out, limit, depth)
-        } else {
-            None
-        }
+impl Rendered {
+    pub fn clear(&mut self) {
+        self.flags = 0;
+        self.repr.clear();
+        self.detail.clear();
     }
 }
 
-unsafe fn integer(value: *mut Object, out: &mut Vec<u8>) -> Option<()> {
-    let mut overflow = 0;
-    // SAFETY: the value is an int.
-    let number = unsafe { PyLong_AsLongLongAndOverflow(value, &mut overflow) };
-    if overflow != 0 {
-        return None;
-    }
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
-    let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    if number < 0 {
-        out.push(b'-');
-    }
-    out.extend(&digits[at..]);
-    Some(())
+/// Why a value was not rendered here.
+pub enum Stop {
+    /// Python can do it.
+    Refused,
+    /// A Python exception is set.
+    Failed,
 }
 
-unsafe fn float(value: *mut Object, out: &mut Vec<u8>) -> Option<()> {
-    // SAFETY: the value is a float; the text is ours to free.
-    unsafe {
-        let number = PyFloat_AsDouble(value);
-        let text =
-            PyOS_double_to_string(number, b'r' as c_char, 0, FLOAT_ADD_DOT_0, null_mut());
-        if text.is_null() {
-            PyErr_Clear();
-            return None;
-        }
-        out.extend(CStr::from_ptr(text).to_bytes());
-        PyMem_Free(text.cast());
+impl From<Fail> for Stop {
+    fn from(Fail: Fail) -> Self {
+        Self::Failed
     }
-    Some(())
 }
 
-/// Only ASCII: what else is printable is Python's to say.
-unsafe fn text(value: *mut Object, out: &mut Vec<u8>, limit: usize) -> Option<()> {
-    // SAFETY: the value is a str.
-    let text = unsafe {
-        let length = usize::try_from(PyUnicode_GetLength(value)).ok()?;
-        if out.len() + length > limit {
-            return None;
+/// Functions of the Python renderer.
+pub struct Helpers {
+    /// `(repr, detail or None, truncated)` of a value.
+    pub whole: *mut Object,
+    /// The text of an object that may run code of the program.
+    pub foreign: *mut Object,
+    /// The text of a builtin constant.
+    pub constant: *mut Object,
+    /// What `Types::learn` takes.
+    pub describe: *mut Object,
+}
+
+pub struct Renderer {
+    pub(crate) layout: Option<Layout>,
+    max: usize,
+    helpers: Helpers,
+    pub(crate) types: Types,
+    /// Containers that are being rendered, outermost first.
+    open: Vec<*mut Object>,
+    /// Elements of those containers, held while code of the program may run.
+    kept: Vec<Held>,
+    out: Vec<u8>,
+    /// Bytes of `out` that begin no character.
+    wide: usize,
+    notes: Snapshot,
+    detailed: bool,
+    has_own: bool,
+}
+
+impl Renderer {
+    pub fn new(layout: Option<Layout>, max: usize, helpers: Helpers) -> Self {
+        Self {
+            layout,
+            max,
+            helpers,
+            types: Types::default(),
+            open: Vec::new(),
+            kept: Vec::new(),
+            out: Vec::new(),
+            wide: 0,
+            notes: Snapshot::default(),
+            detailed: false,
+            has_own: false,
         }
-        crate::text_of(value).filter(|text| text.len() == length)?
-    };
-    let has = |wanted: u8| text.contains(&wanted);
-    let quote = if has(b'\'') && !has(b'"') { b'"' } else { b'\'' };
-    out.push(quote);
-    for &byte in text {
-        match byte {
-            b'\\' => out.extend(b"\\\\"),
-            b'\n' => out.extend(b"\\n"),
-            b'\r' => out.extend(b"\\r"),
-            b'\t' => out.extend(b"\\t"),
-            _ if byte == quote => out.extend([b'\\', byte]),
-            0..0x20 | 0x7f => {
-                let hex = |half: u8| b"0123456789abcdef"[half as usize];
-                out.extend([b'\\', b'x', hex(byte >> 4), hex(byte & 15)]);
+    }
+
+    /// The most characters that a text may have.
+    pub fn longest(&self) -> usize {
+        self.max
+    }
+
+    /// Renders a live value that the caller holds, and leaves a snapshot of it if there can be one.
+    pub unsafe fn render(
+        &mut self,
+        value: *mut Object,
+        into: &mut Rendered,
+        snapshot: &mut Snapshot,
+    ) -> Result<(), Fail> {
+        snapshot.clear();
+        self.notes.begin(self.layout.is_some());
+        // SAFETY: the value is live.
+        unsafe { self.try_here(value, into)? };
+        std::mem::swap(snapshot, &mut self.notes);
+        Ok(())
+    }
+
+    /// The same for a value that need not be compared later.
+    pub unsafe fn render_once(&mut self, value: *mut Object, into: &mut Rendered) -> Result<(), Fail> {
+        self.notes.begin(false);
+        // SAFETY: the value is live.
+        unsafe { self.try_here(value, into) }
+    }
+
+    unsafe fn try_here(&mut self, value: *mut Object, into: &mut Rendered) -> Result<(), Fail> {
+        // SAFETY: the value is live.
+        let outcome = unsafe { self.both(value, into) };
+        self.open.clear();
+        self.kept.clear();
+        match outcome {
+            Ok(()) => Ok(()),
+            Err(Stop::Failed) => Err(Fail),
+            Err(Stop::Refused) => {
+                self.notes.give_up();
+                // SAFETY: the value is live.
+                unsafe { self.by_python(value, into) }
             }
-            _ => out.push(byte),
         }
     }
-    out.push(quote);
-    Some(())
-}
 
-unsafe fn sequence(
-    [open, close]: [&[u8]; 2],
-    size: isize,
-    item: impl Fn(isize) -> *mut Object,
-    out: &mut Vec<u8>,
-    limit: usize,
-    depth: usize,
-) -> Option<()> {
-    out.extend(open);
-    for at in 0..size {
-        if at > 0 {
-            out.extend(b", ");
+    /// The repr, and the detail if anything in the value has one.
+    unsafe fn both(&mut self, value: *mut Object, into: &mut Rendered) -> Result<(), Stop> {
+        into.clear();
+        self.has_own = false;
+        // SAFETY: the value is live.
+        unsafe {
+            self.pass(value, false)?;
+            into.flags = self.finish(&mut into.repr);
+            if self.has_own {
+                self.notes.begin_detail();
+                self.pass(value, true)?;
+                into.flags |= self.finish(&mut into.detail);
+                if into.detail == into.repr {
+                    into.detail.clear();
+                } else {
+                    into.flags |= HAS_DETAIL;
+                }
+            }
         }
-        // SAFETY: the index is within the size, which nothing changes meanwhile.
-        unsafe { show(item(at), out, limit, depth + 1)? };
+        Ok(())
     }
-    out.extend(close);
-    Some(())
+
+    unsafe fn pass(&mut self, value: *mut Object, detailed: bool) -> Result<(), Stop> {
+        self.out.clear();
+        self.wide = 0;
+        self.detailed = detailed;
+        // SAFETY: the value is live.
+        unsafe { self.show(value) }
+    }
+
+    /// Moves the text out, cut if it is too long; gives the flag for that.
+    fn finish(&mut self, into: &mut Vec<u8>) -> u8 {
+        if !self.is_full() {
+            into.extend_from_slice(&self.out);
+            return 0;
+        }
+        let is_start = |byte: &u8| byte & 0xc0 != 0x80;
+        let mut starts = self.out.iter().enumerate().filter(|(_, byte)| is_start(byte));
+        let end = starts.nth(self.max).map_or(self.out.len(), |(at, _)| at);
+        into.extend_from_slice(&self.out[..end]);
+        into.extend_from_slice(b"...");
+        IS_CUT
+    }
+
+    unsafe fn by_python(&mut self, value: *mut Object, into: &mut Rendered) -> Result<(), Fail> {
+        into.clear();
+        // SAFETY: the value is live; Python's answer is `(repr, detail or None, truncated)`.
+        unsafe {
+            let answer =
+                Held(PyObject_CallFunctionObjArgs(self.helpers.whole, value, null_mut::<Object>()));
+            if answer.0.is_null() {
+                return Err(Fail);
+            }
+            encoded(PyTuple_GetItem(answer.0, 0), &mut into.repr)?;
+            let detail = PyTuple_GetItem(answer.0, 1);
+            if detail != &raw mut _Py_NoneStruct {
+                into.flags |= HAS_DETAIL;
+                encoded(detail, &mut into.detail)?;
+            }
+            if PyTuple_GetItem(answer.0, 2) == &raw mut _Py_TrueStruct {
+                into.flags |= IS_CUT;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether more than is visible was rendered.
+    fn is_full(&self) -> bool {
+        self.out.len() - self.wide > self.max
+    }
+
+    fn put(&mut self, text: &[u8]) {
+        self.out.extend_from_slice(text);
+    }
+
+    /// The same for text that need not be ASCII.
+    fn put_wide(&mut self, text: &[u8]) {
+        self.wide += text.iter().filter(|&byte| byte & 0xc0 == 0x80).count();
+        self.out.extend_from_slice(text);
+    }
+
+    unsafe fn show(&mut self, value: *mut Object) -> Result<(), Stop> {
+        // SAFETY: callers hold the value; exact types are checked before each step that needs them.
+        unsafe {
+            let kind = kind_of(value);
+            if kind == &raw mut PyLong_Type {
+                self.notes.hold(value);
+                match text::integer(value, &mut self.out) {
+                    Some(()) => Ok(()),
+                    None => self.by_helper(self.helpers.constant, value),
+                }
+            } else if kind == &raw mut PyUnicode_Type {
+                self.notes.hold(value);
+                match text::string(value, &mut self.out, self.max) {
+                    Some(()) => Ok(()),
+                    None => self.by_helper(self.helpers.constant, value),
+                }
+            } else if value == &raw mut _Py_NoneStruct {
+                self.notes.hold(value);
+                self.put(b"None");
+                Ok(())
+            } else if kind == &raw mut PyBool_Type {
+                self.notes.hold(value);
+                let is_true = value == &raw mut _Py_TrueStruct;
+                self.put(if is_true { b"True" } else { b"False" });
+                Ok(())
+            } else if kind == &raw mut PyFloat_Type {
+                self.notes.hold(value);
+                text::float(PyFloat_AsDouble(value), &mut self.out);
+                Ok(())
+            } else if kind == &raw mut PyList_Type {
+                self.sequence(value, Tag::List, [b"[", b"]", b"[...]"])
+            } else if kind == &raw mut PyTuple_Type {
+                let close: &[u8] = if PyTuple_Size(value) == 1 { b",)" } else { b")" };
+                self.sequence(value, Tag::Tuple, [b"(", close, b"(...)"])
+            } else if kind == &raw mut PyDict_Type {
+                self.mapping(value)
+            } else if kind == &raw mut PySet_Type {
+                self.set(value, Tag::Set, b"set()", [b"{", b"}", b"set(...)"])
+            } else if kind == &raw mut PyFrozenSet_Type {
+                let marks: [&[u8]; 3] = [b"frozenset({", b"})", b"frozenset(...)"];
+                self.set(value, Tag::FrozenSet, b"frozenset()", marks)
+            } else if is_constant(kind) {
+                self.notes.hold(value);
+                self.by_helper(self.helpers.constant, value)
+            } else {
+                self.object(value, kind)
+            }
+        }
+    }
+
+    unsafe fn object(&mut self, value: *mut Object, kind: *mut Object) -> Result<(), Stop> {
+        // SAFETY: callers hold the value.
+        unsafe {
+            let Some(layout) = self.layout else {
+                // Whether it has details is for Python to find out.
+                return Err(Stop::Refused);
+            };
+            if kind == &raw mut PyFunction_Type {
+                return self.function(value, layout);
+            }
+            if let Some(name) = generator_name(kind) {
+                return self.generator(value, name);
+            }
+            if !self.types.is_plain(kind) {
+                return self.foreign(value);
+            }
+            let number = match self.types.known(kind) {
+                Some(number) => number,
+                None => self.types.learn(value, self.helpers.describe)?.ok_or(Stop::Refused)?,
+            };
+            let info = self.types.get(number);
+            let is_own = info.is_own;
+            if is_own && info.is_slotted {
+                return Err(Stop::Refused);
+            }
+            self.has_own |= is_own;
+            if is_own && self.detailed {
+                return self.instance(value, number);
+            }
+            self.notes.tag(Tag::Plain);
+            self.notes.number(number as usize);
+            let info = self.types.get(number);
+            self.wide += info.text.iter().filter(|&byte| byte & 0xc0 == 0x80).count();
+            self.out.extend_from_slice(&info.text);
+            Ok(())
+        }
+    }
+
+    /// An object whose text may depend on anything.
+    unsafe fn foreign(&mut self, value: *mut Object) -> Result<(), Stop> {
+        self.notes.give_up();
+        // SAFETY: callers hold the value.
+        unsafe { self.by_helper(self.helpers.foreign, value) }
+    }
+
+    /// The text that a Python function gives.
+    unsafe fn by_helper(&mut self, helper: *mut Object, value: *mut Object) -> Result<(), Stop> {
+        // SAFETY: the helper and the value are live; the answer is owned.
+        unsafe {
+            let answer = Held(PyObject_CallFunctionObjArgs(helper, value, null_mut::<Object>()));
+            if answer.0.is_null() {
+                return Err(Stop::Failed);
+            }
+            // Lone surrogates are not UTF-8; Python spells them out.
+            let text = text_of(answer.0).ok_or(Stop::Refused)?;
+            self.put_wide(text);
+        }
+        Ok(())
+    }
+
+    /// Whether to go into a container: not twice into one, and not too deep.
+    unsafe fn enter(&mut self, value: *mut Object, recursive: &[u8]) -> Result<bool, Stop> {
+        if self.open.contains(&value) {
+            self.notes.give_up();
+            self.put_wide(recursive);
+            return Ok(false);
+        }
+        if self.open.len() >= DEEPEST {
+            // SAFETY: callers hold the value.
+            unsafe { self.foreign(value)? };
+            return Ok(false);
+        }
+        self.open.push(value);
+        Ok(true)
+    }
+
+    unsafe fn sequence(&mut self, value: *mut Object, tag: Tag, marks: [&[u8]; 3]) -> Result<(), Stop> {
+        let [open, close, recursive] = marks;
+        // SAFETY: the value is a list or a tuple, held by the caller.
+        unsafe {
+            let (size, kinds) = self.survey(value, tag);
+            self.notes.tag(tag);
+            self.notes.number(size);
+            if size == 0 {
+                self.notes.number(0);
+                self.put(open);
+                self.put(close);
+                return Ok(());
+            }
+            if kinds == Kinds::Others {
+                self.notes.number(0);
+                let first = self.kept.len();
+                self.keep_items(value, tag);
+                return self.elements(value, first, marks, false);
+            }
+            if kinds == Kinds::Atoms && !self.enter(value, recursive)? {
+                return Ok(());
+            }
+            self.put(open);
+            let count = self.notes.reserve();
+            let mut shown = 0;
+            while let Some(item) = self.item(value, tag, shown).filter(|_| !self.is_full()) {
+                if shown > 0 {
+                    self.put(b", ");
+                }
+                let item = Held::to(item);
+                if !is_atom(kind_of(item.0)) {
+                    // Another thread has put it there meanwhile.
+                    self.notes.give_up();
+                }
+                self.show(item.0)?;
+                shown += 1;
+            }
+            self.notes.fill(count, shown);
+            self.put(close);
+            if kinds == Kinds::Atoms {
+                self.open.pop();
+            }
+            Ok(())
+        }
+    }
+
+    /// How many elements a list or tuple has, and of what kinds.
+    unsafe fn survey(&self, value: *mut Object, tag: Tag) -> (usize, Kinds) {
+        let (mut numbers, mut strings, mut chars) = (true, true, 0usize);
+        let mut size = 0;
+        let visible = self.max / 3 + 2;
+        // SAFETY: as for `sequence`; nothing runs meanwhile.
+        unsafe {
+            while let Some(item) = self.item(value, tag, size) {
+                if size == visible {
+                    break;
+                }
+                size += 1;
+                let kind = kind_of(item);
+                if kind == &raw mut PyUnicode_Type {
+                    numbers = false;
+                    chars += PyUnicode_GetLength(item) as usize;
+                } else {
+                    strings = false;
+                    numbers &= kind != &raw mut PyBytes_Type;
+                    if !is_atom(kind) {
+                        return (self.size(value, tag), Kinds::Others);
+                    }
+                }
+            }
+            let is_flat = numbers || strings && chars <= self.max;
+            (self.size(value, tag), if is_flat { Kinds::Flat } else { Kinds::Atoms })
+        }
+    }
+
+    unsafe fn size(&self, value: *mut Object, tag: Tag) -> usize {
+        // SAFETY: the value is a list or a tuple.
+        let size = unsafe {
+            if tag == Tag::List { PyList_Size(value) } else { PyTuple_Size(value) }
+        };
+        size.max(0) as usize
+    }
+
+    unsafe fn item(&self, value: *mut Object, tag: Tag, at: usize) -> Option<*mut Object> {
+        // SAFETY: the value is a list or a tuple; the index is checked.
+        unsafe {
+            if self.layout.is_some() {
+                return layout::items_of(value, tag == Tag::List).get(at).copied();
+            }
+            (at < self.size(value, tag)).then(|| match tag {
+                Tag::List => PyList_GetItem(value, at as isize),
+                _ => PyTuple_GetItem(value, at as isize),
+            })
+        }
+    }
+
+    unsafe fn keep_items(&mut self, value: *mut Object, tag: Tag) {
+        let visible = self.max / 3 + 2;
+        // SAFETY: as for `item`; nothing runs meanwhile.
+        unsafe {
+            for at in 0..visible {
+                let Some(item) = self.item(value, tag, at) else { break };
+                self.kept.push(Held::to(item));
+            }
+        }
+    }
+
+    /// The elements kept from `first` on, pairs of key and value or single ones.
+    unsafe fn elements(
+        &mut self,
+        value: *mut Object,
+        first: usize,
+        [open, close, recursive]: [&[u8]; 3],
+        pairs: bool,
+    ) -> Result<(), Stop> {
+        // SAFETY: the value is held by the caller, the elements by `kept`.
+        unsafe {
+            if !self.enter(value, recursive)? {
+                self.kept.truncate(first);
+                return Ok(());
+            }
+            self.put(open);
+            let step = if pairs { 2 } else { 1 };
+            let last = self.kept.len();
+            for at in (first..last).step_by(step) {
+                if self.is_full() {
+                    break;
+                }
+                if at > first {
+                    self.put(b", ");
+                }
+                self.show(self.kept[at].0)?;
+                if pairs {
+                    self.put(b": ");
+                    self.show(self.kept[at + 1].0)?;
+                }
+            }
+            self.put(close);
+            self.open.pop();
+            self.kept.truncate(first);
+            Ok(())
+        }
+    }
+
+    unsafe fn mapping(&mut self, dict: *mut Object) -> Result<(), Stop> {
+        let visible = self.max / 3 + 2;
+        let first = self.kept.len();
+        let (mut at, mut key, mut value) = (0, null_mut(), null_mut());
+        // SAFETY: a dict held by the caller; nothing runs between two steps.
+        unsafe {
+            let size = PyDict_Size(dict).max(0) as usize;
+            self.notes.tag(Tag::Dict);
+            self.notes.number(size);
+            if size == 0 {
+                self.put(b"{}");
+                return Ok(());
+            }
+            while self.kept.len() - first < 2 * visible
+                && PyDict_Next(dict, &mut at, &mut key, &mut value) != 0
+            {
+                self.kept.push(Held::to(key));
+                self.kept.push(Held::to(value));
+            }
+            self.elements(dict, first, [b"{", b"}", b"{...}"], true)
+        }
+    }
+
+    unsafe fn set(
+        &mut self,
+        set: *mut Object,
+        tag: Tag,
+        empty: &[u8],
+        marks: [&[u8]; 3],
+    ) -> Result<(), Stop> {
+        let visible = self.max / 3 + 2;
+        let first = self.kept.len();
+        // SAFETY: a set held by the caller; iterating over it runs no code of the program.
+        unsafe {
+            let size = PySet_Size(set).max(0) as usize;
+            self.notes.tag(tag);
+            self.notes.number(size);
+            if size == 0 {
+                self.put(empty);
+                return Ok(());
+            }
+            let items = Held(PyObject_GetIter(set));
+            if items.0.is_null() {
+                return Err(Stop::Failed);
+            }
+            while self.kept.len() - first < visible {
+                let item = PyIter_Next(items.0);
+                if item.is_null() {
+                    break;
+                }
+                self.kept.push(Held(item));
+            }
+            self.elements(set, first, marks, false)
+        }
+    }
+
+    /// `Name(attribute=value, …)`
+    unsafe fn instance(&mut self, value: *mut Object, number: u32) -> Result<(), Stop> {
+        let visible = self.max / 3 + 2;
+        // SAFETY: the value is held by the caller, its dict here.
+        unsafe {
+            let dict = Held(PyObject_GenericGetDict(value, null_mut()));
+            if dict.0.is_null() {
+                PyErr_Clear();
+            }
+            let is_dict = !dict.0.is_null() && kind_of(dict.0) == &raw mut PyDict_Type;
+            let size = if is_dict { layout::dict_size(dict.0) } else { 0 };
+            self.notes.tag(Tag::Own);
+            self.notes.number(number as usize);
+            self.notes.number(size);
+            let mut name = self.types.get(number).name.clone();
+            name.extend(b"(...)");
+            if !self.enter(value, &name)? {
+                return Ok(());
+            }
+            self.put_wide(&name[..name.len() - 4]);
+            let first = self.kept.len();
+            if is_dict {
+                let (mut at, mut key, mut item) = (0, null_mut(), null_mut());
+                while self.kept.len() - first < 2 * visible
+                    && PyDict_Next(dict.0, &mut at, &mut key, &mut item) != 0
+                {
+                    if kind_of(key) != &raw mut PyUnicode_Type {
+                        return Err(Stop::Refused);
+                    }
+                    self.kept.push(Held::to(key));
+                    self.kept.push(Held::to(item));
+                }
+            }
+            for at in (first..self.kept.len()).step_by(2) {
+                if self.is_full() {
+                    break;
+                }
+                self.part(self.kept[at].0, at == first)?;
+                self.show(self.kept[at + 1].0)?;
+            }
+            self.put(b")");
+            self.open.pop();
+            self.kept.truncate(first);
+            Ok(())
+        }
+    }
+
+    /// The name of an attribute or captured variable.
+    unsafe fn part(&mut self, name: *mut Object, is_first: bool) -> Result<(), Stop> {
+        if !is_first {
+            self.put(b", ");
+        }
+        self.notes.hold(name);
+        // SAFETY: callers hold the name, an exact str.
+        let name = unsafe { text_of(name).ok_or(Stop::Refused)? };
+        self.put_wide(name);
+        self.put(b"=");
+        Ok(())
+    }
+
+    unsafe fn function(&mut self, function: *mut Object, layout: Layout) -> Result<(), Stop> {
+        // SAFETY: a function held by the caller; its parts are live while it is.
+        unsafe {
+            let closure = PyFunction_GetClosure(function);
+            let module = PyFunction_GetModule(function);
+            let is_own = !closure.is_null()
+                && !module.is_null()
+                && kind_of(module) == &raw mut PyUnicode_Type
+                && text_of(module) == Some(b"__main__");
+            self.has_own |= is_own;
+            if is_own && self.detailed {
+                return self.closure(function, closure);
+            }
+            let qualname = layout.qualname(function);
+            self.notes.tag(Tag::Function);
+            self.notes.hold(qualname);
+            self.named(b"<function ", qualname)
+        }
+    }
+
+    /// A function of the program with the variables it has captured.
+    unsafe fn closure(&mut self, function: *mut Object, closure: *mut Object) -> Result<(), Stop> {
+        // SAFETY: the function is held by the caller, so are its closure and code; cells are tuples' items.
+        unsafe {
+            let code = PyFunction_GetCode(function);
+            let name = Held(PyObject_GetAttrString(function, c"__name__".as_ptr()));
+            let names = Held(PyObject_GetAttrString(code, c"co_freevars".as_ptr()));
+            if name.0.is_null() || names.0.is_null() {
+                PyErr_Clear();
+                return Err(Stop::Refused);
+            }
+            self.notes.tag(Tag::Closure);
+            self.notes.number(code as usize >> 1);
+            self.notes.hold(name.0);
+            let mut start = text_of(name.0).ok_or(Stop::Refused)?.to_vec();
+            start.extend(b"(...)");
+            if !self.enter(function, &start)? {
+                return Ok(());
+            }
+            self.put_wide(&start[..start.len() - 4]);
+            let mut is_first = true;
+            for at in 0..PyTuple_Size(closure) {
+                if self.is_full() {
+                    break;
+                }
+                let content = Held::to(layout::through_cell(PyTuple_GetItem(closure, at)));
+                if content.0.is_null() {
+                    self.notes.tag(Tag::Unbound);
+                    continue;
+                }
+                self.part(PyTuple_GetItem(names.0, at), is_first)?;
+                self.show(content.0)?;
+                is_first = false;
+            }
+            self.put(b")");
+            self.open.pop();
+            Ok(())
+        }
+    }
+
+    unsafe fn generator(&mut self, value: *mut Object, start: &[u8]) -> Result<(), Stop> {
+        // SAFETY: a generator held by the caller; the attribute is read by C code.
+        unsafe {
+            let qualname = Held(PyObject_GetAttrString(value, c"__qualname__".as_ptr()));
+            if qualname.0.is_null() {
+                PyErr_Clear();
+                return Err(Stop::Refused);
+            }
+            self.notes.give_up();
+            self.named(start, qualname.0)
+        }
+    }
+
+    /// `<function NAME>`, unless the name itself may look like an address or a string.
+    unsafe fn named(&mut self, start: &[u8], name: *mut Object) -> Result<(), Stop> {
+        // SAFETY: callers hold the name.
+        let name = unsafe { text_of(name).ok_or(Stop::Refused)? };
+        if name.iter().any(|byte| matches!(byte, b'\'' | b'"' | b' ')) {
+            return Err(Stop::Refused);
+        }
+        self.put(start);
+        self.put_wide(name);
+        self.put(b">");
+        Ok(())
+    }
 }
 
-unsafe fn mapping(dict: *mut Object, out: &mut Vec<u8>, limit: usize, depth: usize) -> Option<()> {
-    out.push(b'{');
-    let (mut at, mut key, mut value) = (0, null_mut(), null_mut());
-    let mut first = true;
-    // SAFETY: the value is a dict, which nothing changes meanwhile.
+/// What a list or tuple is made of.
+#[derive(Clone, Copy, PartialEq)]
+enum Kinds {
+    /// Numbers only, or short strings only: Python's own `repr` shows it.
+    Flat,
+    /// Immutable builtins.
+    Atoms,
+    Others,
+}
+
+/// Numbers and strings: shown without running anything, and never changed.
+pub unsafe fn is_atom(kind: *mut Object) -> bool {
+    kind == &raw mut PyLong_Type
+        || kind == &raw mut PyUnicode_Type
+        || kind == &raw mut PyFloat_Type
+        || kind == &raw mut PyBool_Type
+        || kind == &raw mut PyBytes_Type
+        // SAFETY: `None` is a live object.
+        || kind == unsafe { kind_of(&raw mut _Py_NoneStruct) }
+}
+
+/// Further builtins that never change.
+pub unsafe fn is_constant(kind: *mut Object) -> bool {
+    kind == &raw mut PyBytes_Type
+        || kind == &raw mut PyRange_Type
+        || kind == &raw mut PyComplex_Type
+        // SAFETY: `...` is a live object.
+        || kind == unsafe { kind_of(&raw mut _Py_EllipsisObject) }
+}
+
+fn generator_name(kind: *mut Object) -> Option<&'static [u8]> {
+    if kind == &raw mut PyGen_Type {
+        Some(b"<generator object ")
+    } else if kind == &raw mut PyCoro_Type {
+        Some(b"<coroutine object ")
+    } else if kind == &raw mut PyAsyncGen_Type {
+        Some(b"<async_generator object ")
+    } else {
+        None
+    }
+}
+
+/// Appends a str's UTF-8, lone surrogates spelled out.
+unsafe fn encoded(text: *mut Object, out: &mut Vec<u8>) -> Result<(), Fail> {
+    // SAFETY: the text is a live str; the bytes are owned while they are copied.
     unsafe {
-        while PyDict_Next(dict, &mut at, &mut key, &mut value) != 0 {
-            if !first {
-                out.extend(b", ");
-            }
-            first = false;
-            show(key, out, limit, depth + 1)?;
-            out.extend(b": ");
-            show(value, out, limit, depth + 1)?;
-        }
+        let bytes = Held(PyUnicode_AsEncodedString(
+            text,
+            c"utf-8".as_ptr(),
+            c"backslashreplace".as_ptr(),
+        ));
+        let data = if bytes.0.is_null() { None } else { crate::bytes_of(bytes.0) };
+        out.extend(data.ok_or(Fail)?);
     }
-    out.push(b'}');
-    Some(())
-}
-
-unsafe fn set(
-    set: *mut Object,
-    [open, close]: [&[u8]; 2],
-    empty: &[u8],
-    out: &mut Vec<u8>,
-    limit: usize,
-    depth: usize,
-) -> Option<()> {
-    // SAFETY: the value is a set, which nothing changes meanwhile; the iterator and its items are
-    // owned here.
-    unsafe {
-        if PySet_Size(set) == 0 {
-            out.extend(empty);
-            return Some(());
-        }
-        let iterator = PyObject_GetIter(set);
-        out.extend(open);
-        let mut outcome = Some(());
-        let mut first = true;
-        while outcome.is_some() {
-            let item = PyIter_Next(iterator);
-            if item.is_null() {
-                break;
-            }
-            if !first {
-                out.extend(b", ");
-            }
-            first = false;
-            outcome = show(item, out, limit, depth + 1);
-            Py_DecRef(item);
-        }
-        Py_DecRef(iterator);
-        out.extend(close);
-        outcome
-    }
+    Ok(())
 }

@@ -1,6 +1,6 @@
-"""Runs Python programs and records what they do.  Part 3 of 3 of the collector.
+"""Runs Python programs and records what they do.  Part 4 of 4 of the collector.
 
-The three parts are joined to one script of the standard library only, for CPython 3.8 and later.
+The four parts are joined to one script of the standard library only, for CPython 3.8 and later.
 Started once by the Rust side with `python -c`, it reads requests from the socket on descriptor 0 and
 forks a child for each.  The child runs the program under `sys.settrace` (up to 3.11) or
 `sys.monitoring` (from 3.12, where reading `f_locals` in a trace function can change the program) and
@@ -185,10 +185,12 @@ def report_exception(error, file):
 
 def run_request(request, log, settings):
     """The life of a child process after its set-up."""
+    log.begin(settings.mode)
+    limits = settings.max_events, settings.max_chars
     if settings.native is None:
-        recorder = Recorder(log, settings.max_events, settings.max_chars)
+        recorder = Recorder(log, *limits)
     else:
-        recorder = NativeRecorder(log, settings.max_events, settings.max_chars, settings.native)
+        recorder = NativeRecorder(log, *limits, settings.native, settings.layout)
     if hasattr(sys, "monitoring"):
         events = MonitoringEvents(recorder)
     elif settings.native is None:
@@ -196,7 +198,7 @@ def run_request(request, log, settings):
     else:
         events = NativeSettraceEvents(recorder)
     # A program that forks must not write into its parent's log.
-    os.register_at_fork(after_in_child=recorder.silence)
+    os.register_at_fork(after_in_child=recorder.disown)
     space = new_main(request)
     set_recursion_limits(recorder)
     status = 0
@@ -285,6 +287,12 @@ class Settings:
         self.log_path = argv[5]
         self.max_events, self.max_chars, self.memory, self.cpu_seconds, self.preload = numbers
         self.native = load_native(argv[6])
+        self.layout = None
+        if self.native is not None and argv[7] == "direct":
+            self.layout = proved_layout(self.native)
+        self.mode = BY_PYTHON
+        if self.native is not None:
+            self.mode = BY_API if self.layout is None else DIRECT
 
     def limit_resources(self):
         if resource is None:
@@ -377,7 +385,7 @@ def serve(argv):
     log_fd = os.open(settings.log_path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
     if settings.preload:
         preload()
-    os.write(control, b"H" + struct.pack("<I", settings.native is not None))
+    os.write(control, b"H" + struct.pack("<I", settings.mode))
     while True:
         request = receive_request(control)
         life, held = os.pipe()

@@ -1,7 +1,7 @@
-"""Turns frames into records of the event log.  Part 2 of 3 of the collector.
+"""Turns frames into records of the event log.  Part 2 of 4 of the collector.
 
-The log is described in `src/log.rs`.  This is also the oracle of the native collector, which must
-write the same bytes.
+The log is described in `src/log.rs`.  The native collector writes the same records in a denser way: it
+refers to texts written before, and leaves out what the reader can tell.
 """
 
 import mmap
@@ -13,7 +13,12 @@ from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 
 # Kinds of log records; `src/log.rs` has the same table.
 CALL, RESUME, LINE, RETURN, YIELD, UNWIND, EXCEPTION = range(7)
-FUNCTION, NAME, END, ERROR = 16, 17, 18, 19
+FUNCTION, NAME, END, ERROR = 7, 15, 23, 31
+# What may be added to the kind of an event.
+EXPLICIT, HAS_CHANGES, LINE_FOLLOWS = 8, 16, 7 << 5
+# The beginning of a log: a mark with the version of the format, the mode, the interpreter.
+MARK = b"CWMLOG\x02"
+BY_PYTHON, BY_API, DIRECT = range(3)
 # Kinds of END records.
 FINISHED, RAISED, EXITED, MAX_EVENTS, OUT_OF_MEMORY, FAILED = range(6)
 
@@ -24,7 +29,7 @@ LOG_CAP = 256 << 20
 # the real limit is this much higher than the one the program sees, which the collector enforces.
 HEADROOM = 250
 HIDDEN_AT_TOP = (ModuleType, FunctionType, BuiltinFunctionType)
-SMALL = [bytes((n,)) for n in range(128)]
+SMALL = [bytes((n,)) for n in range(256)]
 UNBOUND = object()
 LOOSE = object()
 
@@ -47,6 +52,17 @@ def text_bytes(text):
     return uint(len(data)) + data
 
 
+def plain_text(text):
+    """A text inside a value; the two lowest bits of its length say that it is written out."""
+    data = text.encode("utf-8", "backslashreplace")
+    return uint(len(data) << 2) + data
+
+
+def signed(n):
+    """LEB128 of a number that may be negative."""
+    return uint(n << 1 if n >= 0 else ~n << 1 | 1)
+
+
 class Log:
     """An append-only shared mapping; its first 8 bytes say how much of what follows is whole."""
 
@@ -57,6 +73,10 @@ class Log:
         self.at = 8
         self.room = FIRST_WINDOW - 8
         self.next_offset = FIRST_WINDOW
+
+    def begin(self, mode):
+        """Writes the header."""
+        self.write(MARK + SMALL[mode] + text_bytes(sys.version))
 
     def map_window(self, offset, size):
         # Reserved rather than sparse: a full disk is then an error here and not a bus error later.
@@ -101,7 +121,7 @@ class Log:
 class Code:
     """What is known of a code object of the traced file."""
 
-    __slots__ = ("code", "number", "names", "is_module", "ops", "lines")
+    __slots__ = ("code", "number", "names", "is_module", "ops", "lines", "numbers")
 
     def __init__(self, code):
         self.code = code
@@ -113,12 +133,16 @@ class Code:
         self.is_module = code.co_name == "<module>"
         self.ops = code.co_code
         self.lines = None
+        # Numbers of the variables in the log.  Bodies of modules and classes add theirs as they come.
+        self.numbers = {name: at for at, name in enumerate(self.names or ())}
 
     def definition(self):
         """The FUNCTION record."""
         code = self.code
         names = text_bytes(code.co_name) + text_bytes(getattr(code, "co_qualname", code.co_name))
-        return SMALL[FUNCTION] + names + uint(code.co_firstlineno)
+        variables = [text_bytes(name) for name in self.names or ()]
+        head = SMALL[FUNCTION] + names + uint(code.co_firstlineno)
+        return head + uint(len(variables)) + b"".join(variables)
 
     def line_at(self, offset):
         """The line of an instruction (3.10 and later)."""
@@ -133,7 +157,7 @@ class Code:
 class Activation:
     """One run of a code object."""
 
-    __slots__ = ("number", "info", "space", "last", "raised_at", "line")
+    __slots__ = ("number", "info", "space", "last", "raised_at", "line", "written_line")
 
     def __init__(self, number, info, space):
         self.number = number
@@ -144,7 +168,7 @@ class Activation:
         # Name -> (the object if it is safe to hold, (repr, detail, truncated)).
         self.last = {}
         self.raised_at = None
-        self.line = info.code.co_firstlineno
+        self.line = self.written_line = info.code.co_firstlineno
 
 
 class Recorder:
@@ -156,7 +180,6 @@ class Recorder:
         self.render = Renderer(max_chars)
         self.events = 0
         self.functions = 0
-        self.name_numbers = {}
         self.activations = {}
         self.started = 0
         self.codes = {}
@@ -184,6 +207,10 @@ class Recorder:
         """Records nothing more."""
         self.over = True
         self.stop()
+
+    def disown(self):
+        """The same in a process that the program has forked: the log is its parent's."""
+        self.silence()
 
     def failed(self, error):
         """The collector itself failed, or ran out of the program's memory."""
@@ -239,14 +266,19 @@ class Recorder:
         line = line or act.line
         act.line = line
         changes = self.changes(frame, act)
-        head = SMALL[kind] + uint(act.number)
+        self.write(self.head(kind, act, line, changes) + changes)
+
+    def head(self, kind, act, line, changes):
+        """How the record of an event begins."""
+        step = line - act.written_line
+        act.written_line = line
+        first = kind | LINE_FOLLOWS | (HAS_CHANGES if changes else 0)
         if kind == CALL:
-            head += uint(act.info.number)
-        self.write(head + uint(line) + changes)
+            return SMALL[first] + uint(act.info.number) + signed(step)
+        return SMALL[first | EXPLICIT] + uint(act.number) + signed(step)
 
     def changes(self, frame, act):
-        """How many variables changed, and for each its name's number and its new value."""
-        count = 0
+        """For each variable that changed its number and its new value."""
         changes = []
         last = act.last
         for name, value in self.bound(frame, act):
@@ -254,8 +286,7 @@ class Recorder:
             if value is UNBOUND:
                 if old is not None:
                     del last[name]
-                    count += 1
-                    changes.append(uint(self.name(name) << 1))
+                    changes.append((self.name(act.info, name) << 2, b""))
                 continue
             if old is not None and old[0] is value:
                 continue
@@ -263,10 +294,10 @@ class Recorder:
             safe = id(type(value)) in ATOMS and (type(value) is not str or len(value) <= 64)
             last[name] = (value if safe else LOOSE, text)
             if old is None or old[1] != text:
-                count += 1
-                changes.append(uint(self.name(name) << 1 | 1))
-                changes.append(self.value_bytes(text))
-        return uint(count) + b"".join(changes)
+                changes.append((self.name(act.info, name) << 2 | 2, self.value_bytes(text)))
+        # The lowest bit of a key says that another follows.
+        more = [1] * (len(changes) - 1) + [0]
+        return b"".join(uint(key | bit) + value for (key, value), bit in zip(changes, more))
 
     def bound(self, frame, act):
         """Every variable with its value, and `UNBOUND` for those that are no more."""
@@ -283,7 +314,7 @@ class Recorder:
                 kind = type(value)
                 if issubclass(kind, HIDDEN_AT_TOP) or issubclass(kind, type):
                     # A function under another name than its own is a value like any other.
-                    if kind is not FunctionType or value.__qualname__ == name:
+                    if kind is not FunctionType or value.__qualname__ in (name, "<lambda>"):
                         continue
             now.add(name)
             found.append((name, value))
@@ -293,7 +324,7 @@ class Recorder:
     def plain(self, kind, frame, act, value, changes=b""):
         """RETURN, YIELD and UNWIND with what the last line changed, and EXCEPTION without."""
         self.count()
-        record = SMALL[kind] + uint(act.number) + uint(frame.f_lineno or act.line) + changes
+        record = self.head(kind, act, frame.f_lineno or act.line, changes) + changes
         if kind != UNWIND:
             record += self.value_bytes(self.render.value(value))
         self.write(record)
@@ -301,14 +332,16 @@ class Recorder:
     def value_bytes(self, text):
         plain, detail, cut = text
         flags = (detail is not None) | cut << 1
-        data = SMALL[flags] + text_bytes(plain)
-        return data if detail is None else data + text_bytes(detail)
+        data = plain_text(plain)
+        if flags:
+            data = uint(flags << 2 | 2) + data
+        return data if detail is None else data + plain_text(detail)
 
-    def name(self, name):
-        number = self.name_numbers.get(name)
+    def name(self, info, name):
+        number = info.numbers.get(name)
         if number is None:
-            number = self.name_numbers[name] = len(self.name_numbers)
-            self.write(SMALL[NAME] + text_bytes(name))
+            number = info.numbers[name] = len(info.numbers)
+            self.write(SMALL[NAME] + uint(info.number) + text_bytes(name))
         return number
 
     def count(self):
@@ -356,7 +389,7 @@ def guarded(recorder, step, *args):
 class NativeRecorder(Recorder):
     """The same, with events handled by the native extension; values it does not know come back."""
 
-    def __init__(self, log, max_events, max_chars, native):
+    def __init__(self, log, max_events, max_chars, native, layout):
         super().__init__(log, max_events, max_chars)
         self.native = native
         ops = opcode.opmap
@@ -370,11 +403,16 @@ class NativeRecorder(Recorder):
                 "depth_limit": self.depth_limit,
                 "max_events": max_events,
                 "max_chars": max_chars,
+                "written": log.total,
+                "layout": layout,
                 "op_return": ops["RETURN_VALUE"],
                 "op_yield": ops["YIELD_VALUE"],
                 "op_yield_from": ops.get("YIELD_FROM", -1),
                 "op_resume": ops.get("RESUME", -1),
                 "render": self.render.value,
+                "foreign": self.render.foreign.show,
+                "constant": self.render.constant,
+                "describe": self.render.describe,
                 "on_full": lambda events: self.end(MAX_EVENTS, uint(events)),
                 "on_failure": self.failed,
                 "on_over": self.silence,
@@ -389,7 +427,11 @@ class NativeRecorder(Recorder):
         super().add_codes(code)
         info = self.codes[id(code)]
         numbers = (code.co_flags, code.co_firstlineno)
-        self.native.add_code(code, info.names, info.is_module, info.definition(), info.ops, numbers)
+        places = slot_places(code) if info.names is not None else ()
+        definition = info.definition()
+        self.native.add_code(
+            code, info.names, info.is_module, definition, info.ops, numbers, places
+        )
 
     def recorded(self):
         return self.native.events()
@@ -400,6 +442,10 @@ class NativeRecorder(Recorder):
 
     def silence(self):
         self.native.silence()
+        super().silence()
+
+    def disown(self):
+        self.native.disown()
         super().silence()
 
 

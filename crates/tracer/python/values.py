@@ -1,4 +1,4 @@
-"""Turns objects into text without letting them hurt anyone.  Part 1 of 3 of the collector."""
+"""Turns objects into text without letting them hurt anyone.  Part 1 of 4 of the collector."""
 
 import os
 import re
@@ -107,6 +107,26 @@ class Renderer:
             return plain, None, cut
         detail, detail_cut = self.text(value, True)
         return plain, None if detail == plain else detail, cut or detail_cut
+
+    def constant(self, value):
+        """The text of a builtin that never changes and is shown without code of the program."""
+        kind = type(value)
+        if kind is str or kind is bytes:
+            return self.literal(value)
+        try:
+            return repr(value)
+        except BaseException as error:
+            return "<repr failed: %s>" % type_name(type(error))
+
+    def describe(self, value):
+        """About the type of an object that `object.__repr__` shows: whether it is a class of the
+        program, whether it has slots, its name, and the object's text."""
+        kind = type(value)
+        is_slotted = any(
+            slot_names(type.__getattribute__(base, "__dict__").get("__slots__"), "")
+            for base in type.__getattribute__(kind, "__mro__")
+        )
+        return self.is_own(kind), is_slotted, type_name(kind), self.foreign.show(value)
 
     def text(self, value, detailed):
         self.parts = parts = []

@@ -1,25 +1,45 @@
 //! The event log that the collectors write, and its decoder.
 //!
-//! The log is a stream of records: a kind byte, then fields. Numbers are unsigned LEB128; a text is
-//! its length in bytes and UTF-8. Only what changed is written: the decoder keeps the variables of
-//! every activation and hands out full states.
+//! A log begins with `CWMLOG`, the version of the format (2), the mode (0: collector in Python, 1: native
+//! by the public C API, 2: native by direct reading) and a text, the interpreter's `sys.version`. A stream
+//! of records follows. Numbers are unsigned LEB128, signed ones zigzag; a text is its length in bytes and
+//! UTF-8. Only what changed is written: the decoder keeps the variables of every activation and hands out
+//! full states.
 //!
-//! | kind | record | fields |
+//! The head of a record is one byte. Its three lowest bits are the kind of an event:
+//!
+//! | kind | event | after the head |
 //! |---|---|---|
-//! | 0 | call | activation, function, line, changes |
-//! | 1, 2 | resume, line | activation, line, changes |
-//! | 3, 4 | return, yield | activation, line, changes, value |
-//! | 5 | unwind | activation, line, changes |
-//! | 6 | exception | activation, line, value |
-//! | 16 | function | name, qualname, first line; numbered from 0 in order |
-//! | 17 | name | text; numbered from 0 in order |
-//! | 18 | end | how, then its payload |
-//! | 19 | error | which, then its payload |
+//! | 0 | call | function, line, changes |
+//! | 1 | resume | activation, line, changes |
+//! | 2 | line | line, changes |
+//! | 3, 4 | return, yield | line, changes, value |
+//! | 5 | unwind | line, changes |
+//! | 6 | exception | line, value |
 //!
-//! Changes are a count, then for each the name's number shifted left by one, plus one if a value
-//! follows (else the name was unbound). A value is a flag byte (1: has detail, 2: truncated), its
-//! repr, and its detail if it has one. A newly bound name goes to the end of the list of variables, so
-//! that the list is in binding order.
+//! Calls start activations, numbered from 0 in order. Of the others, all but resume are about the
+//! innermost activation that runs, unless bit 3 is set: then the activation's number is the first field.
+//! Bit 4 says that there are changes. Bits 5 to 7 are the step from the line of the activation's last
+//! record (at first the function's first line): 0, 1, 2, 3, -1, -2, -3 for codes 0 to 6; after code 7 the
+//! step is a signed number.
+//!
+//! A change begins with a key: the variable's number shifted left by two, plus 2 if a value follows (else
+//! the variable was unbound), plus 1 if another change follows. A newly bound variable goes to the end of
+//! the list of variables, so that the list is in binding order.
+//!
+//! A value begins with a number whose two lowest bits are a form and whose rest is `n`: 0, a text of `n`
+//! bytes; 3, the same, and the text gets the next number; 1, the text of number `n`; 2, a value with the
+//! flags `n` (1: has detail, 2: truncated), whose repr, and detail if it has one, follow in the other
+//! forms.
+//!
+//! Kind 7 is no event; bits 3 to 5 say what it is:
+//!
+//! | code | record | fields |
+//! |---|---|---|
+//! | 0 | function | name, qualname, first line, number of variables, their names; numbered from 0 in order |
+//! | 1 | name | function, name of its next variable (bodies of modules and classes) |
+//! | 2 | end | how, then its payload |
+//! | 3 | error | which, then its payload |
 //!
 //! A process may die in the middle of a record, and the program it runs may scribble over its memory:
 //! decoding never fails, it returns what was whole.
@@ -28,17 +48,10 @@ use std::sync::Arc;
 
 use cwm_trace::{End, Event, EventKind, Function, Local, Value};
 
-const CALL: u8 = 0;
-const RESUME: u8 = 1;
-const LINE: u8 = 2;
-const RETURN: u8 = 3;
-const YIELD: u8 = 4;
-const UNWIND: u8 = 5;
-const EXCEPTION: u8 = 6;
-const FUNCTION: u8 = 16;
-const NAME: u8 = 17;
-const END: u8 = 18;
-const ERROR: u8 = 19;
+const MARK: &[u8] = b"CWMLOG\x02";
+const EXPLICIT: u8 = 8;
+const HAS_CHANGES: u8 = 16;
+const STEPS: [i32; 7] = [0, 1, 2, 3, -1, -2, -3];
 
 /// What a log holds.
 #[derive(Debug, Default)]
@@ -73,76 +86,74 @@ pub(crate) fn decode(bytes: &[u8]) -> Log {
         input: Input { rest: bytes },
         ..Decoder::default()
     };
-    while decoder.record().is_some() {}
+    if decoder.header().is_some() {
+        while decoder.record().is_some() {}
+    }
     decoder.log
 }
 
 #[derive(Default)]
 struct Decoder<'a> {
     input: Input<'a>,
-    names: Vec<Arc<str>>,
+    /// By function: the names of its variables.
+    names: Vec<Vec<Arc<str>>>,
     activations: Vec<State>,
+    /// Activations that run, innermost last.
+    stack: Vec<u32>,
+    /// Texts by their number.
+    texts: Vec<Arc<str>>,
     log: Log,
 }
 
 /// What the decoder knows of an activation.
 struct State {
     function: u32,
+    line: i32,
+    /// The number of each variable that is bound, and the variable, in binding order.
+    variables: Vec<u32>,
     locals: Vec<Local>,
 }
 
 impl Decoder<'_> {
+    fn header(&mut self) -> Option<()> {
+        if self.input.take(MARK.len())? != MARK {
+            return None;
+        }
+        let _mode = self.input.byte()?;
+        let _interpreter = self.input.text()?;
+        Some(())
+    }
+
     /// Reads one record; `None` at the end of what is whole.
     fn record(&mut self) -> Option<()> {
-        let kind = self.input.byte()?;
-        match kind {
-            CALL => {
-                let number = self.input.number()?;
-                let function = self.input.number()?;
-                let is_next = number as usize == self.activations.len();
-                if !is_next || function as usize >= self.log.functions.len() {
-                    return None;
-                }
-                self.activations.push(State {
-                    function,
-                    locals: Vec::new(),
-                });
-                self.state(EventKind::Call, number)
-            }
-            RESUME | LINE => {
-                let number = self.input.number()?;
-                let kind = if kind == LINE {
-                    EventKind::Line
-                } else {
-                    EventKind::Resume
-                };
-                self.state(kind, number)
-            }
-            RETURN => self.leave(EventKind::Return),
-            YIELD => self.leave(EventKind::Yield),
-            UNWIND => self.leave(EventKind::Unwind),
-            EXCEPTION => self.exception(),
-            FUNCTION => {
-                let name = self.input.text()?.to_owned();
-                let qualname = self.input.text()?.to_owned();
-                let first_line = self.input.number()?;
-                self.log.functions.push(Function {
-                    name,
-                    qualname,
-                    first_line,
-                });
-                Some(())
-            }
-            NAME => {
+        let head = self.input.byte()?;
+        let kind = match head & 7 {
+            0 => EventKind::Call,
+            1 => EventKind::Resume,
+            2 => EventKind::Line,
+            3 => EventKind::Return,
+            4 => EventKind::Yield,
+            5 => EventKind::Unwind,
+            6 => EventKind::Exception,
+            _ => return self.other(head >> 3),
+        };
+        self.event(kind, head)
+    }
+
+    fn other(&mut self, code: u8) -> Option<()> {
+        match code {
+            0 => self.function(),
+            1 => {
+                let function = self.input.number()? as usize;
                 let name = self.input.text()?.into();
-                self.names.push(name);
+                self.names.get_mut(function)?.push(name);
                 Some(())
             }
-            END => {
+            2 => {
                 self.log.end = Some(self.end()?);
                 None
             }
-            ERROR => {
+            3 => {
                 self.log.refusal = Some(self.refusal()?);
                 None
             }
@@ -150,74 +161,49 @@ impl Decoder<'_> {
         }
     }
 
-    fn state(&mut self, kind: EventKind, activation: u32) -> Option<()> {
-        let line = self.input.number()?;
-        let (function, locals) = self.changes(activation)?;
-        self.push(kind, activation, function, line, locals, None);
-        Some(())
-    }
-
-    fn leave(&mut self, kind: EventKind) -> Option<()> {
-        let activation = self.input.number()?;
-        let line = self.input.number()?;
-        let (function, locals) = self.changes(activation)?;
-        let value = match kind {
-            EventKind::Unwind => None,
-            _ => Some(self.input.value()?),
-        };
-        self.push(kind, activation, function, line, locals, value);
-        Some(())
-    }
-
-    fn exception(&mut self) -> Option<()> {
-        let activation = self.input.number()?;
-        let line = self.input.number()?;
-        let value = Some(self.input.value()?);
-        let function = self.activations.get(activation as usize)?.function;
-        self.push(
-            EventKind::Exception,
-            activation,
-            function,
-            line,
-            Vec::new(),
-            value,
-        );
-        Some(())
-    }
-
-    /// Applies changes to an activation; gives its function and full state.
-    fn changes(&mut self, activation: u32) -> Option<(u32, Vec<Local>)> {
+    fn function(&mut self) -> Option<()> {
+        let name = self.input.text()?.to_owned();
+        let qualname = self.input.text()?.to_owned();
+        let first_line = self.input.number()?;
         let count = self.input.number()?;
-        let state = self.activations.get_mut(activation as usize)?;
-        for _ in 0..count {
-            let key = self.input.number()?;
-            let name = self.names.get((key >> 1) as usize)?;
-            let place = state.locals.iter().position(|local| local.name == *name);
-            if key & 1 == 0 {
-                state.locals.remove(place?);
-                continue;
-            }
-            let value = self.input.value()?;
-            match place {
-                Some(place) => state.locals[place].value = value,
-                None => state.locals.push(Local {
-                    name: name.clone(),
-                    value,
-                }),
-            }
-        }
-        Some((state.function, state.locals.clone()))
+        let names: Option<_> = (0..count)
+            .map(|_| self.input.text().map(Arc::from))
+            .collect();
+        self.names.push(names?);
+        self.log.functions.push(Function {
+            name,
+            qualname,
+            first_line,
+        });
+        Some(())
     }
 
-    fn push(
-        &mut self,
-        kind: EventKind,
-        activation: u32,
-        function: u32,
-        line: u32,
-        locals: Vec<Local>,
-        value: Option<Value>,
-    ) {
+    fn event(&mut self, kind: EventKind, head: u8) -> Option<()> {
+        let activation = self.activation(kind, head)?;
+        let step = match STEPS.get(usize::from(head >> 5)) {
+            Some(&step) => step,
+            None => self.input.signed()?,
+        };
+        let state = self.activations.get_mut(activation as usize)?;
+        state.line = state.line.checked_add(step)?;
+        let (function, line) = (state.function, u32::try_from(state.line).ok()?);
+        if head & HAS_CHANGES != 0 {
+            self.changes(activation)?;
+        }
+        let value = match kind {
+            EventKind::Return | EventKind::Yield | EventKind::Exception => Some(self.value()?),
+            _ => None,
+        };
+        let locals = match kind {
+            EventKind::Exception => Vec::new(),
+            _ => self.activations[activation as usize].locals.clone(),
+        };
+        if kind.enters() {
+            self.stack.push(activation);
+        } else if kind.leaves() {
+            let place = self.stack.iter().rposition(|&known| known == activation)?;
+            self.stack.remove(place);
+        }
         self.log.events.push(Event {
             kind,
             activation,
@@ -226,17 +212,101 @@ impl Decoder<'_> {
             locals,
             value,
         });
+        Some(())
     }
 
+    /// The activation that an event is about.
+    fn activation(&mut self, kind: EventKind, head: u8) -> Option<u32> {
+        if kind == EventKind::Call {
+            let function = self.input.number()?;
+            let known = self.log.functions.get(function as usize)?;
+            let number = u32::try_from(self.activations.len()).ok()?;
+            self.activations.push(State {
+                function,
+                line: i32::try_from(known.first_line).ok()?,
+                variables: Vec::new(),
+                locals: Vec::new(),
+            });
+            return Some(number);
+        }
+        if head & EXPLICIT != 0 {
+            return self.input.number();
+        }
+        self.stack.last().copied()
+    }
+
+    /// Applies changes to the variables of an activation.
+    fn changes(&mut self, activation: u32) -> Option<()> {
+        loop {
+            let key = self.input.number()?;
+            let variable = key >> 2;
+            let value = if key & 2 != 0 {
+                Some(self.value()?)
+            } else {
+                None
+            };
+            let state = self.activations.get_mut(activation as usize)?;
+            let place = state.variables.iter().position(|&known| known == variable);
+            match (place, value) {
+                (Some(place), Some(value)) => state.locals[place].value = value,
+                (Some(place), None) => {
+                    state.variables.remove(place);
+                    state.locals.remove(place);
+                }
+                (None, Some(value)) => {
+                    let names = self.names.get(state.function as usize)?;
+                    let name = names.get(variable as usize)?.clone();
+                    state.variables.push(variable);
+                    state.locals.push(Local { name, value });
+                }
+                (None, None) => return None,
+            }
+            if key & 1 == 0 {
+                return Some(());
+            }
+        }
+    }
+
+    fn value(&mut self) -> Option<Value> {
+        let head = self.input.long()?;
+        if head & 3 != 2 {
+            return Some(Value::new(self.text(head)?));
+        }
+        let flags = head >> 2;
+        let repr = self.input.long()?;
+        let repr = self.text(repr)?;
+        let mut detail = None;
+        if flags & 1 != 0 {
+            let head = self.input.long()?;
+            detail = Some(self.text(head)?);
+        }
+        Some(Value {
+            repr,
+            detail,
+            truncated: flags & 2 != 0,
+        })
+    }
+
+    /// The text that a head of form 0, 1 or 3 announces.
+    fn text(&mut self, head: u64) -> Option<Arc<str>> {
+        let number = usize::try_from(head >> 2).ok()?;
+        match head & 3 {
+            1 => self.texts.get(number).cloned(),
+            form @ (0 | 3) => {
+                let text: Arc<str> = std::str::from_utf8(self.input.take(number)?).ok()?.into();
+                if form == 3 {
+                    self.texts.push(text.clone());
+                }
+                Some(text)
+            }
+            _ => None,
+        }
+    }
     fn end(&mut self) -> Option<End> {
         Some(match self.input.byte()? {
             0 => End::Finished,
             1 => End::Raised(self.input.text()?.to_owned()),
-            2 => {
-                let zigzag = self.input.long()?;
-                let status = (zigzag >> 1) as i64 ^ -((zigzag & 1) as i64);
-                End::Exited(i32::try_from(status).ok()?)
-            }
+            2 => End::Exited(self.input.signed()?),
             3 => End::MaxEvents(self.input.long()?),
             4 => End::OutOfMemory,
             5 => End::Crashed(self.input.text()?.to_owned()),
@@ -295,26 +365,20 @@ impl<'a> Input<'a> {
         u32::try_from(self.long()?).ok()
     }
 
-    fn text(&mut self) -> Option<&'a str> {
-        let length = usize::try_from(self.long()?).ok()?;
-        let (text, rest) = self.rest.split_at_checked(length)?;
-        self.rest = rest;
-        std::str::from_utf8(text).ok()
+    fn signed(&mut self) -> Option<i32> {
+        let zigzag = self.long()?;
+        i32::try_from((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64)).ok()
     }
 
-    fn value(&mut self) -> Option<Value> {
-        let flags = self.byte()?;
-        let repr = self.text()?.into();
-        let detail = if flags & 1 != 0 {
-            Some(self.text()?.into())
-        } else {
-            None
-        };
-        Some(Value {
-            repr,
-            detail,
-            truncated: flags & 2 != 0,
-        })
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(taken)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        let length = usize::try_from(self.long()?).ok()?;
+        std::str::from_utf8(self.take(length)?).ok()
     }
 }
 
@@ -325,9 +389,30 @@ mod tests {
     use super::*;
 
     /// A log of `f(a)` that binds `b`, unbinds `a`, binds it again, and returns.
-    const SMALL: &[u8] = b"\x10\x01f\x01f\x01\x11\x01a\x00\x00\x00\x01\x01\x01\x00\x0241\
-        \x11\x01b\x02\x00\x02\x02\x00\x03\x00\x0242\x02\x00\x03\x01\x01\x00\x017\
-        \x03\x00\x03\x00\x01\x01x\x01y\x12\x00";
+    const SMALL: &[u8] = b"CWMLOG\x02\x02\x043.11\
+        \x07\x01f\x01f\x01\x02\x01a\x01b\
+        \x10\x00\x02\x0841\
+        \x32\x07\x0842\x00\
+        \x12\x02\x047\
+        \x03\x06\x04x\x04y\x17\x00";
+
+    /// A call whose argument is a long text, returned by its number.
+    const LONG: &[u8] = b"CWMLOG\x02\x02\x043.11\
+        \x07\x01f\x01f\x05\x01\x01a\
+        \x10\x00\x02\x5f'all of twenty-four ch'\
+        \xe3\x14\x01\x17\x00";
+
+    #[test]
+    fn long_texts_are_known_by_their_number_and_lines_by_their_step() {
+        let log = decode(LONG);
+        assert_eq!(log.end, Some(End::Finished));
+        assert_eq!(
+            log.events.iter().map(|e| e.line).collect::<Vec<_>>(),
+            [5, 15]
+        );
+        let value = log.events[1].value.as_ref();
+        assert_eq!(value, Some(&log.events[0].locals[0].value));
+    }
 
     #[test]
     fn variables_are_listed_in_binding_order() {

@@ -20,10 +20,11 @@ use cwm_trace::{End, Entry, Trace};
 use crate::log::{self, Log, Refusal};
 use crate::{Error, Interpreter, Limits, Request};
 
-/// The collector: one script in three parts.
+/// The collector: one script in four parts.
 const COLLECTOR: &str = concat!(
     include_str!("../python/values.py"),
     include_str!("../python/recorder.py"),
+    include_str!("../python/layout.py"),
     include_str!("../python/collector.py"),
 );
 
@@ -50,7 +51,7 @@ const KEPT_VARIABLES: [&str; 5] = [
 pub fn trace(py: &Interpreter, request: &Request<'_>, limits: &Limits) -> Result<Trace, Error> {
     let setup = Setup {
         preload: false,
-        wanted: Collector::Native,
+        wanted: Mode::Direct,
     };
     Worker::launch(py, limits, setup)?.trace(request)
 }
@@ -64,7 +65,7 @@ pub struct Worker {
     interpreter: Interpreter,
     limits: Limits,
     setup: Setup,
-    collector: Collector,
+    mode: Mode,
     process: Option<Process>,
 }
 
@@ -77,12 +78,34 @@ pub enum Collector {
     Python,
 }
 
+/// How the collector inside the interpreter gets at the variables. All modes give the same traces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Natively, from where the interpreter keeps them in memory. Every place is proved when the
+    /// interpreter starts; where one is not as expected, the next mode takes over.
+    Direct,
+    /// Natively, by the interpreter's public API.
+    Api,
+    /// In plain Python.
+    Python,
+}
+
+impl Mode {
+    /// What handles the events in this mode.
+    pub fn collector(self) -> Collector {
+        match self {
+            Self::Direct | Self::Api => Collector::Native,
+            Self::Python => Collector::Python,
+        }
+    }
+}
+
 /// How to start an interpreter.
 #[derive(Clone, Copy, Debug)]
 struct Setup {
     /// Whether to import common modules before the first request.
     preload: bool,
-    wanted: Collector,
+    wanted: Mode,
 }
 
 impl Worker {
@@ -99,6 +122,18 @@ impl Worker {
     /// # Errors
     /// When the interpreter cannot be started or dies at once.
     pub fn start_with(py: &Interpreter, limits: &Limits, wanted: Collector) -> Result<Self, Error> {
+        let wanted = match wanted {
+            Collector::Native => Mode::Direct,
+            Collector::Python => Mode::Python,
+        };
+        Self::start_in(py, limits, wanted)
+    }
+
+    /// The same with a choice of mode, which is only a wish: see [`Worker::mode`].
+    ///
+    /// # Errors
+    /// When the interpreter cannot be started or dies at once.
+    pub fn start_in(py: &Interpreter, limits: &Limits, wanted: Mode) -> Result<Self, Error> {
         Self::launch(
             py,
             limits,
@@ -110,20 +145,25 @@ impl Worker {
     }
 
     fn launch(py: &Interpreter, limits: &Limits, setup: Setup) -> Result<Self, Error> {
-        let (process, collector) = Process::start(py, limits, setup)?;
+        let (process, mode) = Process::start(py, limits, setup)?;
         let process = Some(process);
         Ok(Self {
             interpreter: py.clone(),
             limits: limits.clone(),
             setup,
-            collector,
+            mode,
             process,
         })
     }
 
     /// What handles the events of this worker.
     pub fn collector(&self) -> Collector {
-        self.collector
+        self.mode.collector()
+    }
+
+    /// How it gets at the variables.
+    pub fn mode(&self) -> Mode {
+        self.mode
     }
 
     /// Records one run.
@@ -282,14 +322,14 @@ struct Process {
 
 /// Answers of the interpreter.
 enum Answer {
-    Ready(Collector),
+    Ready(Mode),
     Forked(libc::pid_t),
     Done(ExitStatus),
     Gone,
 }
 
 impl Process {
-    fn start(py: &Interpreter, limits: &Limits, setup: Setup) -> Result<(Self, Collector), Error> {
+    fn start(py: &Interpreter, limits: &Limits, setup: Setup) -> Result<(Self, Mode), Error> {
         let cannot_start = |source| Error::CannotStart {
             path: py.path.clone(),
             source,
@@ -301,6 +341,11 @@ impl Process {
         let native_path = native.as_ref().map_or(Path::new(""), |file| file.path());
         let mut child = command(py, limits, setup)
             .args([log.path(), native_path])
+            .arg(if setup.wanted == Mode::Direct {
+                "direct"
+            } else {
+                "api"
+            })
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .map_err(cannot_start)?;
@@ -319,11 +364,11 @@ impl Process {
             log: file,
             running: None,
         };
-        let collector = process.await_ready(&py.path)?;
-        Ok((process, collector))
+        let mode = process.await_ready(&py.path)?;
+        Ok((process, mode))
     }
 
-    fn await_ready(&mut self, path: &Path) -> Result<Collector, Error> {
+    fn await_ready(&mut self, path: &Path) -> Result<Mode, Error> {
         let (mut stdout, mut stderr) = (Capture::default(), Capture::default());
         let deadline = Instant::now() + GRACE;
         let answer = self
@@ -332,8 +377,8 @@ impl Process {
                 doing: "starting it",
                 source,
             })?;
-        if let Some(Answer::Ready(collector)) = answer {
-            return Ok(collector);
+        if let Some(Answer::Ready(mode)) = answer {
+            return Ok(mode);
         }
         let said = stderr.into_text();
         let last = said.lines().last().unwrap_or("it said nothing").to_owned();
@@ -501,8 +546,8 @@ fn log_file() -> io::Result<tempfile::NamedTempFile> {
 }
 
 /// The native collector as a file that Python can load, if there is one and it is wanted.
-fn native_file(wanted: Collector) -> Option<tempfile::NamedTempFile> {
-    if wanted == Collector::Python || NATIVE.is_empty() {
+fn native_file(wanted: Mode) -> Option<tempfile::NamedTempFile> {
+    if wanted == Mode::Python || NATIVE.is_empty() {
         return None;
     }
     let mut file = tempfile::Builder::new()
@@ -549,8 +594,9 @@ fn read_answer(control: &mut UnixStream) -> io::Result<Answer> {
     let [kind, number @ ..] = message;
     let number = i32::from_le_bytes(number);
     match kind {
-        b'H' if number == 0 => Ok(Answer::Ready(Collector::Python)),
-        b'H' => Ok(Answer::Ready(Collector::Native)),
+        b'H' if number == 0 => Ok(Answer::Ready(Mode::Python)),
+        b'H' if number == 1 => Ok(Answer::Ready(Mode::Api)),
+        b'H' => Ok(Answer::Ready(Mode::Direct)),
         b'P' => Ok(Answer::Forked(number)),
         b'D' => Ok(Answer::Done(ExitStatus::from_raw(number))),
         _ => Err(io::Error::new(

@@ -4,27 +4,42 @@ mod common;
 
 use common::{call, interpreters, limits, module, text, verify};
 use cwm_trace::Trace;
-use cwm_tracer::{Collector, Limits, Request, Worker};
+use cwm_tracer::{Collector, Limits, Mode, Request, Worker};
 
-/// Runs a request by both collectors of every interpreter and compares.
+/// Runs requests in every mode of every interpreter and compares.
 fn agree(requests: &[Request<'_>], limits: &Limits) {
     for py in interpreters() {
-        let mut native = Worker::start_with(py, limits, Collector::Native).expect("it starts");
-        if native.collector() == Collector::Python {
-            eprintln!("SKIPPED: no native collector for {:?}", py.version);
-            continue;
-        }
-        let mut python = Worker::start_with(py, limits, Collector::Python).expect("it starts");
+        let mut python = Worker::start_in(py, limits, Mode::Python).expect("it starts");
         assert_eq!(python.collector(), Collector::Python);
-        for request in requests {
-            let expected = python.trace(request).expect("a trace");
-            let found = native.trace(request).expect("a trace");
-            verify(&found);
-            compare(
-                &expected,
-                &found,
-                &format!("{:?} {}", py.version, request.source),
-            );
+        let expected: Vec<_> = requests
+            .iter()
+            .map(|request| python.trace(request).expect("a trace"))
+            .collect();
+        for mode in [Mode::Direct, Mode::Api] {
+            let mut native = Worker::start_in(py, limits, mode).expect("it starts");
+            if native.mode() != mode {
+                eprintln!("SKIPPED: no {mode:?} mode for {:?}", py.version);
+                continue;
+            }
+            for (request, expected) in requests.iter().zip(&expected) {
+                let found = native.trace(request).expect("a trace");
+                verify(&found);
+                let what = format!("{:?} {mode:?} {}", py.version, request.source);
+                compare(expected, &found, &what);
+            }
+        }
+    }
+}
+
+/// The interpreters whose frames we can read are those of the table, on the system it is for.
+#[test]
+fn every_known_version_is_read_directly() {
+    for py in interpreters() {
+        let worker = Worker::start(py, &limits()).expect("it starts");
+        if cfg!(all(target_os = "linux", target_arch = "x86_64")) {
+            assert_eq!(worker.mode(), Mode::Direct, "{:?}", py.version);
+        } else {
+            eprintln!("SKIPPED: {:?} is not read directly here", py.version);
         }
     }
 }

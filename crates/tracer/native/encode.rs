@@ -1,0 +1,109 @@
+//! Records of the log, byte by byte. The table of the format is in `src/log.rs` of the crate.
+
+use crate::intern::{Interned, Place, SHORTEST};
+use crate::render::{HAS_DETAIL, Rendered};
+use crate::shadow::Change;
+
+/// Kinds of events.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    Call = 0,
+    Resume = 1,
+    Line = 2,
+    Return = 3,
+    Yield = 4,
+    Unwind = 5,
+    Exception = 6,
+}
+
+/// The head of a record that names one more variable of a module or class body.
+const NAME: u8 = 7 | 1 << 3;
+const IS_EXPLICIT: u8 = 8;
+const HAS_CHANGES: u8 = 16;
+/// The steps from line to line that fit the head, by their code; 7 stands for all others.
+const STEPS: [i32; 7] = [0, 1, 2, 3, -1, -2, -3];
+
+/// A record in the making, and the texts that earlier ones hold.
+#[derive(Default)]
+pub struct Encoder {
+    pub record: Vec<u8>,
+    interned: Interned,
+    /// Where the key of the last change is, 0 before the first.
+    last_key: usize,
+}
+
+impl Encoder {
+    /// `activation` is given where it is not the innermost one that runs.
+    pub fn begin(&mut self, kind: Kind, activation: Option<u64>, function: Option<u64>, step: i32) {
+        let record = &mut self.record;
+        record.clear();
+        self.last_key = 0;
+        let code = STEPS.iter().position(|&known| known == step).unwrap_or(STEPS.len()) as u8;
+        record.push(kind as u8 | code << 5);
+        if let Some(number) = activation {
+            record[0] |= IS_EXPLICIT;
+            uint(record, number);
+        }
+        if let Some(number) = function {
+            uint(record, number);
+        }
+        if code as usize == STEPS.len() {
+            uint(record, ((step << 1) ^ (step >> 31)) as u32 as u64);
+        }
+    }
+
+    pub fn change(&mut self, variable: usize, change: Change, shown: &Rendered) {
+        match self.last_key {
+            0 => self.record[0] |= HAS_CHANGES,
+            // The lowest bit of a key says that another follows.
+            at => self.record[at] |= 1,
+        }
+        self.last_key = self.record.len();
+        let is_bound = change == Change::Bound;
+        uint(&mut self.record, (variable as u64) << 2 | u64::from(is_bound) << 1);
+        if is_bound {
+            self.value(shown);
+        }
+    }
+
+    pub fn value(&mut self, shown: &Rendered) {
+        if shown.flags != 0 {
+            uint(&mut self.record, u64::from(shown.flags) << 2 | 2);
+        }
+        self.text(&shown.repr);
+        if shown.flags & HAS_DETAIL != 0 {
+            self.text(&shown.detail);
+        }
+    }
+
+    fn text(&mut self, text: &[u8]) {
+        let mut form = 0;
+        if text.len() >= SHORTEST {
+            match self.interned.place(text) {
+                Place::Known(number) => return uint(&mut self.record, number << 2 | 1),
+                Place::New => form = 3,
+                Place::Passing => {}
+            }
+        }
+        uint(&mut self.record, (text.len() as u64) << 2 | form);
+        self.record.extend_from_slice(text);
+    }
+}
+
+/// The record that gives the next variable of a module or class body its name.
+pub fn name_record(function: u64, name: &[u8]) -> Vec<u8> {
+    let mut record = vec![NAME];
+    uint(&mut record, function);
+    uint(&mut record, name.len() as u64);
+    record.extend(name);
+    record
+}
+
+/// Appends a number as LEB128.
+pub fn uint(out: &mut Vec<u8>, mut number: u64) {
+    while number > 127 {
+        out.push(number as u8 & 127 | 128);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}

@@ -1,0 +1,121 @@
+//! What the text of a value was made of, as one flat row of words.
+//!
+//! Even words are pointers to builtin immutables, with a reference held: the same pointer is the same
+//! text. Odd words are tags, sizes and numbers of types. No reference is held on anything else, since
+//! that would change when objects of the program die. A container is its tag and size (addresses are
+//! reused, so that its own address would say nothing) and its elements in order, as far as they were
+//! visible; a list or tuple has a third word, the number of elements if all are immutable builtins.
+
+use crate::ffi::{Object, Py_DecRef, Py_IncRef};
+
+/// What a group of words is about. Never 0 when shifted, always odd.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Tag {
+    List = 1,
+    Tuple,
+    Dict,
+    Set,
+    FrozenSet,
+    /// An instance shown by its type.
+    Plain,
+    /// An instance shown with its attributes.
+    Own,
+    Function,
+    Closure,
+    /// A captured variable without a value.
+    Unbound,
+}
+
+impl Tag {
+    pub fn word(self) -> usize {
+        (self as usize) << 1 | 1
+    }
+}
+
+#[derive(Default)]
+pub struct Snapshot {
+    words: Vec<usize>,
+    /// Where the words of the detail begin, if there is one.
+    detail: Option<usize>,
+    /// Whether the words tell all that the text depends on.
+    is_whole: bool,
+}
+
+impl Snapshot {
+    /// Starts taking notes, if there is any use for them.
+    pub fn begin(&mut self, is_wanted: bool) {
+        self.clear();
+        self.is_whole = is_wanted;
+    }
+
+    pub fn begin_detail(&mut self) {
+        self.detail = Some(self.words.len());
+    }
+
+    /// The text depends on something that cannot be noted.
+    pub fn give_up(&mut self) {
+        self.clear();
+    }
+
+    pub fn clear(&mut self) {
+        self.is_whole = false;
+        self.detail = None;
+        for word in self.words.drain(..) {
+            if word & 1 == 0 {
+                // SAFETY: even words are owned references to builtin immutables, whose end runs no code.
+                unsafe { Py_DecRef(word as *mut Object) };
+            }
+        }
+    }
+
+    pub fn hold(&mut self, atom: *mut Object) {
+        if self.is_whole {
+            // SAFETY: callers pass a live object.
+            unsafe { Py_IncRef(atom) };
+            self.words.push(atom as usize);
+        }
+    }
+
+    pub fn tag(&mut self, tag: Tag) {
+        if self.is_whole {
+            self.words.push(tag.word());
+        }
+    }
+
+    pub fn number(&mut self, number: usize) {
+        if self.is_whole {
+            self.words.push(number << 1 | 1);
+        }
+    }
+
+    /// A number that is not known yet.
+    pub fn reserve(&mut self) -> usize {
+        self.number(0);
+        self.words.len()
+    }
+
+    pub fn fill(&mut self, place: usize, number: usize) {
+        if self.is_whole {
+            self.words[place - 1] = number << 1 | 1;
+        }
+    }
+
+    /// Whether this is a tuple of nothing but immutable builtins, which can itself be held.
+    pub fn is_flat_tuple(&self) -> bool {
+        let is_tuple = self.words.first() == Some(&Tag::Tuple.word());
+        self.is_whole && is_tuple && self.words.get(2).is_some_and(|&flat| flat > 1)
+    }
+
+    /// The words of the repr and of the detail; `None` if a value must be rendered to be compared.
+    pub fn parts(&self) -> Option<(&[usize], Option<&[usize]>)> {
+        let split = self.detail.unwrap_or(self.words.len());
+        let (repr, detail) = self.words.split_at(split);
+        self.is_whole.then_some((repr, self.detail.map(|_| detail)))
+    }
+}
+
+impl Drop for Snapshot {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}

@@ -1,0 +1,162 @@
+//! Numbers and strings as `repr` writes them.
+
+use std::fmt::Write;
+
+use crate::ffi::*;
+
+const DIGITS: &[u8; 200] = b"0001020304050607080910111213141516171819\
+2021222324252627282930313233343536373839\
+4041424344454647484950515253545556575859\
+6061626364656667686970717273747576777879\
+8081828384858687888990919293949596979899";
+
+/// An int of 64 bits; `None` if it is longer.
+pub unsafe fn integer(value: *mut Object, out: &mut Vec<u8>) -> Option<()> {
+    let mut overflow = 0;
+    // SAFETY: the value is an int.
+    let number = unsafe { PyLong_AsLongLongAndOverflow(value, &mut overflow) };
+    if overflow != 0 {
+        return None;
+    }
+    let mut rest = number.unsigned_abs();
+    if number < 0 {
+        out.push(b'-');
+    }
+    if rest < 10 {
+        out.push(b'0' + rest as u8);
+        return Some(());
+    }
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    while rest >= 100 {
+        let pair = (rest % 100) as usize * 2;
+        rest /= 100;
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&DIGITS[pair..pair + 2]);
+    }
+    if rest >= 10 {
+        let pair = rest as usize * 2;
+        at -= 2;
+        digits[at..at + 2].copy_from_slice(&DIGITS[pair..pair + 2]);
+    } else {
+        at -= 1;
+        digits[at] = b'0' + rest as u8;
+    }
+    out.extend_from_slice(&digits[at..]);
+    Some(())
+}
+
+/// A buffer on the stack for the digits of a float.
+struct Short {
+    bytes: [u8; 40],
+    size: usize,
+}
+
+impl Write for Short {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.size + text.len();
+        let place = self.bytes.get_mut(self.size..end).ok_or(std::fmt::Error)?;
+        place.copy_from_slice(text.as_bytes());
+        self.size = end;
+        Ok(())
+    }
+}
+
+/// The shortest digits that read back as the same float, laid out as Python does: with an exponent
+/// from 1e16 on and below 1e-4.
+pub fn float(number: f64, out: &mut Vec<u8>) {
+    if number.is_nan() {
+        out.extend_from_slice(b"nan");
+        return;
+    }
+    if number.is_sign_negative() {
+        out.push(b'-');
+    }
+    let number = number.abs();
+    if number.is_infinite() {
+        out.extend_from_slice(b"inf");
+        return;
+    }
+    let mut short = Short { bytes: [0; 40], size: 0 };
+    // D.DDDDe-DDD never takes 40 bytes.
+    let _ = write!(short, "{number:e}");
+    let text = &short.bytes[..short.size];
+    let split = text.iter().position(|&byte| byte == b'e').unwrap_or(text.len());
+    let (mantissa, exponent) = text.split_at(split);
+    let exponent = std::str::from_utf8(&exponent[1..]).ok().and_then(|e| e.parse().ok());
+    let exponent: i32 = exponent.unwrap_or(0);
+    let mut digits = [0u8; 40];
+    let mut count = 0;
+    for &byte in mantissa.iter().filter(|&&byte| byte != b'.') {
+        digits[count] = byte;
+        count += 1;
+    }
+    lay_out(&digits[..count], exponent + 1, out);
+}
+
+/// 0.DIGITS times ten to the power of `point`.
+fn lay_out(digits: &[u8], point: i32, out: &mut Vec<u8>) {
+    if point > 16 || point <= -4 {
+        out.push(digits[0]);
+        if digits.len() > 1 {
+            out.push(b'.');
+            out.extend_from_slice(&digits[1..]);
+        }
+        let exponent = point - 1;
+        out.push(b'e');
+        out.push(if exponent < 0 { b'-' } else { b'+' });
+        let exponent = exponent.unsigned_abs();
+        if exponent >= 100 {
+            out.push(b'0' + (exponent / 100) as u8);
+        }
+        out.push(b'0' + (exponent / 10 % 10) as u8);
+        out.push(b'0' + (exponent % 10) as u8);
+    } else if point <= 0 {
+        out.extend_from_slice(b"0.");
+        out.extend(std::iter::repeat_n(b'0', -point as usize));
+        out.extend_from_slice(digits);
+    } else {
+        let point = point as usize;
+        let whole = point.min(digits.len());
+        out.extend_from_slice(&digits[..whole]);
+        out.extend(std::iter::repeat_n(b'0', point - whole));
+        out.push(b'.');
+        out.extend_from_slice(if digits.len() > whole { &digits[whole..] } else { b"0" });
+    }
+}
+
+/// The visible part of an ASCII string; what else is printable is Python's to say.
+pub unsafe fn string(value: *mut Object, out: &mut Vec<u8>, max: usize) -> Option<()> {
+    // SAFETY: the value is a str.
+    let text = unsafe {
+        let length = usize::try_from(PyUnicode_GetLength(value)).ok()?;
+        crate::text_of(value).filter(|text| text.len() == length)?
+    };
+    let has = |wanted: u8| text.contains(&wanted);
+    let quote = if has(b'\'') && !has(b'"') { b'"' } else { b'\'' };
+    let visible = &text[..text.len().min(max + 1)];
+    out.push(quote);
+    let is_plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != quote && byte != b'\\';
+    if visible.iter().all(|&byte| is_plain(byte)) {
+        out.extend_from_slice(visible);
+    } else {
+        visible.iter().for_each(|&byte| escaped(byte, quote, out));
+    }
+    out.push(quote);
+    Some(())
+}
+
+fn escaped(byte: u8, quote: u8, out: &mut Vec<u8>) {
+    match byte {
+        b'\\' => out.extend_from_slice(b"\\\\"),
+        b'\n' => out.extend_from_slice(b"\\n"),
+        b'\r' => out.extend_from_slice(b"\\r"),
+        b'\t' => out.extend_from_slice(b"\\t"),
+        _ if byte == quote => out.extend_from_slice(&[b'\\', byte]),
+        0..0x20 | 0x7f => {
+            let hex = |half: u8| b"0123456789abcdef"[half as usize];
+            out.extend_from_slice(&[b'\\', b'x', hex(byte >> 4), hex(byte & 15)]);
+        }
+        _ => out.push(byte),
+    }
+}

@@ -1,0 +1,92 @@
+//! What is known of the types whose instances have no better `repr` than `<module.Name object>`.
+
+use crate::address::ByAddress;
+use crate::ffi::*;
+use crate::held::Held;
+use crate::layout::repr_slot;
+use crate::record::Fail;
+use crate::{small_int, text_of};
+
+/// A type, described by the Python renderer when it was first seen. Its name is taken not to change.
+pub struct TypeInfo {
+    /// A weak reference: the type is not kept alive, and its address may come to mean another.
+    alive: Held,
+    /// Whether it is a class of the program, whose attributes are shown.
+    pub is_own: bool,
+    /// Whether it, or a base, has `__slots__`.
+    pub is_slotted: bool,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// The `repr` of any instance, address removed.
+    pub text: Vec<u8>,
+}
+
+#[derive(Default)]
+pub struct Types {
+    by_address: ByAddress<u32>,
+    list: Vec<TypeInfo>,
+    /// `object.__repr__`, to compare slots with.
+    default_repr: usize,
+}
+
+impl Types {
+    /// Whether instances are shown by `object.__repr__`. Only with a layout.
+    pub unsafe fn is_plain(&mut self, kind: *mut Object) -> bool {
+        // SAFETY: types are compared with types.
+        unsafe {
+            if self.default_repr == 0 {
+                self.default_repr = repr_slot(&raw mut PyBaseObject_Type) as usize;
+            }
+            repr_slot(kind) as usize == self.default_repr
+        }
+    }
+
+    pub fn get(&self, number: u32) -> &TypeInfo {
+        &self.list[number as usize]
+    }
+
+    /// The number of a type seen before. Numbers are never used again.
+    pub unsafe fn known(&self, kind: *mut Object) -> Option<u32> {
+        let number = *self.by_address.get(&(kind as usize))?;
+        // SAFETY: the weak reference is owned; what it refers to is only compared.
+        let referent = unsafe { PyWeakref_GetObject(self.get(number).alive.0) };
+        (referent == kind).then_some(number)
+    }
+
+    /// Takes the description `(own, slotted, name, text)` of the type of `value`; `None` if it cannot be
+    /// had.
+    pub unsafe fn learn(
+        &mut self,
+        value: *mut Object,
+        describe: *mut Object,
+    ) -> Result<Option<u32>, Fail> {
+        // SAFETY: the value is live, and so is its type meanwhile; the answer is a tuple of four.
+        unsafe {
+            let kind = kind_of(value);
+            let alive = Held(PyWeakref_NewRef(kind, std::ptr::null_mut()));
+            if alive.0.is_null() {
+                PyErr_Clear();
+                return Ok(None);
+            }
+            let nothing = std::ptr::null_mut::<Object>();
+            let answer = Held(PyObject_CallFunctionObjArgs(describe, value, nothing));
+            if answer.0.is_null() {
+                return Err(Fail);
+            }
+            let item = |at| PyTuple_GetItem(answer.0, at);
+            let (Some(name), Some(text)) = (text_of(item(2)), text_of(item(3))) else {
+                return Ok(None);
+            };
+            let number = self.list.len() as u32;
+            self.list.push(TypeInfo {
+                alive,
+                is_own: small_int(item(0)) != 0,
+                is_slotted: small_int(item(1)) != 0,
+                name: name.to_vec(),
+                text: text.to_vec(),
+            });
+            self.by_address.insert(kind as usize, number);
+            Ok(Some(number))
+        }
+    }
+}

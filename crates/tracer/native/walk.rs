@@ -1,0 +1,222 @@
+//! Whether a value still reads as it did, told from its snapshot without rendering it.
+//!
+//! The walk goes over the value in the order in which it was rendered. Where the snapshot ends the rest
+//! was not visible, so it is equal. Nothing here runs code of the program.
+
+use std::ptr::null_mut;
+
+use crate::ffi::*;
+use crate::held::Held;
+use crate::layout;
+use crate::render::Renderer;
+use crate::snapshot::{Snapshot, Tag};
+
+impl Renderer {
+    /// False also when there is no telling. Only with a layout.
+    pub unsafe fn reads_the_same(&mut self, value: *mut Object, snapshot: &Snapshot) -> bool {
+        let Some((repr, detail)) = snapshot.parts() else { return false };
+        // SAFETY: callers pass a live value.
+        unsafe {
+            let mut walk = Walk { renderer: self, words: repr, detailed: false };
+            if !walk.same(value) {
+                return false;
+            }
+            let Some(words) = detail else { return true };
+            Walk { renderer: self, words, detailed: true }.same(value)
+        }
+    }
+}
+
+struct Walk<'a> {
+    renderer: &'a mut Renderer,
+    /// What is left of the snapshot.
+    words: &'a [usize],
+    detailed: bool,
+}
+
+impl Walk<'_> {
+    /// Takes a number or tag off the snapshot if it is the one expected.
+    fn takes(&mut self, word: usize) -> bool {
+        match self.words.split_first() {
+            Some((&first, rest)) if first == word => {
+                self.words = rest;
+                true
+            }
+            Some(_) => false,
+            None => true,
+        }
+    }
+
+    fn takes_number(&mut self, number: usize) -> bool {
+        self.takes(number << 1 | 1)
+    }
+
+    unsafe fn same(&mut self, value: *mut Object) -> bool {
+        let Some((&word, rest)) = self.words.split_first() else { return true };
+        if word & 1 == 0 {
+            self.words = rest;
+            return word == value as usize;
+        }
+        // SAFETY: the value is live: callers reach it from one that is, and nothing runs meanwhile.
+        unsafe {
+            let kind = kind_of(value);
+            if kind == &raw mut PyList_Type {
+                self.takes(Tag::List.word()) && self.sequence(value, true)
+            } else if kind == &raw mut PyTuple_Type {
+                self.takes(Tag::Tuple.word()) && self.sequence(value, false)
+            } else if kind == &raw mut PyDict_Type {
+                self.takes(Tag::Dict.word()) && self.dict(value)
+            } else if kind == &raw mut PySet_Type {
+                self.takes(Tag::Set.word()) && self.set(value)
+            } else if kind == &raw mut PyFrozenSet_Type {
+                self.takes(Tag::FrozenSet.word()) && self.set(value)
+            } else if kind == &raw mut PyFunction_Type {
+                self.function(value)
+            } else {
+                self.instance(value, kind)
+            }
+        }
+    }
+
+    unsafe fn sequence(&mut self, value: *mut Object, is_list: bool) -> bool {
+        // SAFETY: as for `same`; the items are read anew for each step.
+        unsafe {
+            let size = layout::items_of(value, is_list).len();
+            if !self.takes_number(size) {
+                return false;
+            }
+            let Some((&flat, rest)) = self.words.split_first() else { return true };
+            self.words = rest;
+            let flat = flat >> 1;
+            if flat > 0 {
+                let items = layout::items_of(value, is_list);
+                let (known, rest) = self.words.split_at(flat.min(self.words.len()));
+                self.words = rest;
+                return items.get(..flat).is_some_and(|items| {
+                    items.iter().zip(known).all(|(&item, &word)| item as usize == word)
+                });
+            }
+            for at in 0..size {
+                if self.words.is_empty() {
+                    break;
+                }
+                let Some(&item) = layout::items_of(value, is_list).get(at) else { return false };
+                if !self.same(item) {
+                    return false;
+                }
+            }
+            true
+        }
+    }
+
+    unsafe fn dict(&mut self, dict: *mut Object) -> bool {
+        // SAFETY: as for `same`.
+        unsafe { self.takes_number(layout::dict_size(dict)) && self.entries(dict) }
+    }
+
+    unsafe fn entries(&mut self, dict: *mut Object) -> bool {
+        let (mut at, mut key, mut value) = (0, null_mut(), null_mut());
+        // SAFETY: as for `same`.
+        unsafe {
+            while !self.words.is_empty() && PyDict_Next(dict, &mut at, &mut key, &mut value) != 0 {
+                if !self.same(key) || !self.same(value) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    unsafe fn set(&mut self, set: *mut Object) -> bool {
+        // SAFETY: as for `same`.
+        unsafe {
+            if !self.takes_number(layout::set_size(set)) {
+                return false;
+            }
+            let mut at = 0;
+            while let Some((item, next)) = layout::set_next(set, at) {
+                if self.words.is_empty() {
+                    break;
+                }
+                if !self.same(item) {
+                    return false;
+                }
+                at = next;
+            }
+        }
+        true
+    }
+
+    unsafe fn function(&mut self, function: *mut Object) -> bool {
+        // SAFETY: as for `same`; a function's parts are live while it is.
+        unsafe {
+            let Some(layout) = self.renderer.layout else { return false };
+            if self.words[0] == Tag::Function.word() {
+                // A closure of the program's that has lost or won its module is none of this.
+                self.words = &self.words[1..];
+                return self.takes(layout.qualname(function) as usize);
+            }
+            if !self.takes(Tag::Closure.word()) {
+                return false;
+            }
+            let closure = PyFunction_GetClosure(function);
+            let code = PyFunction_GetCode(function);
+            // The name is the second even word; it is compared through the attribute's C getter.
+            if closure.is_null() || !self.takes_number(code as usize >> 1) {
+                return false;
+            }
+            let name = Held(PyObject_GetAttrString(function, c"__name__".as_ptr()));
+            if name.0.is_null() || !self.takes(name.0 as usize) {
+                return false;
+            }
+            for at in 0..PyTuple_Size(closure) {
+                if self.words.is_empty() {
+                    break;
+                }
+                let content = layout::through_cell(PyTuple_GetItem(closure, at));
+                if content.is_null() {
+                    if !self.takes(Tag::Unbound.word()) {
+                        return false;
+                    }
+                    continue;
+                }
+                if self.words[0] == Tag::Unbound.word() {
+                    return false;
+                }
+                // The name of the captured variable, which the code object fixes.
+                self.words = &self.words[1..];
+                if !self.same(content) {
+                    return false;
+                }
+            }
+            true
+        }
+    }
+
+    unsafe fn instance(&mut self, value: *mut Object, kind: *mut Object) -> bool {
+        // SAFETY: as for `same`; the dict is held.
+        unsafe {
+            if !self.renderer.types.is_plain(kind) {
+                return false;
+            }
+            let Some(number) = self.renderer.types.known(kind) else { return false };
+            let is_own = self.renderer.types.get(number).is_own && self.detailed;
+            let tag = if is_own { Tag::Own } else { Tag::Plain };
+            if !self.takes(tag.word()) || !self.takes_number(number as usize) {
+                return false;
+            }
+            if !is_own {
+                return true;
+            }
+            let dict = Held(PyObject_GenericGetDict(value, null_mut()));
+            if dict.0.is_null() {
+                PyErr_Clear();
+                return self.takes_number(0);
+            }
+            if kind_of(dict.0) != &raw mut PyDict_Type {
+                return self.takes_number(0);
+            }
+            self.dict(dict.0)
+        }
+    }
+}
