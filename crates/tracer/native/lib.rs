@@ -203,6 +203,15 @@ unsafe extern "C" fn peek(_: *mut Object, args: *const *mut Object, _: isize) ->
     }
 }
 
+/// `count_by(way)`: how references are counted.
+unsafe extern "C" fn count_by(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
+    // SAFETY: the collector passes one small int.
+    unsafe {
+        held::count_by(small_int(*args) as u8);
+        none()
+    }
+}
+
 /// `end_peeking()`: gives back what `peek` needed.
 unsafe extern "C" fn end_peeking(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
     layout::end_peeking();
@@ -210,7 +219,7 @@ unsafe extern "C" fn end_peeking(_: *mut Object, _: *const *mut Object, _: isize
     unsafe { none() }
 }
 
-struct Methods([MethodDef; 21]);
+struct Methods([MethodDef; 22]);
 
 // SAFETY: the table is written by nobody.
 unsafe impl Sync for Methods {}
@@ -226,6 +235,7 @@ static METHODS: Methods = Methods([
     method(c"silence", silence),
     method(c"disown", disown),
     method(c"peek", peek),
+    method(c"count_by", count_by),
     method(c"end_peeking", end_peeking),
     method(c"events", events),
     method(c"set_depth_limit", set_depth_limit),

@@ -376,13 +376,21 @@ impl Renderer {
                 if shown > 0 {
                     self.put(b", ");
                 }
+                shown += 1;
+                if kind_of(item) == &raw mut PyLong_Type {
+                    self.notes.hold(item);
+                    if text::integer(item, &mut self.out).is_some() {
+                        continue;
+                    }
+                    self.by_helper(self.helpers.constant, Held::to(item).0)?;
+                    continue;
+                }
                 let item = Held::to(item);
                 if !is_atom(kind_of(item.0)) {
                     // Another thread has put it there meanwhile.
                     self.notes.give_up();
                 }
                 self.show(item.0)?;
-                shown += 1;
             }
             self.notes.fill(count, shown);
             self.put(close);

@@ -1,7 +1,7 @@
 //! The last text of a variable, and how to see cheaply that it still holds.
 
 use crate::ffi::*;
-use crate::held::Held;
+use crate::held::{Held, give_back};
 use crate::record::Fail;
 use crate::render::{Rendered, Renderer, is_atom, is_constant};
 use crate::snapshot::Snapshot;
@@ -106,7 +106,7 @@ impl Shadow {
 fn release(quick: &mut usize) {
     if *quick > LOOSE {
         // SAFETY: an owned reference to an immutable builtin.
-        unsafe { Py_DecRef(*quick as *mut Object) };
+        unsafe { give_back(*quick as *mut Object) };
         *quick = LOOSE;
     }
 }

@@ -6,7 +6,8 @@
 //! reused, so that its own address would say nothing) and its elements in order, as far as they were
 //! visible; a list or tuple has a third word, the number of elements if all are immutable builtins.
 
-use crate::ffi::{Object, Py_DecRef, Py_IncRef};
+use crate::ffi::Object;
+use crate::held::{give_back, take};
 
 /// What a group of words is about. Never 0 when shifted, always odd.
 #[derive(Clone, Copy, PartialEq)]
@@ -63,15 +64,16 @@ impl Snapshot {
         for word in self.words.drain(..) {
             if word & 1 == 0 {
                 // SAFETY: even words are owned references to builtin immutables, whose end runs no code.
-                unsafe { Py_DecRef(word as *mut Object) };
+                unsafe { give_back(word as *mut Object) };
             }
         }
     }
 
+    #[inline]
     pub fn hold(&mut self, atom: *mut Object) {
         if self.is_whole {
             // SAFETY: callers pass a live object.
-            unsafe { Py_IncRef(atom) };
+            unsafe { take(atom) };
             self.words.push(atom as usize);
         }
     }

@@ -61,9 +61,9 @@ impl Walk<'_> {
         unsafe {
             let kind = kind_of(value);
             if kind == &raw mut PyList_Type {
-                self.takes(Tag::List.word()) && self.sequence(value, true)
+                self.sequence(value, Tag::List)
             } else if kind == &raw mut PyTuple_Type {
-                self.takes(Tag::Tuple.word()) && self.sequence(value, false)
+                self.sequence(value, Tag::Tuple)
             } else if kind == &raw mut PyDict_Type {
                 self.takes(Tag::Dict.word()) && self.dict(value)
             } else if kind == &raw mut PySet_Type {
@@ -78,25 +78,25 @@ impl Walk<'_> {
         }
     }
 
-    unsafe fn sequence(&mut self, value: *mut Object, is_list: bool) -> bool {
+    unsafe fn sequence(&mut self, value: *mut Object, tag: Tag) -> bool {
+        let &[known_tag, known_size, flat, ref rest @ ..] = self.words else { return false };
+        let is_list = tag == Tag::List;
         // SAFETY: as for `same`; the items are read anew for each step.
         unsafe {
-            let size = layout::items_of(value, is_list).len();
-            if !self.takes_number(size) {
+            let items = layout::items_of(value, is_list);
+            if known_tag != tag.word() || known_size != items.len() << 1 | 1 {
                 return false;
             }
-            let Some((&flat, rest)) = self.words.split_first() else { return true };
-            self.words = rest;
             let flat = flat >> 1;
             if flat > 0 {
-                let items = layout::items_of(value, is_list);
-                let (known, rest) = self.words.split_at(flat.min(self.words.len()));
+                let (known, rest) = rest.split_at(flat.min(rest.len()));
                 self.words = rest;
-                return items.get(..flat).is_some_and(|items| {
-                    items.iter().zip(known).all(|(&item, &word)| item as usize == word)
-                });
+                // One comparison of memory: pointers and words have the same size.
+                let items = std::slice::from_raw_parts(items.as_ptr().cast::<usize>(), items.len());
+                return items.get(..flat) == Some(known);
             }
-            for at in 0..size {
+            self.words = rest;
+            for at in 0..items.len() {
                 if self.words.is_empty() {
                     break;
                 }

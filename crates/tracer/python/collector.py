@@ -178,6 +178,8 @@ def report_exception(error, file):
     while trace is not None and trace.tb_frame.f_code.co_filename != file:
         trace = trace.tb_next
     try:
+        # Some versions print what the exception itself carries, whatever they are passed.
+        error.__traceback__ = trace
         sys.excepthook(type(error), error, trace)
     except BaseException:
         pass

@@ -160,6 +160,22 @@ class Prover:
         if found != [id(item) for item in items]:
             raise WrongLayout
 
+    def counts(self):
+        """How references are counted, as the native `count_by` takes it."""
+        if hasattr(sys, "gettotalrefcount"):
+            raise WrongLayout
+        thing = object()
+        more = [thing]
+        before = self.word(id(thing)) & 0xFFFFFFFF
+        more.append(thing)
+        if self.word(id(thing)) & 0xFFFFFFFF != before + 1 or before > 8:
+            raise WrongLayout
+        if sys.version_info < (3, 12):
+            return 1
+        if not self.word(id(None)) & 0x80000000:
+            raise WrongLayout
+        return 2
+
     def lines(self):
         """The flag that switches off the line events of a frame."""
         frame = sys._getframe()
@@ -183,6 +199,7 @@ def proved_layout(native, layout=None):
         prover.objects()
         prover.frames()
         prover.lines()
+        native.count_by(prover.counts())
     except WrongLayout:
         return None
     finally:

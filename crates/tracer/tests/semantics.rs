@@ -215,6 +215,7 @@ def deep(n):
             trace.stderr
         );
         assert!(!trace.stderr.contains("collector"), "{}", trace.stderr);
+        assert!(!trace.stderr.contains("run_request"), "{}", trace.stderr);
         let raised = trace
             .events
             .iter()
