@@ -87,12 +87,15 @@ impl Taken {
     }
 }
 
+/// Whether this thread is the recorded one.
+fn is_recorded() -> bool {
+    // SAFETY: the lock is held, as in every function that Python calls.
+    THREAD.load(Ordering::Relaxed) == unsafe { PyThreadState_Get() } as usize
+}
+
 /// The recorder, if this thread is the recorded one and the recorder is not at work.
 fn recorder() -> Option<Taken> {
-    // SAFETY: the lock is held, as in every function that Python calls.
-    if THREAD.load(Ordering::Relaxed) != unsafe { PyThreadState_Get() } as usize
-        || BUSY.load(Ordering::Relaxed)
-    {
+    if !is_recorded() || BUSY.load(Ordering::Relaxed) {
         return None;
     }
     // SAFETY: only this thread gets here, and `BUSY` keeps it from getting here twice.

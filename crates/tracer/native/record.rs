@@ -14,7 +14,7 @@ use crate::layout::{Layout, through_cell};
 use crate::log;
 use crate::render::{Helpers, Rendered, Renderer};
 use crate::shadow::Change;
-use crate::{namespace, small_int};
+use crate::{namespace, settrace, small_int};
 
 /// A Python exception is set, or Python has been told.
 pub struct Fail;
@@ -47,7 +47,6 @@ pub struct Recorder {
     on_full: *mut Object,
     on_failure: *mut Object,
     on_over: *mut Object,
-    trampoline: *mut Object,
     disable: *mut Object,
     /// Up to 3.9 a frame under a Python trace function stays on the line of its last line event, while
     /// the C API tells the line of the instruction.
@@ -87,6 +86,7 @@ impl Recorder {
                 constant: object(c"constant")?,
                 describe: object(c"describe")?,
             };
+            settrace::stand_by(object(c"trampoline")?);
             DEPTH_LIMIT.store(number(c"depth_limit")?, Ordering::Relaxed);
             Ok(Self {
                 frames: FrameApi::new(),
@@ -109,16 +109,11 @@ impl Recorder {
                 on_full: object(c"on_full")?,
                 on_failure: object(c"on_failure")?,
                 on_over: object(c"on_over")?,
-                trampoline: object(c"trampoline")?,
                 disable: object(c"disable")?,
                 stays_on_line: object(c"stays_on_line")? == &raw mut _Py_TrueStruct,
                 over: false,
             })
         }
-    }
-
-    pub fn trampoline(&self) -> *mut Object {
-        self.trampoline
     }
 
     pub fn disable(&self) -> *mut Object {

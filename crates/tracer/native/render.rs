@@ -170,10 +170,10 @@ impl Renderer {
         unsafe { self.show(value) }
     }
 
-    /// Moves the text out, cut if it is too long; gives the flag for that.
+    /// Moves the text out into an empty buffer, cut if it is too long; gives the flag for that.
     fn finish(&mut self, into: &mut Vec<u8>) -> u8 {
         if !self.is_full() {
-            into.extend_from_slice(&self.out);
+            std::mem::swap(&mut self.out, into);
             return 0;
         }
         let is_start = |byte: &u8| byte & 0xc0 != 0x80;
@@ -348,86 +348,90 @@ impl Renderer {
     }
 
     unsafe fn sequence(&mut self, value: *mut Object, tag: Tag, marks: [&[u8]; 3]) -> Result<(), Stop> {
-        let [open, close, recursive] = marks;
         // SAFETY: the value is a list or a tuple, held by the caller.
         unsafe {
-            let (size, kinds) = self.survey(value, tag);
+            let size = self.size(value, tag);
             self.notes.tag(tag);
             self.notes.number(size);
-            if size == 0 {
-                self.notes.number(0);
-                self.put(open);
-                self.put(close);
-                return Ok(());
-            }
-            if kinds == Kinds::Others {
-                self.notes.number(0);
-                let first = self.kept.len();
-                self.keep_items(value, tag);
-                return self.elements(value, first, marks, false);
-            }
-            if kinds == Kinds::Atoms && !self.enter(value, recursive)? {
-                return Ok(());
-            }
-            self.put(open);
             let count = self.notes.reserve();
-            let mut shown = 0;
+            if size == 0 {
+                self.put(marks[0]);
+                self.put(marks[1]);
+                return Ok(());
+            }
+            let start = (self.out.len(), self.wide, self.notes.mark());
+            if let Some(shown) = self.atoms(value, tag, marks)? {
+                self.notes.fill(count, shown);
+                return Ok(());
+            }
+            // There is more than atoms in it: once more, in the careful way.
+            self.out.truncate(start.0);
+            self.wide = start.1;
+            self.notes.back_to(start.2);
+            let first = self.kept.len();
+            self.keep_items(value, tag);
+            self.elements(value, first, marks, false)
+        }
+    }
+
+    /// Shows a list or tuple as long as its elements are immutable builtins, which needs no care for what
+    /// may happen meanwhile: gives their number, or `None` if there are others.
+    unsafe fn atoms(
+        &mut self,
+        value: *mut Object,
+        tag: Tag,
+        [open, close, _]: [&[u8]; 3],
+    ) -> Result<Option<usize>, Stop> {
+        let mut shown = 0;
+        // SAFETY: as for `sequence`; each item is read anew and held while Python is called.
+        unsafe {
+            self.put(open);
             while let Some(item) = self.item(value, tag, shown).filter(|_| !self.is_full()) {
                 if shown > 0 {
                     self.put(b", ");
                 }
                 shown += 1;
-                if kind_of(item) == &raw mut PyLong_Type {
+                let kind = kind_of(item);
+                if kind == &raw mut PyLong_Type {
                     self.notes.hold(item);
-                    if text::integer(item, &mut self.out).is_some() {
-                        continue;
+                    if text::integer(item, &mut self.out).is_none() {
+                        let item = Held::to(item);
+                        self.by_helper(self.helpers.constant, item.0)?;
                     }
-                    self.by_helper(self.helpers.constant, Held::to(item).0)?;
-                    continue;
+                } else if is_atom(kind) {
+                    let item = Held::to(item);
+                    self.show(item.0)?;
+                } else {
+                    return Ok(None);
                 }
-                let item = Held::to(item);
-                if !is_atom(kind_of(item.0)) {
-                    // Another thread has put it there meanwhile.
-                    self.notes.give_up();
-                }
-                self.show(item.0)?;
             }
-            self.notes.fill(count, shown);
+            // Below the deepest level Python's own `repr` shows all but numbers alone or strings alone.
+            if self.open.len() >= DEEPEST && !self.is_uniform(value, tag) {
+                return Ok(None);
+            }
             self.put(close);
-            if kinds == Kinds::Atoms {
-                self.open.pop();
-            }
-            Ok(())
         }
+        Ok(Some(shown))
     }
 
-    /// How many elements a list or tuple has, and of what kinds.
-    unsafe fn survey(&self, value: *mut Object, tag: Tag) -> (usize, Kinds) {
+    /// Whether the visible elements are all numbers, or all strings and not too long.
+    unsafe fn is_uniform(&self, value: *mut Object, tag: Tag) -> bool {
         let (mut numbers, mut strings, mut chars) = (true, true, 0usize);
-        let mut size = 0;
-        let visible = self.max / 3 + 2;
         // SAFETY: as for `sequence`; nothing runs meanwhile.
         unsafe {
-            while let Some(item) = self.item(value, tag, size) {
-                if size == visible {
-                    break;
-                }
-                size += 1;
+            for at in 0..self.max / 3 + 2 {
+                let Some(item) = self.item(value, tag, at) else { break };
                 let kind = kind_of(item);
                 if kind == &raw mut PyUnicode_Type {
                     numbers = false;
                     chars += PyUnicode_GetLength(item) as usize;
                 } else {
                     strings = false;
-                    numbers &= kind != &raw mut PyBytes_Type;
-                    if !is_atom(kind) {
-                        return (self.size(value, tag), Kinds::Others);
-                    }
+                    numbers &= is_atom(kind) && kind != &raw mut PyBytes_Type;
                 }
             }
-            let is_flat = numbers || strings && chars <= self.max;
-            (self.size(value, tag), if is_flat { Kinds::Flat } else { Kinds::Atoms })
         }
+        numbers || strings && chars <= self.max
     }
 
     unsafe fn size(&self, value: *mut Object, tag: Tag) -> usize {
@@ -700,16 +704,6 @@ impl Renderer {
         self.put(b">");
         Ok(())
     }
-}
-
-/// What a list or tuple is made of.
-#[derive(Clone, Copy, PartialEq)]
-enum Kinds {
-    /// Numbers only, or short strings only: Python's own `repr` shows it.
-    Flat,
-    /// Immutable builtins.
-    Atoms,
-    Others,
 }
 
 /// Numbers and strings: shown without running anything, and never changed.

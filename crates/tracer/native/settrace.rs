@@ -2,9 +2,18 @@
 
 use std::ffi::c_int;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::ffi::*;
-use crate::{none, recorder, text_of};
+use crate::{is_recorded, none, recorder, text_of};
+
+/// The callable that stands for us as a trace function: `trace` below.
+static TRAMPOLINE: AtomicPtr<Object> = AtomicPtr::new(null_mut());
+
+/// Says which object `trace` is. It lives for ever.
+pub fn stand_by(trampoline: *mut Object) {
+    TRAMPOLINE.store(trampoline, Ordering::Relaxed);
+}
 
 unsafe extern "C" fn on_event(_: *mut Object, frame: *mut Object, what: c_int, arg: *mut Object) -> c_int {
     let Some(mut recorder) = recorder() else { return 0 };
@@ -38,8 +47,9 @@ pub unsafe extern "C" fn set_trace(_: *mut Object, _: *const *mut Object, _: isi
     // SAFETY: the registered object is a callable that Python may store and call, as `sys.settrace`
     // would have it, so that programs which save and restore the trace function keep us.
     unsafe {
-        let Some(itself) = recorder().map(|r| r.trampoline()) else { return none() };
-        PyEval_SetTrace(Some(on_event), itself);
+        if is_recorded() {
+            PyEval_SetTrace(Some(on_event), TRAMPOLINE.load(Ordering::Relaxed));
+        }
         none()
     }
 }
@@ -49,7 +59,10 @@ pub unsafe extern "C" fn set_trace(_: *mut Object, _: *const *mut Object, _: isi
 pub unsafe extern "C" fn trace(module: *mut Object, args: *const *mut Object, count: isize) -> *mut Object {
     // SAFETY: the arguments are those of a trace function; the event's name is compared by its text.
     unsafe {
-        let Some(itself) = recorder().map(|r| r.trampoline()) else { return none() };
+        if !is_recorded() {
+            return none();
+        }
+        let itself = TRAMPOLINE.load(Ordering::Relaxed);
         PyEval_SetTrace(Some(on_event), itself);
         if count == 3 && is_frame(*args) {
             let (frame, arg) = (*args, *args.add(2));

@@ -61,7 +61,11 @@ impl Snapshot {
     pub fn clear(&mut self) {
         self.is_whole = false;
         self.detail = None;
-        for word in self.words.drain(..) {
+        self.drop_from(0);
+    }
+
+    fn drop_from(&mut self, place: usize) {
+        for word in self.words.drain(place..) {
             if word & 1 == 0 {
                 // SAFETY: even words are owned references to builtin immutables, whose end runs no code.
                 unsafe { give_back(word as *mut Object) };
@@ -87,6 +91,18 @@ impl Snapshot {
     pub fn number(&mut self, number: usize) {
         if self.is_whole {
             self.words.push(number << 1 | 1);
+        }
+    }
+
+    /// How much has been noted, to go back to.
+    pub fn mark(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Forgets what was noted since; if everything was given up meanwhile, that stands.
+    pub fn back_to(&mut self, mark: usize) {
+        if self.is_whole {
+            self.drop_from(mark);
         }
     }
 

@@ -529,7 +529,19 @@ class NativeSettraceEvents(SettraceEvents):
     """Events by the trace function of the native extension."""
 
     def start(self):
-        self.recorder.native.set_trace()
+        native = self.recorder.native
+        real = sys.settrace
+
+        def settrace(function):
+            # A program that puts our function back gets it as it was: set by `sys.settrace` it would
+            # miss the lines of frames that run already.
+            if function is native.trace:
+                native.set_trace()
+            else:
+                real(function)
+
+        sys.settrace = settrace
+        native.set_trace()
 
 
 class MonitoringEvents:

@@ -130,6 +130,8 @@ class Reaches:
             trace(sys._getframe(), 'call', None)
             trace(sys._getframe(), 'line', None)
             trace(1, 2, 3)
+            sys.settrace(None)
+            sys.settrace(trace)
         sys.setrecursionlimit(900)
         return 'reached'
 class Forks:
@@ -174,6 +176,39 @@ def f(v, parent):
             );
         });
     }
+}
+
+#[test]
+fn a_program_that_puts_the_trace_function_back_loses_nothing_after_that() {
+    let source = "\
+import sys
+def inner(n):
+    m = n
+    return m
+def f():
+    trace = sys.gettrace()
+    sys.settrace(None)
+    x = 1
+    sys.settrace(trace)
+    y = 2
+    z = inner(3)
+    return z
+";
+    on_each(&call(source, "f", ""), |py, trace| {
+        let text = text(trace);
+        let tail = "\
+line f#0:11 trace=T x=1 y=2
+call inner#1:2 n=3
+line inner#1:3 n=3
+line inner#1:4 n=3 m=3
+return inner#1:4 n=3 m=3 -> 3
+line f#0:12 trace=T x=1 y=2 z=3
+return f#0:12 trace=T x=1 y=2 z=3 -> 3
+";
+        // What stands for the tracer differs by version.
+        let shown = text.replace("<built-in function trace>", "T").replace("trace=None", "trace=T");
+        assert!(shown.ends_with(tail), "{:?}\n{text}", py.version);
+    });
 }
 
 /// The interpreter lock is given up inside a `__repr__` while other threads run traced functions.
