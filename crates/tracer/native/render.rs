@@ -55,7 +55,7 @@ impl From<Fail> for Stop {
 pub struct Helpers {
     /// `(repr, detail or None, truncated)` of a value.
     pub whole: *mut Object,
-    /// The text of an object that may run code of the program.
+    /// The text of an object that may run code of the program; `None` if that must not be.
     pub foreign: *mut Object,
     /// The text of a builtin constant.
     pub constant: *mut Object,
@@ -312,6 +312,10 @@ impl Renderer {
     /// An object whose text may depend on anything.
     unsafe fn foreign(&mut self, value: *mut Object) -> Result<(), Stop> {
         self.notes.give_up();
+        if self.helpers.foreign == &raw mut _Py_NoneStruct {
+            // Python knows how to show it without that.
+            return Err(Stop::Refused);
+        }
         // SAFETY: callers hold the value.
         unsafe { self.by_helper(self.helpers.foreign, value) }
     }

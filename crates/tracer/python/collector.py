@@ -1,6 +1,6 @@
-"""Runs Python programs and records what they do.  Part 4 of 4 of the collector.
+"""Runs Python programs and records what they do.  Part 5 of 5 of the collector.
 
-The four parts are joined to one script of the standard library only, for CPython 3.8 and later.
+The five parts are joined to one script of the standard library only, for CPython 3.8 and later.
 Started once by the Rust side with `python -c`, it reads requests from the socket on descriptor 0 and
 forks a child for each.  The child runs the program under `sys.settrace` (up to 3.11) or
 `sys.monitoring` (from 3.12, where reading `f_locals` in a trace function can change the program) and
@@ -188,7 +188,7 @@ def report_exception(error, file):
 def run_request(request, log, settings):
     """The life of a child process after its set-up."""
     log.begin(settings.mode)
-    limits = settings.max_events, settings.max_chars
+    limits = settings.max_events, settings.max_chars, settings.is_safe
     if settings.native is None:
         recorder = Recorder(log, *limits)
     else:
@@ -292,6 +292,7 @@ class Settings:
         self.layout = None
         if self.native is not None and argv[7] == "direct":
             self.layout = proved_layout(self.native)
+        self.is_safe = argv[8] == "safe"
         self.mode = BY_PYTHON
         if self.native is not None:
             self.mode = BY_API if self.layout is None else DIRECT

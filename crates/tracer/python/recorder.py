@@ -1,4 +1,4 @@
-"""Turns frames into records of the event log.  Part 2 of 4 of the collector.
+"""Turns frames into records of the event log.  Part 3 of 5 of the collector.
 
 The log is described in `src/log.rs`.  The native collector writes the same records in a denser way: it
 refers to texts written before, and leaves out what the reader can tell.
@@ -174,10 +174,10 @@ class Activation:
 class Recorder:
     """Turns frames into log records."""
 
-    def __init__(self, log, max_events, max_chars):
+    def __init__(self, log, max_events, max_chars, is_safe=False):
         self.log = log
         self.max_events = max_events
-        self.render = Renderer(max_chars)
+        self.render = Renderer(max_chars, is_safe)
         self.events = 0
         self.functions = 0
         self.activations = {}
@@ -389,8 +389,8 @@ def guarded(recorder, step, *args):
 class NativeRecorder(Recorder):
     """The same, with events handled by the native extension; values it does not know come back."""
 
-    def __init__(self, log, max_events, max_chars, native, layout):
-        super().__init__(log, max_events, max_chars)
+    def __init__(self, log, max_events, max_chars, is_safe, native, layout):
+        super().__init__(log, max_events, max_chars, is_safe)
         self.native = native
         ops = opcode.opmap
         monitoring = getattr(sys, "monitoring", None)
@@ -410,7 +410,7 @@ class NativeRecorder(Recorder):
                 "op_yield_from": ops.get("YIELD_FROM", -1),
                 "op_resume": ops.get("RESUME", -1),
                 "render": self.render.value,
-                "foreign": self.render.foreign.show,
+                "foreign": None if is_safe else self.render.foreign.show,
                 "constant": self.render.constant,
                 "describe": self.render.describe,
                 "on_full": lambda events: self.end(MAX_EVENTS, uint(events)),

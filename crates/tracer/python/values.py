@@ -1,4 +1,4 @@
-"""Turns objects into text without letting them hurt anyone.  Part 1 of 4 of the collector."""
+"""Turns objects into text without letting them hurt anyone.  Part 1 of 5 of the collector."""
 
 import os
 import re
@@ -88,11 +88,13 @@ class Renderer:
     goes through `Foreign`.
     """
 
-    def __init__(self, max_chars):
+    def __init__(self, max_chars, is_safe=False):
         self.max_chars = max_chars
         # Every element takes three characters at least, so more than this is never visible.
         self.visible = max_chars // 3 + 2
         self.foreign = Foreign(max_chars)
+        # For objects whose `repr` may run code of the program.
+        self.stranger = Safe(self) if is_safe else self.foreign
         self.parts = []
         self.room = 0
         self.open = []
@@ -178,7 +180,7 @@ class Renderer:
             else:
                 self.put(self.foreign.show(value))
         else:
-            self.put(self.foreign.show(value))
+            self.put(self.stranger.show(value))
 
     def literal(self, value):
         """`repr` of a string, of which only a visible prefix is escaped."""
@@ -249,7 +251,8 @@ class Renderer:
             self.put(recursive)
             return False
         if len(self.open) >= DEEPEST:
-            self.put(self.foreign.show(value))
+            is_safe = self.stranger is not self.foreign
+            self.put(recursive if is_safe else self.foreign.show(value))
             return False
         self.open.append(id(value))
         return True

@@ -23,4 +23,4 @@ pub use error::Error;
 pub use interpreter::Interpreter;
 pub use request::{Limits, Request};
 pub use syntax::check_syntax;
-pub use worker::{Collector, Mode, Worker, trace};
+pub use worker::{Collector, Mode, Values, Worker, trace};

@@ -20,9 +20,10 @@ use cwm_trace::{End, Entry, Trace};
 use crate::log::{self, Log, Refusal};
 use crate::{Error, Interpreter, Limits, Request};
 
-/// The collector: one script in four parts.
+/// The collector: one script in five parts.
 const COLLECTOR: &str = concat!(
     include_str!("../python/values.py"),
+    include_str!("../python/safe.py"),
     include_str!("../python/recorder.py"),
     include_str!("../python/layout.py"),
     include_str!("../python/collector.py"),
@@ -52,6 +53,7 @@ pub fn trace(py: &Interpreter, request: &Request<'_>, limits: &Limits) -> Result
     let setup = Setup {
         preload: false,
         wanted: Mode::Direct,
+        values: Values::Repr,
     };
     Worker::launch(py, limits, setup)?.trace(request)
 }
@@ -100,12 +102,24 @@ impl Mode {
     }
 }
 
+/// How objects of the program become text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Values {
+    /// By their own `__repr__`, as the program itself would print them. It may have effects, and may
+    /// fail or take long, which is contained.
+    #[default]
+    Repr,
+    /// Without running any code of the program: by what they are made of, or by their type.
+    Safe,
+}
+
 /// How to start an interpreter.
 #[derive(Clone, Copy, Debug)]
 struct Setup {
     /// Whether to import common modules before the first request.
     preload: bool,
     wanted: Mode,
+    values: Values,
 }
 
 impl Worker {
@@ -126,20 +140,27 @@ impl Worker {
             Collector::Native => Mode::Direct,
             Collector::Python => Mode::Python,
         };
-        Self::start_in(py, limits, wanted)
+        Self::start_in(py, limits, wanted, Values::Repr)
     }
 
-    /// The same with a choice of mode, which is only a wish: see [`Worker::mode`].
+    /// The same with a choice of mode, which is only a wish (see [`Worker::mode`]), and of how values
+    /// are shown.
     ///
     /// # Errors
     /// When the interpreter cannot be started or dies at once.
-    pub fn start_in(py: &Interpreter, limits: &Limits, wanted: Mode) -> Result<Self, Error> {
+    pub fn start_in(
+        py: &Interpreter,
+        limits: &Limits,
+        wanted: Mode,
+        values: Values,
+    ) -> Result<Self, Error> {
         Self::launch(
             py,
             limits,
             Setup {
                 preload: true,
                 wanted,
+                values,
             },
         )
     }
@@ -345,6 +366,10 @@ impl Process {
                 "direct"
             } else {
                 "api"
+            })
+            .arg(match setup.values {
+                Values::Repr => "repr",
+                Values::Safe => "safe",
             })
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()

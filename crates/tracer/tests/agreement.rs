@@ -4,19 +4,20 @@ mod common;
 
 use common::{call, interpreters, limits, module, text, verify};
 use cwm_trace::Trace;
-use cwm_tracer::{Collector, Limits, Mode, Request, Worker};
+use cwm_tracer::{Collector, Limits, Mode, Request, Values, Worker};
 
 /// Runs requests in every mode of every interpreter and compares.
 fn agree(requests: &[Request<'_>], limits: &Limits) {
     for py in interpreters() {
-        let mut python = Worker::start_in(py, limits, Mode::Python).expect("it starts");
+        let mut python =
+            Worker::start_in(py, limits, Mode::Python, Values::Repr).expect("it starts");
         assert_eq!(python.collector(), Collector::Python);
         let expected: Vec<_> = requests
             .iter()
             .map(|request| python.trace(request).expect("a trace"))
             .collect();
         for mode in [Mode::Direct, Mode::Api] {
-            let mut native = Worker::start_in(py, limits, mode).expect("it starts");
+            let mut native = Worker::start_in(py, limits, mode, Values::Repr).expect("it starts");
             if native.mode() != mode {
                 eprintln!("SKIPPED: no {mode:?} mode for {:?}", py.version);
                 continue;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use common::{interpreters, limits, module, verify};
 use cwm_trace::{Event, EventKind, Trace};
-use cwm_tracer::{Interpreter, Limits, Mode, Worker};
+use cwm_tracer::{Interpreter, Limits, Mode, Values, Worker};
 
 const ORACLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle.py");
 const TORTURE: &str = include_str!("torture.py");
@@ -70,7 +70,7 @@ fn equals_the_oracle(source: &str, oldest: u8) -> usize {
         let expected = expected(py, source);
         fewest = fewest.min(expected.len());
         for mode in [Mode::Direct, Mode::Api] {
-            let mut worker = Worker::start_in(py, &limits, mode).expect("it starts");
+            let mut worker = Worker::start_in(py, &limits, mode, Values::Repr).expect("it starts");
             let trace = worker.trace(&module(source)).expect("a trace");
             verify(&trace);
             let found: Vec<_> = trace.events.iter().map(|e| line(&trace, e)).collect();

@@ -5,11 +5,11 @@ mod common;
 use std::process::Command;
 
 use common::{call, interpreters, limits, module, on_each, text, verify};
-use cwm_trace::End;
-use cwm_tracer::{Mode, Worker};
+use cwm_trace::{End, EventKind};
+use cwm_tracer::{Mode, Values, Worker};
 
-/// Runs a program in every native mode of every interpreter; it prints what it printed untraced.
-fn prints_what_it_prints_untraced(source: &str) {
+/// Runs a program by every interpreter; it prints what it prints untraced.
+fn prints_what_it_prints_untraced(source: &str, values: Values) {
     for py in interpreters() {
         let run = Command::new(&py.path)
             .args(["-s", "-B", "-c", source])
@@ -19,7 +19,7 @@ fn prints_what_it_prints_untraced(source: &str) {
         assert!(run.status.success(), "{:?}: {run:?}", py.version);
         let expected = String::from_utf8_lossy(&run.stdout);
         let limits = limits();
-        let mut worker = Worker::start(py, &limits).expect("it starts");
+        let mut worker = Worker::start_in(py, &limits, Mode::Direct, values).expect("it starts");
         let trace = worker.trace(&module(source)).expect("a trace");
         verify(&trace);
         assert_eq!(trace.stdout, expected, "{:?}", py.version);
@@ -76,6 +76,7 @@ def f():
 f()
 print('end')
 ",
+        Values::Repr,
     );
 }
 
@@ -115,7 +116,111 @@ def f():
 f()
 print('end')
 ",
+        Values::Repr,
     );
+}
+
+const STRANGERS: &str = "\
+import collections, dataclasses, enum, sys
+class Loud:
+    def __repr__(self):
+        print('repr')
+        return 'loud'
+    __str__ = __repr__
+class Base(list):
+    __repr__ = Loud.__repr__
+    def __iter__(self):
+        print('iter')
+        return iter([])
+    def __len__(self):
+        print('len')
+        return 0
+class Table(dict):
+    __repr__ = Loud.__repr__
+    items = __repr__
+class Word(str):
+    __repr__ = Loud.__repr__
+class Number(int):
+    __repr__ = Loud.__repr__
+class Trouble(Exception):
+    __repr__ = Loud.__repr__
+    args = property(Loud.__repr__)
+class Point(collections.namedtuple('Point', 'x y')):
+    __repr__ = Loud.__repr__
+class Colour(enum.Enum):
+    RED = 1
+    __repr__ = Loud.__repr__
+@dataclasses.dataclass
+class Data:
+    left: int
+    right: list
+class Meta(type):
+    __repr__ = Loud.__repr__
+class Made(metaclass=Meta):
+    pass
+class Plain:
+    pass
+def show(v):
+    return 0
+def f():
+    inside = Loud()
+    ring = Base([1])
+    ring.append(ring)
+    plain = Plain()
+    plain.part = [inside]
+    for v in (inside, Base([inside, 2]), Table(k=inside), Word('w'), Number(3), ring,
+              Trouble('t', inside), Trouble('one'), Point(1, inside), Colour.RED,
+              Data(1, [inside]), Made, Made(), plain, inside.__repr__, collections.deque([inside]),
+              {'k': [inside]}, KeyError(inside), Plain, len, 2**70, 1j):
+        show(v)
+f()
+print('end')
+";
+
+/// Nothing of the program is run to show its objects, whatever they are.
+#[test]
+fn in_safe_mode_no_code_of_the_program_is_run() {
+    prints_what_it_prints_untraced(STRANGERS, Values::Safe);
+    let expected = "\
+<__main__.Loud object>
+[<__main__.Loud object>, 2]
+{'k': <__main__.Loud object>}
+'w'
+3
+[1, ...]
+Trouble('t', <__main__.Loud object>)
+Trouble('one')
+Point(x=1, y=<__main__.Loud object>)
+<Colour.RED: 1>
+Data(left=1, right=[<__main__.Loud object>])
+<class '__main__.Made'>
+Made()
+Plain(part=[<__main__.Loud object>])
+<bound method Loud.__repr__ of <__main__.Loud object>>
+<collections.deque object>
+{'k': [<__main__.Loud object>]}
+KeyError(<__main__.Loud object>)
+<class '__main__.Plain'>
+<built-in function len>
+1180591620717411303424
+1j
+";
+    for py in interpreters() {
+        for mode in [Mode::Direct, Mode::Api, Mode::Python] {
+            let limits = limits();
+            let mut worker = Worker::start_in(py, &limits, mode, Values::Safe).expect("it starts");
+            let trace = worker.trace(&module(STRANGERS)).expect("a trace");
+            verify(&trace);
+            let is_call = |e: &&cwm_trace::Event| {
+                e.kind == EventKind::Call && trace.functions[e.function as usize].name == "show"
+            };
+            let calls = trace.events.iter().filter(is_call);
+            let shown: String = calls
+                .map(|e| format!("{}\n", e.locals[0].value.detailed()))
+                .collect();
+            assert_eq!(shown, expected, "{:?} {mode:?}", py.version);
+        }
+    }
 }
 
 /// `repr` is called, but whatever it does to us fails.
@@ -206,7 +311,9 @@ line f#0:12 trace=T x=1 y=2 z=3
 return f#0:12 trace=T x=1 y=2 z=3 -> 3
 ";
         // What stands for the tracer differs by version.
-        let shown = text.replace("<built-in function trace>", "T").replace("trace=None", "trace=T");
+        let shown = text
+            .replace("<built-in function trace>", "T")
+            .replace("trace=None", "trace=T");
         assert!(shown.ends_with(tail), "{:?}\n{text}", py.version);
     });
 }
@@ -305,7 +412,7 @@ fn a_layout_is_proved_and_a_wrong_one_refused() {
 fn every_mode_can_be_asked_for() {
     let py = common::any();
     for mode in [Mode::Api, Mode::Python] {
-        let worker = Worker::start_in(py, &limits(), mode).expect("it starts");
+        let worker = Worker::start_in(py, &limits(), mode, Values::Repr).expect("it starts");
         assert!(worker.mode() == mode || worker.mode() == Mode::Python);
     }
 }

@@ -1,0 +1,164 @@
+"""Shows objects without running any code of the program.  Part 2 of 5 of the collector.
+
+A `__repr__` of the program may have effects, or never end.  Here objects are shown by what they are
+made of: subclasses of builtins as those builtins, named tuples and data classes field by field, members
+of enumerations by name and value, exceptions by their arguments, anything else by its type.
+"""
+
+import re
+import sys
+from itertools import islice
+from types import (
+    AsyncGeneratorType,
+    BuiltinFunctionType,
+    CoroutineType,
+    FunctionType,
+    GeneratorType,
+    MethodType,
+    ModuleType,
+)
+
+# Builtins whose `repr` runs nothing but themselves.
+HARMLESS = frozenset(
+    map(
+        id,
+        (
+            range,
+            complex,
+            bytearray,
+            memoryview,
+            type,
+            type(...),
+            type(NotImplemented),
+            type(str.upper),
+            type(str.__repr__),
+            type(re.compile("")),
+            AsyncGeneratorType,
+            BuiltinFunctionType,
+            CoroutineType,
+            FunctionType,
+            GeneratorType,
+        ),
+    )
+)
+SINGLES = (bool, int, float, str, bytes)
+
+
+def look_up(kind, name):
+    """An attribute of a type as the type itself stores it, or None: no descriptor runs."""
+    for base in type.__getattribute__(kind, "__mro__"):
+        found = type.__getattribute__(base, "__dict__").get(name)
+        if found is not None:
+            return found
+    return None
+
+
+class Safe:
+    """What `Foreign` is, for programs whose own code is not to be run."""
+
+    def __init__(self, renderer):
+        self.renderer = renderer
+
+    def show(self, value):
+        try:
+            return self.by_kind(value, type(value))
+        except Exception as error:
+            return "<repr failed: %s>" % type_name(type(error))
+
+    def by_kind(self, value, kind):
+        if id(kind) in HARMLESS or look_up(kind, "__repr__") is object.__repr__:
+            return self.renderer.foreign.show(value)
+        if kind is ModuleType:
+            return "<module %r>" % str.__str__(ModuleType.__getattribute__(value, "__name__"))
+        if kind is MethodType:
+            of = self.inside(value.__self__)
+            return "<bound method %s of %s>" % (self.name_of(value.__func__), of)
+        if is_enumeration(kind):
+            name = object.__getattribute__(value, "_name_")
+            shown = self.inside(object.__getattribute__(value, "_value_"))
+            return "<%s.%s: %s>" % (type_name(kind), name, shown)
+        fields = look_up(kind, "__dataclass_fields__")
+        if type(fields) is dict:
+            parts = [part for part in attributes(value, kind) if part[0] in fields]
+            return self.parts(value, kind, parts)
+        return self.by_base(value, kind)
+
+    def by_base(self, value, kind):
+        for base in SINGLES:
+            if issubclass_of(kind, base):
+                return base.__repr__(value)
+        if issubclass_of(kind, tuple):
+            items = tuple.__getitem__(value, slice(None))
+            names = look_up(kind, "_fields")
+            if type(names) is tuple and len(names) == len(items):
+                return self.parts(value, kind, list(zip(names, items)))
+            return self.contents(value, items)
+        if issubclass_of(kind, list):
+            return self.contents(value, list.copy(value))
+        if issubclass_of(kind, dict):
+            return self.contents(value, dict(dict.items(value)))
+        if issubclass_of(kind, set):
+            return self.contents(value, set.copy(value))
+        if issubclass_of(kind, frozenset):
+            return self.contents(value, frozenset.copy(value))
+        if issubclass_of(kind, BaseException):
+            args = BaseException.args.__get__(value)
+            shown = "(%s)" % self.inside(args[0]) if len(args) == 1 else self.inside(args)
+            return type_name(kind) + shown
+        if issubclass_of(kind, type):
+            return type.__repr__(value)
+        return without_addresses(object.__repr__(value))
+
+    @staticmethod
+    def name_of(function):
+        name = function.__qualname__ if type(function) is FunctionType else None
+        return name if type(name) is str else type_name(type(function))
+
+    def inside(self, value):
+        """The text of a part of what is being shown."""
+        renderer = self.renderer
+        parts, room = renderer.parts, renderer.room
+        renderer.parts = []
+        try:
+            renderer.show(value)
+            return "".join(renderer.parts)
+        finally:
+            renderer.parts, renderer.room = parts, room
+
+    def contents(self, value, copy):
+        """The text of a builtin container that stands for one of its subclasses."""
+        if not self.opens(value):
+            return "..."
+        try:
+            return self.inside(copy)
+        finally:
+            self.renderer.open.pop()
+
+    def parts(self, value, kind, parts):
+        if not self.opens(value):
+            return type_name(kind) + "(...)"
+        try:
+            visible = islice(parts, self.renderer.visible)
+            return "%s(%s)" % (
+                type_name(kind),
+                ", ".join("%s=%s" % (name, self.inside(item)) for name, item in visible),
+            )
+        finally:
+            self.renderer.open.pop()
+
+    def opens(self, value):
+        chain = self.renderer.open
+        if id(value) in chain or len(chain) >= DEEPEST:
+            return False
+        chain.append(id(value))
+        return True
+
+
+def issubclass_of(kind, base):
+    """Without asking the metaclass."""
+    return any(known is base for known in type.__getattribute__(kind, "__mro__"))
+
+
+def is_enumeration(kind):
+    module = sys.modules.get("enum")
+    return module is not None and issubclass_of(kind, module.Enum)
