@@ -24,6 +24,7 @@ pub const TRACE_EXCEPTION: c_int = 1;
 pub const TRACE_LINE: c_int = 2;
 pub const TRACE_RETURN: c_int = 3;
 pub const BUFFER_WRITABLE: c_int = 1;
+pub const FLOAT_ADD_DOT_0: c_int = 2;
 
 pub type TraceFunction =
     unsafe extern "C" fn(*mut Object, *mut Object, c_int, *mut Object) -> c_int;
@@ -162,6 +163,14 @@ unsafe extern "C" {
     pub fn PyLong_AsLongLongAndOverflow(object: *mut Object, overflow: *mut c_int) -> c_longlong;
     pub fn PyLong_AsLong(object: *mut Object) -> c_long;
     pub fn PyFloat_AsDouble(object: *mut Object) -> c_double;
+    pub fn PyOS_double_to_string(
+        value: c_double,
+        format: c_char,
+        precision: c_int,
+        flags: c_int,
+        kind: *mut c_int,
+    ) -> *mut c_char;
+    pub fn PyMem_Free(memory: *mut c_void);
     pub fn PyUnicode_GetLength(text: *mut Object) -> isize;
     pub fn PyUnicode_AsUTF8AndSize(text: *mut Object, size: *mut isize) -> *const c_char;
     pub fn PyUnicode_InternFromString(text: *const c_char) -> *mut Object;

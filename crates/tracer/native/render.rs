@@ -637,6 +637,7 @@ impl Renderer {
                 return self.closure(function, closure);
             }
             let qualname = layout.qualname(function);
+            exact_string(qualname)?;
             self.notes.tag(Tag::Function);
             self.notes.hold(qualname);
             self.named(b"<function ", qualname)
@@ -654,6 +655,7 @@ impl Renderer {
                 PyErr_Clear();
                 return Err(Stop::Refused);
             }
+            exact_string(name.0)?;
             self.notes.tag(Tag::Closure);
             self.notes.number(code as usize >> 1);
             self.notes.hold(name.0);
@@ -728,6 +730,13 @@ pub unsafe fn is_constant(kind: *mut Object) -> bool {
         || kind == &raw mut PyComplex_Type
         // SAFETY: `...` is a live object.
         || kind == unsafe { kind_of(&raw mut _Py_EllipsisObject) }
+}
+
+/// Refuses what is no plain str: an object of a subclass must not be held.
+unsafe fn exact_string(name: *mut Object) -> Result<(), Stop> {
+    // SAFETY: callers pass a live object.
+    let is_exact = unsafe { kind_of(name) } == &raw mut PyUnicode_Type;
+    if is_exact { Ok(()) } else { Err(Stop::Refused) }
 }
 
 fn generator_name(kind: *mut Object) -> Option<&'static [u8]> {

@@ -652,3 +652,46 @@ print([hash('a'), random.random()], file=sys.stderr)
         assert!(seen[2].stdout.matches("'word'").count() == 30_000);
     }
 }
+
+/// `text` is what Python itself says, and the trace shows it in quotes.
+#[test]
+fn numbers_are_written_as_python_writes_them() {
+    let source = "\
+import random, struct
+def f(values):
+    for value in values:
+        text = repr(value)
+def floats(seed):
+    random.seed(seed)
+    values = [float('1e%d' % n) for n in range(-325, 309)]
+    values += [9.5 * 10.0**n for n in range(-10, 25)] + [2.0**n for n in range(-80, 80)]
+    for _ in range(2500):
+        values.append(struct.unpack('<d', struct.pack('<Q', random.getrandbits(64)))[0])
+        values.append(round(random.uniform(-1e4, 1e4), random.randrange(6)))
+    return values
+def ints():
+    return [s * (b**n + d) for b in (2, 10) for n in range(70) for d in (-1, 0, 1) for s in (1, -1)]
+";
+    let limits = cwm_tracer::Limits {
+        max_events: 100_000,
+        max_value_chars: 100,
+        ..limits()
+    };
+    for py in interpreters() {
+        let mut worker = Worker::start(py, &limits).expect("the worker starts");
+        for args in ["floats(1)", "ints()"] {
+            let trace = worker.trace(&call(source, "f", args)).expect("a trace");
+            assert_eq!(trace.end, End::Finished);
+            let mut seen = 0;
+            // At the head of the loop both variables are of the same round.
+            for event in trace.events.iter().filter(|e| e.line == 3) {
+                let [_, value, text] = &event.locals[..] else {
+                    continue;
+                };
+                assert_eq!(format!("'{}'", value.value.repr), *text.value.repr);
+                seen += 1;
+            }
+            assert!(seen > 800, "{seen} numbers");
+        }
+    }
+}
