@@ -3,8 +3,8 @@
 /// Shorter texts take less room than their number and the search would be worth.
 pub const SHORTEST: usize = 24;
 /// Bounds on what is remembered; beyond them texts are written out each time.
-const MOST_BYTES: usize = 64 << 20;
-const MOST_TEXTS: usize = 1 << 20;
+const MOST_BYTES: usize = 16 << 20;
+const MOST_TEXTS: usize = 1 << 18;
 
 /// Where a text stands.
 pub enum Place {
@@ -48,7 +48,11 @@ impl Interned {
             }
             at = (at + 1) & mask;
         }
-        if self.texts.len() >= MOST_TEXTS || self.bytes.len() + text.len() > MOST_BYTES {
+        // The memory may be limited, and is the program's first.
+        if self.texts.len() >= MOST_TEXTS
+            || self.bytes.len() + text.len() > MOST_BYTES
+            || self.bytes.try_reserve(text.len()).is_err()
+        {
             return Place::Passing;
         }
         self.texts.push(Text { hash, start: self.bytes.len(), size: text.len() });

@@ -7,6 +7,11 @@
 //! `Trace` with the matching [`cwm_trace::End`]. An [`Error`] means that there was nothing to run: no
 //! interpreter, a file that is not Python, a missing entry, unusable arguments.
 //!
+//! A native collector inside the interpreter handles the events. It reads variables from where the
+//! interpreter keeps them in memory, at places that are proved each time an interpreter starts; else by
+//! the public C API; and where it cannot be had at all, plain Python does its work ([`Mode`]). Objects
+//! are shown by their own `repr`, or without running any code of the program ([`Values`]).
+//!
 //! The program runs with the rights of the user: this crate isolates failures, not malice.
 
 #[cfg(not(unix))]
