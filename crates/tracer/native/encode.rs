@@ -18,6 +18,8 @@ pub enum Kind {
 
 /// The head of a record that names one more variable of a module or class body.
 const NAME: u8 = 7 | 1 << 3;
+/// The head of a value that is an edit of the variable's last text.
+const EDIT: u64 = 4 << 2 | 2;
 const IS_EXPLICIT: u8 = 8;
 const HAS_CHANGES: u8 = 16;
 /// The steps from line to line that fit the head, by their code; 7 stands for all others.
@@ -52,16 +54,19 @@ impl Encoder {
         }
     }
 
-    pub fn change(&mut self, variable: usize, change: Change, shown: &Rendered) {
+    /// `last` is what a rebound variable showed before.
+    pub fn change(&mut self, variable: usize, change: Change, shown: &Rendered, last: &Rendered) {
         match self.last_key {
             0 => self.record[0] |= HAS_CHANGES,
             // The lowest bit of a key says that another follows.
             at => self.record[at] |= 1,
         }
         self.last_key = self.record.len();
-        let is_bound = change == Change::Bound;
+        let is_bound = change != Change::Unbound;
         uint(&mut self.record, (variable as u64) << 2 | u64::from(is_bound) << 1);
-        if is_bound {
+        if change == Change::Rebound && shown.flags | last.flags == 0 {
+            self.text(&shown.repr, &last.repr);
+        } else if is_bound {
             self.value(shown);
         }
     }
@@ -70,13 +75,14 @@ impl Encoder {
         if shown.flags != 0 {
             uint(&mut self.record, u64::from(shown.flags) << 2 | 2);
         }
-        self.text(&shown.repr);
+        self.text(&shown.repr, b"");
         if shown.flags & HAS_DETAIL != 0 {
-            self.text(&shown.detail);
+            self.text(&shown.detail, b"");
         }
     }
 
-    fn text(&mut self, text: &[u8]) {
+    /// A long text that is new is written as an edit of the last one where that is shorter.
+    fn text(&mut self, text: &[u8], last: &[u8]) {
         let mut form = 0;
         if text.len() >= SHORTEST {
             match self.interned.place(text) {
@@ -85,8 +91,39 @@ impl Encoder {
                 Place::Passing => {}
             }
         }
+        if form == 3 && self.edit(text, last) {
+            return;
+        }
         uint(&mut self.record, (text.len() as u64) << 2 | form);
         self.record.extend_from_slice(text);
+    }
+
+    /// Writes only what lies between the beginning and the end that a text shares with the last one, if
+    /// they share enough.
+    fn edit(&mut self, text: &[u8], last: &[u8]) -> bool {
+        let shorter = text.len().min(last.len());
+        let equal = |(a, b): &(&u8, &u8)| a == b;
+        let mut start = text.iter().zip(last).take_while(equal).count();
+        let ends = text.iter().rev().zip(last.iter().rev());
+        let mut end = ends.take(shorter - start).take_while(equal).count();
+        // Not within a character.
+        let splits = |text: &[u8], at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
+        while splits(text, start) || splits(last, start) {
+            start -= 1;
+        }
+        while splits(text, text.len() - end) || splits(last, last.len() - end) {
+            end -= 1;
+        }
+        if start + end < SHORTEST / 2 {
+            return false;
+        }
+        let middle = &text[start..text.len() - end];
+        uint(&mut self.record, EDIT);
+        uint(&mut self.record, start as u64);
+        uint(&mut self.record, end as u64);
+        uint(&mut self.record, middle.len() as u64);
+        self.record.extend_from_slice(middle);
+        true
     }
 }
 

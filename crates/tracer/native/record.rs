@@ -402,7 +402,7 @@ impl Write<'_> {
         // SAFETY: the value is live or NULL.
         let change = unsafe { shadow.update(quick, value, self.renderer, self.scratch)? };
         if change != Change::Nothing {
-            self.encoder.change(variable, change, &shadow.shown);
+            self.encoder.change(variable, change, &shadow.shown, self.scratch);
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub struct Shadow {
 pub enum Change {
     Nothing,
     Bound,
+    /// Its text is another; the last one is left in `scratch`.
+    Rebound,
     Unbound,
 }
 
@@ -74,9 +76,9 @@ impl Shadow {
         if self.is_bound && *scratch == self.shown {
             return Ok(Change::Nothing);
         }
-        self.is_bound = true;
         std::mem::swap(scratch, &mut self.shown);
-        Ok(Change::Bound)
+        let was_bound = std::mem::replace(&mut self.is_bound, true);
+        Ok(if was_bound { Change::Rebound } else { Change::Bound })
     }
 
     unsafe fn still_reads(&self, value: *mut Object, renderer: &mut Renderer) -> bool {

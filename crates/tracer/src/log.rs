@@ -30,7 +30,9 @@
 //! A value begins with a number whose two lowest bits are a form and whose rest is `n`: 0, a text of `n`
 //! bytes; 3, the same, and the text gets the next number; 1, the text of number `n`; 2, a value with the
 //! flags `n` (1: has detail, 2: truncated), whose repr, and detail if it has one, follow in the other
-//! forms.
+//! forms. If `n` is 4, the value of a variable is an edit of its last one: the numbers of bytes that both
+//! texts have in common at the beginning and at the end, and the text between; the whole gets the next
+//! number.
 //!
 //! Kind 7 is no event; bits 3 to 5 say what it is:
 //!
@@ -51,6 +53,8 @@ use cwm_trace::{End, Event, EventKind, Function, Local, Value};
 const MARK: &[u8] = b"CWMLOG\x02";
 const EXPLICIT: u8 = 8;
 const HAS_CHANGES: u8 = 16;
+/// The head of a value that is an edit.
+const EDIT: u64 = 4 << 2 | 2;
 const STEPS: [i32; 7] = [0, 1, 2, 3, -1, -2, -3];
 
 /// What a log holds.
@@ -240,10 +244,9 @@ impl Decoder<'_> {
         loop {
             let key = self.input.number()?;
             let variable = key >> 2;
-            let value = if key & 2 != 0 {
-                Some(self.value()?)
-            } else {
-                None
+            let value = match key & 2 {
+                0 => None,
+                _ => Some(self.value_of(activation, variable)?),
             };
             let state = self.activations.get_mut(activation as usize)?;
             let place = state.variables.iter().position(|&known| known == variable);
@@ -265,6 +268,29 @@ impl Decoder<'_> {
                 return Some(());
             }
         }
+    }
+
+    /// The new value of a variable, which may be told as an edit of its last one.
+    fn value_of(&mut self, activation: u32, variable: u32) -> Option<Value> {
+        let mut ahead = Input {
+            rest: self.input.rest,
+        };
+        if ahead.long()? != EDIT {
+            return self.value();
+        }
+        self.input = ahead;
+        let (start, end) = (self.input.number()? as usize, self.input.number()? as usize);
+        let middle = self.input.text()?;
+        let state = self.activations.get(activation as usize)?;
+        let mut variables = state.variables.iter();
+        let place = variables.position(|&known| known == variable)?;
+        let last = &*state.locals[place].value.repr;
+        // The two parts do not overlap, or a damaged log could make texts of any size.
+        let rest = last.len().checked_sub(end).filter(|&rest| start <= rest)?;
+        let end = last.get(rest..)?;
+        let text: Arc<str> = [last.get(..start)?, middle, end].concat().into();
+        self.texts.push(text.clone());
+        Some(Value::new(text))
     }
 
     fn value(&mut self) -> Option<Value> {
@@ -437,6 +463,22 @@ mod tests {
         assert_eq!(value, Some(("x", "y")));
     }
 
+    /// A call and a line that changes its argument by an edit.
+    const EDITED: &[u8] = b"CWMLOG\x02\x02\x043.11\
+        \x07\x01f\x01f\x05\x01\x01a\
+        \x10\x00\x02\x24[1, 2, 3]\
+        \x32\x02\x12\x04\x04\x0222\
+        \x03\x01\x17\x00";
+
+    #[test]
+    fn an_edit_keeps_the_beginning_and_the_end_of_the_last_text() {
+        let log = decode(EDITED);
+        assert_eq!(log.end, Some(End::Finished));
+        assert_eq!(&*log.events[1].locals[0].value.repr, "[1, 22, 3]");
+        let value = log.events[2].value.as_ref();
+        assert_eq!(value, Some(&log.events[1].locals[0].value));
+    }
+
     #[test]
     fn a_cut_log_gives_the_events_before_the_cut() {
         let whole = decode(SMALL).events;
@@ -454,10 +496,12 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_log_never_panics(at in 0..SMALL.len(), byte: u8) {
-            let mut bytes = SMALL.to_vec();
-            bytes[at] = byte;
-            decode(&bytes);
+        fn a_damaged_log_never_panics(at in 0..200usize, byte: u8) {
+            for log in [SMALL, LONG, EDITED] {
+                let mut bytes = log.to_vec();
+                bytes[at % log.len()] = byte;
+                decode(&bytes);
+            }
         }
     }
 }

@@ -704,3 +704,35 @@ fn drain(pipe: &mut impl Read, capture: &mut Capture, cap: usize) {
         capture.keep(&buffer[..count], cap);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Without the native collector the log is larger, and only that.
+    #[test]
+    fn plain_code_takes_at_most_eight_bytes_an_event() {
+        let py = Interpreter::find(None).expect("an interpreter");
+        let mut worker = Worker::start(&py, &Limits::default()).expect("it starts");
+        if worker.collector() == Collector::Python {
+            eprintln!("SKIPPED: no native collector for {:?}", py.version);
+            return;
+        }
+        let request = Request {
+            file: "algos.py",
+            source: include_str!("../benches/programs/algos.py"),
+            entry: Entry::Call {
+                function: "run".to_owned(),
+                args: "3".to_owned(),
+            },
+            stdin: b"",
+        };
+        let trace = worker.trace(&request).expect("a trace");
+        assert_eq!(trace.end, End::Finished);
+        let mut head = [0; 8];
+        let process = worker.process.as_ref().expect("the process lives");
+        process.log.read_exact_at(&mut head, 0).expect("a log");
+        let (bytes, events) = (u64::from_le_bytes(head), trace.events.len() as u64);
+        assert!(events > 2_000 && bytes <= 8 * events, "{bytes} / {events}");
+    }
+}
