@@ -1,6 +1,11 @@
 //! Reads specifications written as Markdown: a heading names a test, and the
 //! fenced blocks under it are its input and what it should give.
 
+#![allow(
+    dead_code,
+    reason = "each test binary compiles this module and uses a part of it"
+)]
+
 use cwm_trace::{End, Entry, Event, EventKind, Function, Local, Trace, Value};
 
 /// A heading with the fenced blocks below it.
