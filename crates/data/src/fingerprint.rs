@@ -8,45 +8,25 @@ use std::collections::HashMap;
 use cwm_trace::Entry;
 use sha2::{Digest, Sha256};
 
+fn is_known(word: &str) -> bool {
+    [KEYWORDS, BUILTINS, EXCEPTIONS]
+        .iter()
+        .any(|words| words.contains(&word))
+}
+
 /// Digest of a program's source and entry with its own names made anonymous.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fingerprint([u8; 16]);
 
-/// Words that mean something to Python and so stay as they are.
-const KNOWN: &[&str] = &[
-    "False",
-    "None",
-    "True",
-    "and",
-    "as",
-    "assert",
-    "break",
-    "class",
-    "continue",
-    "def",
-    "del",
-    "elif",
-    "else",
-    "except",
-    "finally",
-    "for",
-    "from",
-    "global",
-    "if",
-    "import",
-    "in",
-    "is",
-    "lambda",
-    "nonlocal",
-    "not",
-    "or",
-    "pass",
-    "raise",
-    "return",
-    "try",
-    "while",
-    "with",
-    "yield",
+/// Python's keywords: these words and the two lists below stay as they are.
+const KEYWORDS: &[&str] = &[
+    "False", "None", "True", "and", "as", "assert", "break", "class", "continue", "def", "del",
+    "elif", "else", "except", "finally", "for", "from", "global", "if", "import", "in", "is",
+    "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
+];
+
+/// Builtin functions and types that generated programs use.
+pub(crate) const BUILTINS: &[&str] = &[
     "abs",
     "all",
     "any",
@@ -74,6 +54,9 @@ const KNOWN: &[&str] = &[
     "tuple",
     "type",
     "zip",
+];
+
+const EXCEPTIONS: &[&str] = &[
     "Exception",
     "IndexError",
     "KeyError",
@@ -122,7 +105,7 @@ fn canonicalise(line: &str, names: &mut HashMap<String, usize>, out: &mut String
             let word = &rest[..end];
             let attribute = out.ends_with('.');
             let prefix = end == 1 && rest[1..].starts_with(['\'', '"']);
-            if attribute || prefix || KNOWN.contains(&word) {
+            if attribute || prefix || is_known(word) {
                 out.push_str(word);
             } else {
                 let count = names.len();

@@ -1,6 +1,8 @@
 //! `y = x·Wᵀ` and its two gradients, all as one product each. `W` is
 //! `[outputs, inputs]` row-major, as Hugging Face stores it.
 
+use std::ops::Range;
+
 use cwm_kernels::{MatMut, MatRef, Store, gemm};
 
 /// `y (+)= x·Wᵀ` for `rows` rows.
@@ -34,4 +36,23 @@ pub(crate) fn backward_weight(dw: &mut [f32], dy: &[f32], x: &[f32], rows: usize
         MatRef::new(x, rows, inputs),
         Store::Accumulate,
     );
+}
+
+/// Both gradients of several products of the same `x`: `dx` is their sum, and
+/// each `dW` is added at its place in `grads`. An output is its `dy` and where
+/// its `W` lies in `params`.
+pub(crate) fn backward_all<const N: usize>(
+    dx: &mut [f32],
+    grads: &mut [f32],
+    x: &[f32],
+    params: &[f32],
+    rows: usize,
+    outputs: [(&[f32], &Range<usize>); N],
+) {
+    let mut store = Store::Overwrite;
+    for (dy, w) in outputs {
+        backward_weight(&mut grads[w.clone()], dy, x, rows);
+        backward_input(dx, dy, &params[w.clone()], rows, store);
+        store = Store::Accumulate;
+    }
 }

@@ -255,15 +255,12 @@ impl Layer<'_> {
             &slot.gate,
             &slot.up,
         );
-        let mut store = Store::Overwrite;
-        for (dy, w) in [
-            (&gradients.gate, &tensors.gate),
+        let outputs = [
+            (&gradients.gate[..], &tensors.gate),
             (&gradients.up, &tensors.up),
-        ] {
-            linear::backward_weight(&mut grads[w.clone()], dy, &shared.normed, rows);
-            linear::backward_input(&mut gradients.normed, dy, &params[w.clone()], rows, store);
-            store = Store::Accumulate;
-        }
+        ];
+        let (dx, x) = (&mut gradients.normed, &shared.normed);
+        linear::backward_all(dx, grads, x, params, rows, outputs);
         rms_norm_backward(
             &mut gradients.residual,
             &mut grads[norm.clone()],
@@ -309,16 +306,13 @@ impl Layer<'_> {
         );
         self.rotate(&mut gradients.q, config.n_heads, Direction::Backward);
         self.rotate(&mut gradients.k, config.n_kv_heads, Direction::Backward);
-        let mut store = Store::Overwrite;
-        for (dy, w) in [
-            (&gradients.q, &tensors.q),
+        let outputs = [
+            (&gradients.q[..], &tensors.q),
             (&gradients.k, &tensors.k),
             (&gradients.v, &tensors.v),
-        ] {
-            linear::backward_weight(&mut grads[w.clone()], dy, &shared.normed, rows);
-            linear::backward_input(&mut gradients.normed, dy, &params[w.clone()], rows, store);
-            store = Store::Accumulate;
-        }
+        ];
+        let (dx, x) = (&mut gradients.normed, &shared.normed);
+        linear::backward_all(dx, grads, x, params, rows, outputs);
         rms_norm_backward(
             &mut gradients.residual,
             &mut grads[norm.clone()],

@@ -79,12 +79,12 @@ def compare(python, peer, workload, library, pairs):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--library")
+    parser.add_argument("--library", dest="native", metavar="LIBRARY")
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--peers", default=",".join(PEERS))
     parser.add_argument("--out")
     options = parser.parse_args()
-    library = options.library or newest_library()
+    library = options.native or newest_library()
     results = []
     for workload in TIMES:
         for peer in options.peers.split(","):

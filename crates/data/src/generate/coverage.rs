@@ -6,6 +6,7 @@ use std::fmt;
 use cwm_trace::Entry;
 
 use super::Program;
+use crate::fingerprint::BUILTINS;
 
 /// Constructs told apart by how a line begins.
 const STATEMENTS: &[&str] = &[
@@ -138,36 +139,6 @@ impl Coverage {
         }
     }
 }
-
-const BUILTINS: &[&str] = &[
-    "abs",
-    "all",
-    "any",
-    "chr",
-    "dict",
-    "enumerate",
-    "filter",
-    "int",
-    "isinstance",
-    "len",
-    "list",
-    "map",
-    "max",
-    "min",
-    "next",
-    "ord",
-    "print",
-    "range",
-    "reversed",
-    "set",
-    "sorted",
-    "str",
-    "sum",
-    "super",
-    "tuple",
-    "type",
-    "zip",
-];
 
 impl fmt::Display for Coverage {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -39,27 +39,16 @@ pub(super) fn definitions(source: &str, outline: &Outline) -> Vec<Definition> {
         signature: None,
     };
     let lines: Vec<&str> = source.lines().collect();
-    let mut found = vec![module];
-    let mut decorated_from = None;
-    for number in 1..=outline.len() {
-        match outline.line(number).map(|l| l.kind) {
-            Some(LineKind::Decorator) => {
-                decorated_from.get_or_insert(number);
-            }
-            Some(LineKind::Def) => {
-                let name = defined_name(lines.get(number as usize - 1).unwrap_or(&""));
-                found.push(Definition {
-                    line: decorated_from.take().unwrap_or(number),
-                    qualname: qualified(name, number, outline, &lines),
-                    name: name.to_owned(),
-                    signature: Signature::read(source, number),
-                });
-            }
-            Some(LineKind::Continuation | LineKind::Blank) => {}
-            _ => decorated_from = None,
+    let defs = outline.definitions().map(|(line, number)| {
+        let name = defined_name(lines.get(number as usize - 1).unwrap_or(&""));
+        Definition {
+            line,
+            qualname: qualified(name, number, outline, &lines),
+            name: name.to_owned(),
+            signature: Signature::read(source, number),
         }
-    }
-    found
+    });
+    std::iter::once(module).chain(defs).collect()
 }
 
 fn qualified(name: &str, line: u32, outline: &Outline, lines: &[&str]) -> String {

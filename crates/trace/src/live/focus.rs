@@ -140,30 +140,17 @@ fn shortlist(lines: BTreeSet<u32>, line: u32) -> Vec<u32> {
     on.into_iter().chain(back).collect()
 }
 
-/// The lines of call events by name: that of the first decorator, if there
-/// are any.
+/// The lines of call events by name.
 fn definitions(lines: &[Arc<str>], outline: &Outline) -> BTreeMap<Arc<str>, Vec<u32>> {
     let mut found: BTreeMap<Arc<str>, Vec<u32>> = BTreeMap::new();
-    let mut decorated_from = None;
-    for number in 1..=outline.len() {
-        let info = outline.line(number);
-        match info.map(|l| l.kind) {
-            Some(LineKind::Decorator) => {
-                decorated_from.get_or_insert(number);
-            }
-            Some(LineKind::Def) => {
-                let line = decorated_from.take().unwrap_or(number);
-                let own = defined_name(&lines[number as usize - 1]);
-                let class = info.map_or(0, |l| l.scope).checked_sub(1);
-                let name = match class.and_then(|i| lines.get(i as usize)) {
-                    Some(class) if own == "__init__" => defined_name(class),
-                    _ => own,
-                };
-                found.entry(Arc::from(name)).or_default().push(line);
-            }
-            Some(LineKind::Continuation | LineKind::Blank) => {}
-            _ => decorated_from = None,
-        }
+    for (line, number) in outline.definitions() {
+        let own = defined_name(&lines[number as usize - 1]);
+        let class = outline.line(number).map_or(0, |l| l.scope).checked_sub(1);
+        let name = match class.and_then(|i| lines.get(i as usize)) {
+            Some(class) if own == "__init__" => defined_name(class),
+            _ => own,
+        };
+        found.entry(Arc::from(name)).or_default().push(line);
     }
     found
 }

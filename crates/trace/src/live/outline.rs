@@ -149,6 +149,25 @@ impl Outline {
         number
     }
 
+    /// Every `def`, in order: the line of its call events, which is that of
+    /// the first decorator if there are any, and its own.
+    pub fn definitions(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        let mut decorated_from = None;
+        (1..=self.len()).filter_map(move |number| {
+            match self.line(number).map(|l| l.kind) {
+                Some(LineKind::Decorator) => {
+                    decorated_from.get_or_insert(number);
+                }
+                Some(LineKind::Def) => {
+                    return Some((decorated_from.take().unwrap_or(number), number));
+                }
+                Some(LineKind::Continuation | LineKind::Blank) => {}
+                _ => decorated_from = None,
+            }
+            None
+        })
+    }
+
     /// Lines that can run inside the scope headed by `scope` (0: module):
     /// statements and their continuations, without those of inner scopes.
     pub fn scope_lines(&self, scope: u32) -> impl Iterator<Item = u32> + '_ {
