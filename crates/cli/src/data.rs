@@ -34,6 +34,9 @@ pub(crate) struct GenerateArgs {
     /// Weights of the four levels of difficulty
     #[arg(long, value_name = "A,B,C,D", default_value = "25,35,25,15", value_parser = parse_mix)]
     levels: [u32; 4],
+    /// Weight of drills beside the levels: single operations in a row, for training only
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    drills: u32,
     /// Scripts that must not be generated, whatever their names are called
     #[arg(long, value_name = "FILE", num_args = 1..)]
     exclude: Vec<PathBuf>,
@@ -81,6 +84,7 @@ fn generate(args: &GenerateArgs) -> Result<()> {
         seed: args.seed,
         count: args.count,
         mix: args.levels,
+        drills: args.drills,
         threads: args.threads.unwrap_or_else(default_threads),
         excluded,
     };

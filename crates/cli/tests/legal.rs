@@ -46,8 +46,9 @@ fn every_real_frame_is_legal() {
     };
     let plan = Plan {
         seed: 171,
-        count: 400,
+        count: 450,
         mix: [1, 1, 2, 4],
+        drills: 1,
         threads: 2,
         excluded: Default::default(),
     };

@@ -14,7 +14,7 @@ use crate::generate::rng::splitmix;
 use crate::generate::{Level, Program, generate};
 use crate::record::{Record, write_record};
 
-/// What to build. The result depends on `seed`, `count`, `mix`, `excluded` and
+/// What to build. The result depends on `seed`, `count`, `mix`, `drills`, `excluded` and
 /// the interpreter's version alone.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -22,12 +22,22 @@ pub struct Plan {
     pub seed: u64,
     /// Records to write.
     pub count: usize,
-    /// Relative weight of each level.
+    /// Relative weight of each level of programs.
     pub mix: [u32; 4],
+    /// Relative weight of drills.
+    pub drills: u32,
     /// Programs that run at the same time.
     pub threads: usize,
     /// Programs that must not appear, such as those of evaluations.
     pub excluded: HashSet<Fingerprint>,
+}
+
+impl Plan {
+    /// Levels with their weights; drills last, so that a plan without them draws as if there were none.
+    fn weights(&self) -> impl Iterator<Item = (Level, u32)> {
+        let programs = Level::ALL.into_iter().zip(self.mix);
+        programs.chain([(Level::Drill, self.drills)])
+    }
 }
 
 /// How the candidates fared.
@@ -80,7 +90,7 @@ pub fn build(
     out: &mut impl Write,
     mut progress: impl FnMut(usize),
 ) -> Result<Report, BuildError> {
-    if plan.mix.iter().all(|&w| w == 0) {
+    if plan.weights().all(|(_, weight)| weight == 0) {
         return Err(BuildError::NoLevel);
     }
     let limits = limits();
@@ -145,11 +155,11 @@ pub fn limits() -> Limits {
 
 /// The level of a candidate: a function of seed and index.
 fn level_of(plan: &Plan, index: u64) -> Level {
-    let total: u64 = plan.mix.iter().map(|&w| u64::from(w)).sum();
+    let total: u64 = plan.weights().map(|(_, w)| u64::from(w)).sum();
     let mut index = index;
     let mut state = plan.seed ^ splitmix(&mut index);
     let mut place = splitmix(&mut state) % total.max(1);
-    for (level, &weight) in Level::ALL.into_iter().zip(&plan.mix) {
+    for (level, weight) in plan.weights() {
         if place < u64::from(weight) {
             return level;
         }

@@ -10,6 +10,7 @@ fn plan(count: usize, threads: usize) -> Plan {
         seed: 21,
         count,
         mix: [1, 1, 1, 1],
+        drills: 0,
         threads,
         excluded: HashSet::new(),
     }

@@ -18,6 +18,7 @@ fn every_real_step_is_allowed() {
         seed: 4242,
         count: 600,
         mix: [1, 1, 2, 4],
+        drills: 1,
         threads: 2,
         excluded: Default::default(),
     };

@@ -184,7 +184,7 @@ fn lines(text: &str) -> Vec<String> {
 }
 
 /// Groups lines into top-level definitions, each ending with a newline.
-fn split_definitions(lines: &[String]) -> Vec<String> {
+pub(crate) fn split_definitions(lines: &[String]) -> Vec<String> {
     let mut definitions: Vec<String> = Vec::new();
     let mut decorated = false;
     for line in lines {

@@ -3,12 +3,13 @@
 //! Half of them come from a statement grammar ([`grammar`]), half from parametrised idioms of
 //! textbook code ([`idiom`]); both give a [`block::Block`], which [`assemble`] turns into a script or
 //! into functions with a call. Programs end by construction, use nothing but builtins, print at most
-//! their result, and hold small values only.
+//! their result, and hold small values only. [`drill`] writes exercises for training.
 
 mod assemble;
 mod block;
 mod context;
 mod coverage;
+mod drill;
 mod exprs;
 mod grammar;
 mod idiom;
@@ -29,6 +30,8 @@ pub use coverage::{Coverage, coverage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "u8", into = "u8")]
 pub enum Level {
+    /// Not programs but drills: single operations in a row, for training.
+    Drill = 0,
     /// Assignments, conditions, simple loops, methods of texts and lists.
     One = 1,
     /// `while`, early exits, dicts, sets, comprehensions, text parsing.
@@ -40,10 +43,10 @@ pub enum Level {
 }
 
 impl Level {
-    /// All levels, easiest first.
+    /// The levels of programs, easiest first.
     pub const ALL: [Self; 4] = [Self::One, Self::Two, Self::Three, Self::Four];
 
-    /// 1 to 4.
+    /// 1 to 4, or 0 for drills.
     pub fn number(self) -> u8 {
         self as u8
     }
@@ -51,15 +54,16 @@ impl Level {
 
 /// A number that is not a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no level {0}: levels are 1 to 4")]
+#[error("there is no level {0}: levels are 1 to 4, and 0 for drills")]
 pub struct NoSuchLevel(pub u8);
 
 impl TryFrom<u8> for Level {
     type Error = NoSuchLevel;
 
     fn try_from(number: u8) -> Result<Self, NoSuchLevel> {
-        Self::ALL
+        [Self::Drill]
             .into_iter()
+            .chain(Self::ALL)
             .find(|level| level.number() == number)
             .ok_or(NoSuchLevel(number))
     }
@@ -84,9 +88,9 @@ pub struct Program {
     pub source: String,
     /// The scope to record.
     pub entry: Entry,
-    /// Level it was generated for, 1 to 4.
+    /// Level it was generated for, 1 to 4, or 0 for drills.
     pub level: u8,
-    /// Name of the idiom it was made from; `grammar` for the statement grammar.
+    /// Name of the idiom it was made from; `grammar` for the statement grammar, `drill` for drills.
     pub family: &'static str,
     /// Whether an exception may end it, on purpose.
     pub may_raise: bool,
@@ -98,6 +102,16 @@ const PURPOSE: u64 = 0x67656e;
 /// The program number `index` of the series `seed` at `level`: equal arguments, equal program.
 pub fn generate(seed: u64, index: u64, level: Level) -> Program {
     let mut context = Context::new(seed, index, PURPOSE + u64::from(level.number()));
+    if level == Level::Drill {
+        let (source, entry) = drill::write(&mut context);
+        return Program {
+            source,
+            entry,
+            level: level.number(),
+            family: "drill",
+            may_raise: false,
+        };
+    }
     let idiom = choose_idiom(level, &mut context);
     let (family, block) = match idiom {
         Some(idiom) => (idiom.name.as_str(), idiom.expand(&mut context)),
