@@ -78,9 +78,8 @@ for text in sys.stdin:
     print(end, steps)
 "#;
 
-#[test]
-fn programs_compile_and_finish() {
-    let programs = sample(11, 400);
+/// How each program ended and how many lines it ran; `None` where there is no interpreter.
+fn run_all(programs: &[Program]) -> Option<Vec<(String, u32)>> {
     let input: String = programs
         .iter()
         .map(|program| {
@@ -91,14 +90,26 @@ fn programs_compile_and_finish() {
             format!("{}\n", serde_json::json!([program.source, function, args]))
         })
         .collect();
-    let Some(answers) = python(RUN_ALL, &input) else {
+    let answers = python(RUN_ALL, &input)?;
+    let ends: Vec<_> = answers
+        .lines()
+        .filter_map(|answer| {
+            let (end, steps) = answer.split_once(' ')?;
+            Some((end.to_owned(), steps.parse().ok()?))
+        })
+        .collect();
+    assert_eq!(ends.len(), programs.len());
+    Some(ends)
+}
+
+#[test]
+fn programs_compile_and_finish() {
+    let programs = sample(11, 400);
+    let Some(ends) = run_all(&programs) else {
         return;
     };
-    let ends: Vec<&str> = answers.lines().collect();
-    assert_eq!(ends.len(), programs.len());
     let mut failed = 0;
-    for (program, answer) in programs.iter().zip(&ends) {
-        let end = answer.split(' ').next().unwrap_or_default();
+    for (program, (end, _)) in programs.iter().zip(&ends) {
         let source = &program.source;
         assert_ne!(end, "syntax", "{}:\n{source}", program.family);
         assert_ne!(end, "endless", "{}:\n{source}", program.family);
@@ -110,10 +121,7 @@ fn programs_compile_and_finish() {
         "{failed} of {} raise by accident",
         programs.len()
     );
-    let mut steps: Vec<u32> = ends
-        .iter()
-        .filter_map(|end| end.split(' ').nth(1)?.parse().ok())
-        .collect();
+    let mut steps: Vec<u32> = ends.iter().map(|(_, steps)| *steps).collect();
     steps.sort_unstable();
     let median = steps[steps.len() / 2];
     assert!((6..=40).contains(&median), "median of {median} lines run");
@@ -250,11 +258,31 @@ fn the_language_is_covered() {
 }
 
 #[test]
-fn a_level_is_a_number_from_one_to_four() {
+fn a_level_is_a_number_from_zero_to_four() {
     assert_eq!(Level::ALL.map(Level::number), [1, 2, 3, 4]);
     assert_eq!(Level::try_from(3), Ok(Level::Three));
-    let error = Level::try_from(0).expect_err("no level 0");
-    assert_eq!(error.to_string(), "there is no level 0: levels are 1 to 4");
+    assert_eq!(Level::try_from(0), Ok(Level::Drill));
+    let error = Level::try_from(5).expect_err("no level 5");
+    assert_eq!(
+        error.to_string(),
+        "there is no level 5: levels are 1 to 4, and 0 for drills"
+    );
+}
+
+/// Drills repeat statements that real programs have rarely; nearly all must run, or their makers
+/// would choose among those that do.
+#[test]
+fn drills_compile_and_finish() {
+    let drills: Vec<Program> = (0..300)
+        .map(|index| generate(12, index, Level::Drill))
+        .collect();
+    let Some(ends) = run_all(&drills) else {
+        return;
+    };
+    let count = |what: &str| ends.iter().filter(|(end, _)| end == what).count();
+    let finished = count("finished");
+    assert_eq!(count("syntax") + count("NameError") + count("endless"), 0);
+    assert!(finished * 10 >= drills.len() * 9, "{finished} finished");
 }
 
 /// Sources of the programs in `examples/`.
