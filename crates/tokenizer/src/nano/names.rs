@@ -157,7 +157,9 @@ fn is_bound(lexemes: &[Lexeme], i: usize) -> bool {
     let Lexeme::Name(name) = &lexemes[i] else {
         return false;
     };
-    if words::KEYWORDS.contains(&name.as_str()) || name.starts_with("__") {
+    let reserved =
+        words::KEYWORDS.contains(&name.as_str()) && !words::SOFT.contains(&name.as_str());
+    if reserved || name.starts_with("__") {
         return false;
     }
     let next = lexemes.get(i + 1);

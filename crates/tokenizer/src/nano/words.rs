@@ -8,6 +8,9 @@ pub(super) const KEYWORDS: &[&str] = &[
     "with", "yield", "match", "case",
 ];
 
+/// Those of [`KEYWORDS`] that may also be names of variables.
+pub(super) const SOFT: &[&str] = &["match", "case"];
+
 /// Builtin names, common library types, and words of `repr` texts.
 pub(super) const BUILTINS: &[&str] = &[
     "abs",
