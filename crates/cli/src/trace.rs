@@ -3,9 +3,9 @@
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Command, ValueEnum};
-use cwm_trace::{End, Trace, cwm, jsonl, live};
+use cwm_trace::{End, Trace, cwm, jsonl, live, parquet};
 
 use crate::program::{ProgramArgs, RunArgs};
 use crate::view;
@@ -68,6 +68,8 @@ enum Dialect {
     Live,
     /// JSON lines with everything
     Json,
+    /// The same as a table of columns; needs --out
+    Parquet,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -78,6 +80,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn record(args: &RecordArgs) -> Result<()> {
+    if matches!(args.dialect, Dialect::Parquet) && args.out.is_none() {
+        bail!("a Parquet table is not text: say where to write it with --out");
+    }
     let source = args.program.source()?;
     let trace = args
         .run
@@ -87,6 +92,7 @@ fn record(args: &RecordArgs) -> Result<()> {
         Dialect::Cwm => text.extend(cwm::render(&cwm::Document::from_trace(&trace)).bytes()),
         Dialect::Live => text.extend(live::render(&live::Document::from_trace(&trace)).bytes()),
         Dialect::Json => jsonl::write(&trace, &mut text)?,
+        Dialect::Parquet => parquet::write(&trace, &mut text)?,
     }
     match &args.out {
         Some(path) => std::fs::write(path, &text)

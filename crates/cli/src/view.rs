@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use cwm_data::read_records;
 use cwm_trace::statistics::{Report, Statistics, Summary};
-use cwm_trace::{End, Entry, Trace, jsonl, listing, live, perfetto};
+use cwm_trace::{End, Entry, Trace, jsonl, listing, live, parquet, perfetto};
 
 use crate::progress;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A trace (dialects json and live), a file of generated programs, or a folder of such files
+    /// A trace (dialects json, live and parquet), a file of generated programs, or a folder of such files
     #[arg(value_name = "TRACE")]
     path: PathBuf,
     /// Of a file of generated programs, show the one with this number, from 0
@@ -66,21 +66,23 @@ fn show(trace: &Trace, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The `.json`, `.jsonl`, `.live` and `.txt` files of a folder, sorted.
+/// The `.json`, `.jsonl`, `.live`, `.parquet` and `.txt` files of a folder, sorted.
 fn folder(dir: &Path) -> Result<Vec<PathBuf>> {
     let shown = dir.display();
     let entries = std::fs::read_dir(dir).with_context(|| format!("cannot read `{shown}`"))?;
     let mut paths = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let known = ["json", "jsonl", "live", "txt"];
+        let known = ["json", "jsonl", "live", "parquet", "txt"];
         let extension = path.extension().and_then(|e| e.to_str());
         if path.is_file() && extension.is_some_and(|e| known.contains(&e)) {
             paths.push(path);
         }
     }
     if paths.is_empty() {
-        bail!("there are no traces in `{shown}` (files that end in .json, .jsonl, .live or .txt)");
+        bail!(
+            "there are no traces in `{shown}` (files that end in .json, .jsonl, .live, .parquet or .txt)"
+        );
     }
     paths.sort();
     Ok(paths)
@@ -97,6 +99,11 @@ fn content(path: &Path) -> Result<Content> {
     let shown = path.display();
     let mut first = Vec::new();
     open(path)?.read_until(b'\n', &mut first)?;
+    if first.starts_with(parquet::MAGIC) {
+        let trace = parquet::read(File::open(path)?);
+        let trace = trace.with_context(|| format!("cannot use `{shown}`"))?;
+        return Ok(Content::Trace(Box::new(trace)));
+    }
     if first.starts_with(b"<|live|>") {
         let text = std::fs::read_to_string(path)?;
         let parsed = live::parse(&text);

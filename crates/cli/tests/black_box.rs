@@ -143,7 +143,7 @@ fn a_recorded_run_can_be_viewed() {
         let call = ["trace", &path, "--entry", "f", "--args", "21"];
         cwm(&[&call[..], &["--dialect", dialect, "--out", out]].concat()).succeeds();
     };
-    for dialect in ["json", "live"] {
+    for dialect in ["json", "live", "parquet"] {
         let out = at(&format!("run.{dialect}"));
         record(dialect, &out);
         let shown = cwm(&["trace", "view", &out]).succeeds().stdout();
@@ -164,11 +164,11 @@ fn a_recorded_run_can_be_viewed() {
     ]);
     let counts: serde_json::Value =
         serde_json::from_str(&counts.succeeds().stdout()).expect("JSON");
-    assert_eq!(counts["traces"], 2);
-    assert_eq!(counts["kinds"]["line"], 4);
+    assert_eq!(counts["traces"], 3);
+    assert_eq!(counts["kinds"]["line"], 6);
     let table = cwm(&["trace", "view", &folder.path().display().to_string()]).succeeds();
     assert!(
-        table.stdout().contains("2 traces, 8 events"),
+        table.stdout().contains("3 traces, 12 events"),
         "{}",
         table.stdout()
     );
@@ -176,6 +176,7 @@ fn a_recorded_run_can_be_viewed() {
     record("cwm", &at("run.cwm"));
     cwm(&["trace", "view", &at("run.cwm")]).fails_with(&["--dialect json"]);
     cwm(&["trace", "view", &path]).fails_with(&["not a trace"]);
+    cwm(&["trace", &path, "--dialect", "parquet"]).fails_with(&["not text", "--out"]);
     let unnamed = cwm(&["trace"]);
     assert_eq!(
         unnamed.output.status.code(),

@@ -8,7 +8,7 @@
 //! * [`cwm`]: Meta's format, exactly as their code writes it.
 //! * [`live`]: ours: numbered lines and only the live call stack.
 //! * [`diff`]: where two traces first part.
-//! * [`jsonl`]: the lossless form on disk.
+//! * [`jsonl`]: the lossless form on disk; [`parquet`]: the same as a table.
 //! * [`listing`] and [`perfetto`]: for people; [`statistics`]: for many
 //!   traces.
 
@@ -17,6 +17,7 @@ pub mod diff;
 pub mod jsonl;
 pub mod listing;
 pub mod live;
+pub mod parquet;
 pub mod perfetto;
 pub mod statistics;
 mod trace;

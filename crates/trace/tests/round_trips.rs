@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use cwm_trace::cwm::{self, Document, Frame, Locals, Scopes};
-use cwm_trace::{End, Entry, Event, EventKind, Function, Local, Trace, Value, jsonl};
+use cwm_trace::{End, Entry, Event, EventKind, Function, Local, Trace, Value, jsonl, parquet};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -168,6 +168,20 @@ fn written(trace: &Trace) -> Vec<u8> {
     bytes
 }
 
+/// `bytes` as an open file.
+fn file(bytes: &[u8]) -> std::fs::File {
+    let mut file = tempfile::tempfile().expect("a temporary file");
+    file.write_all(bytes).expect("disk");
+    file
+}
+
+/// The trace as a table on disk.
+fn table(trace: &Trace) -> std::fs::File {
+    let mut bytes = Vec::new();
+    parquet::write(trace, &mut bytes).expect("memory");
+    file(&bytes)
+}
+
 proptest! {
     #[test]
     fn a_document_comes_back(document in document()) {
@@ -224,6 +238,36 @@ proptest! {
     fn a_trace_on_disk_comes_back(trace in trace()) {
         let bytes = written(&trace);
         prop_assert_eq!(jsonl::read(&bytes[..]).map_err(|error| error.to_string()), Ok(trace));
+    }
+
+    #[test]
+    fn a_table_comes_back(mut trace in trace()) {
+        for event in &mut trace.events {
+            let mut seen = std::collections::HashSet::new();
+            event.locals.retain(|local| seen.insert(local.name.clone()));
+        }
+        let back = parquet::read(table(&trace)).map_err(|error| error.to_string());
+        prop_assert_eq!(back, Ok(trace));
+    }
+
+    /// Neither a cut nor a changed byte makes the reader panic.
+    #[test]
+    fn a_damaged_table_is_refused_or_read(
+        trace in trace(),
+        cut in any::<proptest::sample::Index>(),
+        changed in vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let mut bytes = Vec::new();
+        parquet::write(&trace, &mut bytes).expect("memory");
+        for (place, byte) in &changed {
+            let place = place.index(bytes.len());
+            bytes[place] = *byte;
+        }
+        if changed.is_empty() {
+            bytes.truncate(cut.index(bytes.len()));
+        }
+        let read = parquet::read(file(&bytes));
+        prop_assert!(read.is_err() || !changed.is_empty());
     }
 
     #[test]
