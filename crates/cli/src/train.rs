@@ -77,10 +77,10 @@ struct Settings {
     /// Rule for the hidden matrices; cannot change within a run [default: muon]
     #[arg(long, value_enum)]
     optimizer: Option<Rule>,
-    /// Peak learning rate of AdamW parameters [default: 0.003]
+    /// Peak learning rate of AdamW parameters [default: 0.001 with muon, 0.003 alone]
     #[arg(long)]
     lr: Option<f32>,
-    /// Peak learning rate of Muon matrices [default: 0.02]
+    /// Peak learning rate of Muon matrices [default: 0.006]
     #[arg(long)]
     muon_lr: Option<f32>,
     /// Decoupled weight decay [default: 0.02]
@@ -151,17 +151,6 @@ impl Preset {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let vocabulary = Arc::new(Vocabulary::default());
-    let train = dataset(&args.data, &vocabulary, args, true)?;
-    ensure!(!train.is_empty(), "the training data has no usable rows");
-    let held_out = match &args.held_out {
-        Some(path) => Some(dataset(
-            std::slice::from_ref(path),
-            &vocabulary,
-            args,
-            false,
-        )?),
-        None => None,
-    };
     let mut trainer = if args.resume {
         check_vocabulary(&args.out)?;
         let current = Trainer::resume(&args.out)?;
@@ -176,6 +165,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     for note in trainer.notes() {
         eprintln!("note: {note}");
     }
+    // Reading takes long, so a run that cannot begin is refused before.
+    let train = dataset(&args.data, &vocabulary, args, true)?;
+    ensure!(!train.is_empty(), "the training data has no usable rows");
+    let held_out = match &args.held_out {
+        Some(path) => Some(dataset(
+            std::slice::from_ref(path),
+            &vocabulary,
+            args,
+            false,
+        )?),
+        None => None,
+    };
     eprintln!(
         "training {:.2}M parameters on {} rows; step {} of {}",
         trainer.model().config.n_params() as f64 / 1e6,
@@ -240,7 +241,7 @@ fn default_config(args: &Args) -> TrainConfig {
         optimizer: match args.settings.optimizer {
             None | Some(Rule::Muon) => Optimizer {
                 weight_decay: 0.02,
-                ..Optimizer::muon(0.02, 3e-3)
+                ..Optimizer::muon(0.006, 1e-3)
             },
             Some(Rule::Adamw) => Optimizer {
                 weight_decay: 0.02,
