@@ -1,15 +1,19 @@
 //! `cwm data`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{BufReader, BufWriter};
-use std::path::PathBuf;
+use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
-use cwm_data::{Plan, build, fingerprint, read_records};
-use cwm_trace::Entry;
+use cwm_data::decontaminate::{Report, Summary};
+use cwm_data::{
+    Benchmarks, Normaliser, Plan, build, fingerprint, normalise_program, read_records, write_record,
+};
+use cwm_trace::{Entry, Trace};
 use cwm_tracer::Interpreter;
+use serde::Serialize;
 
 use crate::program::default_threads;
 use crate::progress;
@@ -18,6 +22,30 @@ use crate::progress;
 pub(crate) enum Command {
     /// Random, terminating programs with their real runs
     Generate(GenerateArgs),
+    /// Leave out programs that benchmarks contain
+    Decontaminate(DecontaminateArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct DecontaminateArgs {
+    /// Recorded programs, JSON lines of `cwm data generate`
+    #[arg(long, value_name = "FILE.jsonl", num_args = 1.., required = true)]
+    data: Vec<PathBuf>,
+    /// Benchmarks: JSON lines whose fields hold texts and code, also with gzip (.gz)
+    #[arg(long, value_name = "FILE.jsonl", num_args = 1.., required = true)]
+    against: Vec<PathBuf>,
+    /// Where to write the programs that are kept [default: only report]
+    #[arg(long, value_name = "FILE.jsonl")]
+    out: Option<PathBuf>,
+    /// Where to write the report as JSON, with the ids of what was left out
+    #[arg(long, value_name = "FILE.json")]
+    report: Option<PathBuf>,
+    /// Python interpreter, 3.8 or later [default: python3 on the PATH]
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// The report as JSON on standard output
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -62,6 +90,115 @@ fn parse_mix(text: &str) -> Result<[u32; 4], String> {
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Generate(args) => generate(args),
+        Command::Decontaminate(args) => decontaminate(args),
+    }
+}
+
+/// What `cwm data decontaminate` reports.
+#[derive(Serialize)]
+struct Cleaning<'a> {
+    benchmarks: BTreeMap<&'a str, &'a Summary>,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+fn decontaminate(args: &DecontaminateArgs) -> Result<()> {
+    let interpreter = Interpreter::find(args.python.as_deref())?;
+    let mut normaliser = Normaliser::start(&interpreter)?;
+    let mut benchmarks = Benchmarks::default();
+    for path in &args.against {
+        let shown = path.display();
+        benchmarks
+            .add(&shown.to_string(), open(path)?, &mut normaliser)
+            .with_context(|| format!("cannot use the benchmark `{shown}`"))?;
+    }
+    let mut out = args.out.as_deref().map(Partial::create).transpose()?;
+    let mut report = Report::default();
+    let bar = progress::spinner("decontaminate");
+    for path in &args.data {
+        let shown = path.display();
+        for record in read_records(open(path)?) {
+            let record = record.with_context(|| format!("cannot use `{shown}`"))?;
+            let Trace { source, entry, .. } = &record.trace;
+            let program = normalise_program(source, entry, &mut normaliser)?;
+            let overlap = benchmarks.judge(source, program.as_ref());
+            report.count(&record.id, overlap);
+            if let (None, Some(out)) = (overlap, &mut out) {
+                write_record(&mut out.file, &record)?;
+            }
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    if let Some(out) = out {
+        out.keep()?;
+    }
+    let cleaning = Cleaning {
+        benchmarks: benchmarks.summaries().collect(),
+        report: &report,
+    };
+    if let Some(path) = &args.report {
+        std::fs::write(path, serde_json::to_string_pretty(&cleaning)? + "\n")
+            .with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    if args.json {
+        println!("{}", serde_json::to_string(&cleaning)?);
+        return Ok(());
+    }
+    for (name, summary) in &cleaning.benchmarks {
+        println!(
+            "{name}: {} items, {} functions, {} fields of code that are not this Python",
+            summary.items, summary.functions, summary.unparsed
+        );
+    }
+    println!("{} of {} programs kept", report.kept, report.programs);
+    for (file, overlaps) in &report.left_out {
+        for (overlap, ids) in overlaps {
+            println!("  left out, {overlap} as in {file}: {}", ids.len());
+        }
+    }
+    Ok(())
+}
+
+/// Opens a file, through gzip where its name ends in `.gz`.
+fn open(path: &Path) -> Result<Box<dyn BufRead>> {
+    let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let reader = BufReader::with_capacity(1 << 20, file);
+    Ok(match path.extension() {
+        Some(extension) if extension == "gz" => {
+            Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(reader)))
+        }
+        _ => Box::new(reader),
+    })
+}
+
+/// A file that has its name only once it is whole.
+struct Partial {
+    file: BufWriter<File>,
+    partial: PathBuf,
+    path: PathBuf,
+}
+
+impl Partial {
+    fn create(path: &Path) -> Result<Self> {
+        let mut partial = path.as_os_str().to_owned();
+        partial.push(".partial");
+        let partial = PathBuf::from(partial);
+        let file = File::create(&partial)
+            .with_context(|| format!("cannot write `{}`", partial.display()))?;
+        Ok(Self {
+            file: BufWriter::with_capacity(1 << 20, file),
+            partial,
+            path: path.to_owned(),
+        })
+    }
+
+    fn keep(mut self) -> Result<()> {
+        let shown = self.path.display();
+        self.file
+            .flush()
+            .and_then(|()| std::fs::rename(&self.partial, &self.path))
+            .with_context(|| format!("cannot write `{shown}`"))
     }
 }
 
@@ -74,8 +211,7 @@ fn generate(args: &GenerateArgs) -> Result<()> {
     }
     for path in &args.exclude_data {
         let shown = path.display();
-        let file = File::open(path).with_context(|| format!("cannot read `{shown}`"))?;
-        for record in read_records(BufReader::new(file)) {
+        for record in read_records(open(path)?) {
             let record = record.with_context(|| format!("cannot use `{shown}`"))?;
             excluded.insert(fingerprint(&record.trace.source, &record.trace.entry));
         }
@@ -89,20 +225,13 @@ fn generate(args: &GenerateArgs) -> Result<()> {
         excluded,
     };
     let interpreter = Interpreter::find(args.python.as_deref())?;
-    let mut partial = args.out.clone().into_os_string();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let file =
-        File::create(&partial).with_context(|| format!("cannot write `{}`", partial.display()))?;
-    let mut out = BufWriter::with_capacity(1 << 20, file);
+    let mut out = Partial::create(&args.out)?;
     let bar = progress::bar(args.count as u64, "generate");
-    let report = build(&plan, &interpreter, &mut out, |n| {
+    let report = build(&plan, &interpreter, &mut out.file, |n| {
         bar.set_position(n as u64)
     })?;
     bar.finish_and_clear();
-    drop(out);
-    std::fs::rename(&partial, &args.out)
-        .with_context(|| format!("cannot write `{}`", args.out.display()))?;
+    out.keep()?;
     eprintln!(
         "{} programs with {} frames out of {} candidates",
         report.kept, report.frames, report.candidates

@@ -511,6 +511,61 @@ fn data_is_a_function_of_its_seed() {
 
 #[cfg(unix)]
 #[test]
+fn programs_of_benchmarks_are_left_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (data, bench, kept) = (path("a.jsonl"), path("b.jsonl"), path("kept.jsonl"));
+    let generate = ["data", "generate", "--seed", "5", "--count", "6", "--out"];
+    cwm(&[
+        &generate[..],
+        &[&data, "--levels", "0,0,0,0", "--drills", "1"],
+    ]
+    .concat())
+    .succeeds();
+    // The third program becomes an item, under another name for its function.
+    let text = std::fs::read_to_string(&data).expect("a file");
+    let record: serde_json::Value =
+        serde_json::from_str(text.lines().nth(2).expect("six lines")).expect("JSON");
+    let source = record["trace"]["source"].as_str().expect("text");
+    let name = source.split_once("def ").expect("a drill is a function").1;
+    let name = &name[..name.find('(').expect("parameters")];
+    let renamed = source.replace(&format!("def {name}("), "def renamed(");
+    let item = serde_json::json!({ "code": renamed });
+    std::fs::write(&bench, format!("{item}\n")).expect("disk");
+
+    let report = cwm(&[
+        "data",
+        "decontaminate",
+        "--data",
+        &data,
+        "--against",
+        &bench,
+        "--out",
+        &kept,
+        "--json",
+    ]);
+    let report: serde_json::Value =
+        serde_json::from_str(&report.succeeds().stdout()).expect("JSON");
+    assert_eq!(report["programs"], 6);
+    assert_eq!(report["kept"], 5);
+    assert_eq!(report["left_out"][&bench]["function"][0], record["id"]);
+    let kept = std::fs::read_to_string(&kept).expect("a file");
+    let expected = text.lines().enumerate().filter(|(n, _)| *n != 2);
+    assert!(kept.lines().eq(expected.map(|(_, line)| line)));
+
+    std::fs::write(&bench, "[]\n").expect("disk");
+    cwm(&[
+        "data",
+        "decontaminate",
+        "--data",
+        &data,
+        "--against",
+        &bench,
+    ])
+    .fails_with(&["line 1 is not a JSON object"]);
+}
+
+#[test]
 fn interrupted_training_goes_on_where_it_was() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();

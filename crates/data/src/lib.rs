@@ -3,17 +3,21 @@
 //! [`generate`] makes one random Python program from a seed and an index; [`coverage`] counts what a
 //! set of them exercises. [`build`] runs many of them and keeps the good runs as [`Record`]s, which
 //! [`read_records`] reads back. [`fingerprint`] tells programs apart by what they say, not by how
-//! they name things.
+//! they name things. [`decontaminate`] keeps the items of benchmarks out.
 
 mod build;
+pub mod decontaminate;
 mod filter;
 mod fingerprint;
 mod generate;
+mod normalise;
 pub mod pack;
 mod record;
 
 pub use build::{BuildError, Plan, Report, build, limits};
+pub use decontaminate::{Benchmarks, Overlap, normalise_program};
 pub use filter::{EVENTS, Rejection, judge};
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use generate::{Coverage, Level, NoSuchLevel, Program, coverage, generate};
+pub use normalise::{NormaliseError, Normalised, Normaliser};
 pub use record::{Record, RecordError, read_records, write_record};
