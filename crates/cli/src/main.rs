@@ -5,6 +5,7 @@
 //! work could not be done, 2 the command line is wrong.
 
 mod bridge;
+mod calls;
 mod data;
 mod debug;
 mod doctor;

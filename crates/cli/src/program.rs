@@ -136,7 +136,13 @@ impl RunArgs {
         }
     }
 
-    pub(crate) fn limits(&self) -> Result<Limits> {
+    /// What programs read and the interpreter to run them, for those who run many.
+    pub(crate) fn parts(&self) -> Result<(Vec<u8>, Interpreter, Limits)> {
+        let interpreter = Interpreter::find(self.python.as_deref())?;
+        Ok((self.stdin()?, interpreter, self.limits()?))
+    }
+
+    fn limits(&self) -> Result<Limits> {
         let usable = self.timeout.is_finite() && self.timeout > 0.0 && self.timeout < 1e6;
         ensure!(
             usable,

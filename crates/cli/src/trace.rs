@@ -8,7 +8,7 @@ use clap::{ArgMatches, Command, ValueEnum};
 use cwm_trace::{End, Trace, cwm, jsonl, live};
 
 use crate::program::{ProgramArgs, RunArgs};
-use crate::view;
+use crate::{calls, view};
 
 /// `cwm trace FILE` records, `cwm trace view TRACE` shows. Put together by
 /// hand: derived, a subcommand beside a required argument is not possible.
@@ -70,16 +70,39 @@ pub(crate) struct RecordArgs {
     arguments: Vec<String>,
     #[command(flatten)]
     run: RunArgs,
-    /// Form of the output
-    #[arg(long, value_enum, default_value_t = Dialect::Cwm)]
-    dialect: Dialect,
+    /// Make many calls of the file's functions: a JSON object a line with `function`, `args` (a list
+    /// of Python expressions as text) and `kwargs`
+    #[arg(long, value_name = "CALLS", requires = "file", conflicts_with_all = ["entry", "module"])]
+    calls: Option<PathBuf>,
+    #[command(flatten)]
+    checks: ChecksArgs,
+    /// Form of the output [default: cwm; json for many traces]
+    #[arg(long, value_enum)]
+    dialect: Option<Dialect>,
     /// Where to write it [default: standard output]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Dialect {
+/// What is done with many runs.
+#[derive(clap::Args)]
+pub(crate) struct ChecksArgs {
+    /// Make every call twice; one whose traces differ says so
+    #[arg(long, requires = "calls")]
+    pub(crate) double_run: bool,
+    /// Make every call without tracing too; one that comes out differently says so
+    #[arg(long, requires = "calls")]
+    pub(crate) check_untraced: bool,
+    /// Show objects without running code of the program, by what they are made of
+    #[arg(long, requires = "calls")]
+    pub(crate) safe: bool,
+    /// Print the summary as JSON, on standard output; traces go to `--out`
+    #[arg(long, requires_all = ["calls", "out"])]
+    pub(crate) json: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dialect {
     /// Meta's format, special tokens as their strings
     Cwm,
     /// Numbered lines and changes only
@@ -95,14 +118,35 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn record(args: &RecordArgs) -> Result<()> {
-    let trace = recorded(args)?;
-    let mut text = Vec::new();
-    match args.dialect {
-        Dialect::Cwm => text.extend(cwm::render(&cwm::Document::from_trace(&trace)).bytes()),
-        Dialect::Live => text.extend(live::render(&live::Document::from_trace(&trace)).bytes()),
-        Dialect::Json => jsonl::write(&trace, &mut text)?,
+impl Dialect {
+    /// A trace as a file of its own.
+    pub(crate) fn render(self, trace: &Trace) -> Result<Vec<u8>> {
+        Ok(match self {
+            Self::Cwm => cwm::render(&cwm::Document::from_trace(trace)).into_bytes(),
+            Self::Live => live::render(&live::Document::from_trace(trace)).into_bytes(),
+            Self::Json => {
+                let mut text = Vec::new();
+                jsonl::write(trace, &mut text)?;
+                text
+            }
+        })
     }
+}
+
+fn record(args: &RecordArgs) -> Result<()> {
+    if let Some(calls) = &args.calls {
+        return calls::run(&calls::Job {
+            program: &program(args)?,
+            calls,
+            arguments: &args.arguments,
+            run: &args.run,
+            checks: &args.checks,
+            dialect: args.dialect.unwrap_or(Dialect::Json),
+            out: args.out.as_deref(),
+        });
+    }
+    let trace = recorded(args)?;
+    let text = args.dialect.unwrap_or(Dialect::Cwm).render(&trace)?;
     match &args.out {
         Some(path) => std::fs::write(path, &text)
             .with_context(|| format!("cannot write `{}`", path.display()))?,
@@ -124,15 +168,19 @@ fn recorded(args: &RecordArgs) -> Result<Trace> {
     if let Some(module) = &args.module {
         return args.run.trace_module(module, &args.arguments);
     }
-    let program = ProgramArgs {
-        file: args.file.clone().context("there is no file to record")?,
-        entry: args.entry.clone(),
-        args: args.args.clone(),
-    };
+    let program = program(args)?;
     let source = program.source()?;
     let file = program.file_text();
     args.run
         .trace_with(&file, &source, program.entry(), &args.arguments)
+}
+
+fn program(args: &RecordArgs) -> Result<ProgramArgs> {
+    Ok(ProgramArgs {
+        file: args.file.clone().context("there is no file to record")?,
+        entry: args.entry.clone(),
+        args: args.args.clone(),
+    })
 }
 
 /// Says on standard error how the run ended, where that is not plain.

@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use cwm_data::read_records;
 use cwm_trace::statistics::{Report, Statistics, Summary};
 use cwm_trace::{End, Entry, Trace, jsonl, listing, live, perfetto};
 
@@ -13,10 +12,11 @@ use crate::progress;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A trace (dialects json and live), a file of generated programs, or a folder of such files
+    /// A trace (dialects json and live), a file of generated programs or of calls, or a folder of
+    /// such files
     #[arg(value_name = "TRACE")]
     path: PathBuf,
-    /// Of a file of generated programs, show the one with this number, from 0
+    /// Of a file of generated programs or of calls, show the one with this number, from 0
     #[arg(long, value_name = "N")]
     record: Option<usize>,
     /// Write a timeline for ui.perfetto.dev or about:tracing instead of a listing
@@ -33,7 +33,7 @@ pub(crate) struct Args {
 /// What a file holds.
 enum Content {
     Trace(Box<Trace>),
-    /// Generated programs with their runs, a line each.
+    /// Generated programs, or calls, with their runs, a line each.
     Records,
 }
 
@@ -148,11 +148,27 @@ fn from_live(path: &Path, document: live::Document) -> Trace {
 }
 
 fn record(path: &Path, number: usize) -> Result<Trace> {
-    let mut records = read_records(open(path)?);
-    match records.nth(number) {
-        Some(record) => Ok(record?.trace),
+    match records(path)?.nth(number) {
+        Some(record) => match record? {
+            Some(trace) => Ok(trace),
+            None => bail!("run number {number} of `{}` has no trace", path.display()),
+        },
         None => bail!("`{}` has no program number {number}", path.display()),
     }
+}
+
+/// Programs and calls with their runs: of each line the trace, whatever else the line says.
+fn records(path: &Path) -> Result<impl Iterator<Item = Result<Option<Trace>>>> {
+    #[derive(serde::Deserialize)]
+    struct Record {
+        trace: Option<Trace>,
+    }
+    let shown = path.display().to_string();
+    Ok(open(path)?.lines().enumerate().map(move |(index, line)| {
+        let context = || format!("line {} of `{shown}` is no recorded run", index + 1);
+        let record: Record = serde_json::from_str(&line?).with_context(context)?;
+        Ok(record.trace)
+    }))
 }
 
 fn statistics(paths: &[PathBuf], args: &Args) -> Result<()> {
@@ -165,9 +181,10 @@ fn statistics(paths: &[PathBuf], args: &Args) -> Result<()> {
         match content(path)? {
             Content::Trace(trace) => statistics.add(&trace),
             Content::Records => {
-                for record in read_records(open(path)?) {
-                    let record = record.with_context(|| format!("in `{}`", path.display()))?;
-                    statistics.add(&record.trace);
+                for record in records(path)? {
+                    if let Some(trace) = record? {
+                        statistics.add(&trace);
+                    }
                 }
             }
         }
