@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::program::{ProgramArgs, RunArgs, read};
 use crate::progress;
-use crate::trace::{ChecksArgs, Dialect};
+use crate::trace::{ManyArgs, Dialect};
 
 /// What is to be done.
 pub(crate) struct Job<'a> {
@@ -22,7 +22,7 @@ pub(crate) struct Job<'a> {
     pub(crate) calls: &'a Path,
     pub(crate) arguments: &'a [String],
     pub(crate) run: &'a RunArgs,
-    pub(crate) checks: &'a ChecksArgs,
+    pub(crate) many: &'a ManyArgs,
     pub(crate) dialect: Dialect,
     pub(crate) out: Option<&'a Path>,
 }
@@ -75,13 +75,9 @@ pub(crate) fn run(job: &Job<'_>) -> Result<()> {
     let (stdin, interpreter, limits) = job.run.parts()?;
     let options = BatchOptions {
         limits,
-        values: if job.checks.safe {
-            Values::Safe
-        } else {
-            Values::Repr
-        },
-        double_run: job.checks.double_run,
-        check_untraced: job.checks.check_untraced,
+        values: job.many.values.map_or(Values::Repr, Values::from),
+        double_run: job.many.double_run,
+        check_untraced: job.many.check_untraced,
         ..BatchOptions::default()
     };
     let mut batch = Batch::start(&interpreter, options)?;
@@ -114,7 +110,7 @@ pub(crate) fn run(job: &Job<'_>) -> Result<()> {
         "events": events,
         "outcomes": counts,
     });
-    if job.checks.json {
+    if job.many.json {
         println!("{summary}");
     } else {
         eprintln!("{} calls, {events} events", calls.len());

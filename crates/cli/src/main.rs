@@ -15,6 +15,7 @@ mod model;
 mod predict;
 mod program;
 mod progress;
+mod pytest;
 mod trace;
 mod train;
 mod view;

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::{ArgMatches, Command, ValueEnum};
 use cwm_trace::{End, Trace, cwm, jsonl, live};
+use cwm_tracer::Values;
 
 use crate::program::{ProgramArgs, RunArgs};
-use crate::{calls, view};
+use crate::{calls, pytest, view};
 
 /// `cwm trace FILE` records, `cwm trace view TRACE` shows. Put together by
 /// hand: derived, a subcommand beside a required argument is not possible.
@@ -49,7 +50,7 @@ impl clap::Args for Args {
 #[derive(clap::Args)]
 pub(crate) struct RecordArgs {
     /// Python file
-    #[arg(required_unless_present = "module")]
+    #[arg(required_unless_present_any = ["module", "pytest"])]
     file: Option<PathBuf>,
     /// Run a module as `python -m` does; all files of its package are recorded
     #[arg(short, long, value_name = "MODULE", conflicts_with_all = ["file", "entry"])]
@@ -65,17 +66,31 @@ pub(crate) struct RecordArgs {
         allow_hyphen_values = true
     )]
     args: Option<String>,
-    /// Arguments of the program itself, in its `sys.argv`
+    /// Arguments of the program itself, in its `sys.argv`; or those of pytest
     #[arg(last = true, value_name = "ARGUMENTS")]
     arguments: Vec<String>,
     #[command(flatten)]
     run: RunArgs,
     /// Make many calls of the file's functions: a JSON object a line with `function`, `args` (a list
     /// of Python expressions as text) and `kwargs`
-    #[arg(long, value_name = "CALLS", requires = "file", conflicts_with_all = ["entry", "module"])]
+    #[arg(
+        long,
+        value_name = "CALLS",
+        group = "many",
+        requires = "file",
+        conflicts_with_all = ["entry", "module"]
+    )]
     calls: Option<PathBuf>,
+    /// Run pytest and write a trace of each test into the folder `--out`, with an index
+    #[arg(
+        long,
+        group = "many",
+        requires = "out",
+        conflicts_with_all = ["entry", "module", "calls", "stdin", "timeout"]
+    )]
+    pytest: bool,
     #[command(flatten)]
-    checks: ChecksArgs,
+    many: ManyArgs,
     /// Form of the output [default: cwm; json for many traces]
     #[arg(long, value_enum)]
     dialect: Option<Dialect>,
@@ -86,19 +101,60 @@ pub(crate) struct RecordArgs {
 
 /// What is done with many runs.
 #[derive(clap::Args)]
-pub(crate) struct ChecksArgs {
+pub(crate) struct ManyArgs {
+    /// How objects become text: by their own `repr`, or without running any code of theirs [default:
+    /// repr for calls, safe for tests]
+    #[arg(long, value_enum, requires = "many")]
+    pub(crate) values: Option<ValuesArg>,
+    /// Print the summary as JSON, on standard output; traces go to `--out`
+    #[arg(long, requires_all = ["many", "out"])]
+    pub(crate) json: bool,
     /// Make every call twice; one whose traces differ says so
     #[arg(long, requires = "calls")]
     pub(crate) double_run: bool,
     /// Make every call without tracing too; one that comes out differently says so
     #[arg(long, requires = "calls")]
     pub(crate) check_untraced: bool,
-    /// Show objects without running code of the program, by what they are made of
-    #[arg(long, requires = "calls")]
-    pub(crate) safe: bool,
-    /// Print the summary as JSON, on standard output; traces go to `--out`
-    #[arg(long, requires_all = ["calls", "out"])]
-    pub(crate) json: bool,
+    /// Files and folders whose code is recorded while tests run [default: the current folder]
+    #[arg(long, value_name = "PATH", requires = "pytest")]
+    pub(crate) include: Vec<PathBuf>,
+    /// Calls below a test whose frames are kept [default: all]
+    #[arg(long, value_name = "N", requires = "pytest")]
+    pub(crate) stack_depth: Option<u32>,
+    /// Probability that a call is stepped into; of the others only call and value are kept
+    #[arg(long, value_name = "P", requires = "pytest")]
+    pub(crate) step_in: Option<f64>,
+    /// Decides which calls are stepped into
+    #[arg(long, value_name = "N", requires = "step_in", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Besides a trace per test write one per function call, at most so many of each test
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "pytest",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1000"
+    )]
+    pub(crate) per_call: Option<usize>,
+}
+
+/// How objects become text.
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum ValuesArg {
+    /// By their own `repr`
+    Repr,
+    /// By what they are made of
+    Safe,
+}
+
+impl From<ValuesArg> for Values {
+    fn from(argument: ValuesArg) -> Self {
+        match argument {
+            ValuesArg::Repr => Self::Repr,
+            ValuesArg::Safe => Self::Safe,
+        }
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -119,6 +175,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 impl Dialect {
+    /// How files in this form are called.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Cwm => "txt",
+            Self::Live => "live",
+            Self::Json => "json",
+        }
+    }
+
     /// A trace as a file of its own.
     pub(crate) fn render(self, trace: &Trace) -> Result<Vec<u8>> {
         Ok(match self {
@@ -140,9 +205,21 @@ fn record(args: &RecordArgs) -> Result<()> {
             calls,
             arguments: &args.arguments,
             run: &args.run,
-            checks: &args.checks,
+            many: &args.many,
             dialect: args.dialect.unwrap_or(Dialect::Json),
             out: args.out.as_deref(),
+        });
+    }
+    if args.pytest {
+        let first = args.file.iter().map(|file| file.display().to_string());
+        let arguments: Vec<_> = first.chain(args.arguments.iter().cloned()).collect();
+        let out = args.out.as_deref().context("tests need `--out FOLDER`")?;
+        return pytest::run(&pytest::Job {
+            arguments: &arguments,
+            run: &args.run,
+            many: &args.many,
+            dialect: args.dialect.unwrap_or(Dialect::Json),
+            out,
         });
     }
     let trace = recorded(args)?;

@@ -75,7 +75,9 @@ fn folder(dir: &Path) -> Result<Vec<PathBuf>> {
         let path = entry?.path();
         let known = ["json", "jsonl", "live", "txt"];
         let extension = path.extension().and_then(|e| e.to_str());
-        if path.is_file() && extension.is_some_and(|e| known.contains(&e)) {
+        // The list that `cwm trace --pytest` writes is no trace.
+        let is_index = path.file_name().is_some_and(|name| name == "index.jsonl");
+        if path.is_file() && !is_index && extension.is_some_and(|e| known.contains(&e)) {
             paths.push(path);
         }
     }

@@ -111,7 +111,7 @@ fn traces_go_to_a_file_and_the_summary_is_json() {
     let checks = [
         "--double-run",
         "--check-untraced",
-        "--safe",
+        "--values=safe",
         "--dialect",
         "cwm",
     ];

@@ -81,9 +81,13 @@ impl Drop for Taken {
 }
 
 impl Taken {
-    /// Ends an event; a failure is reported to Python, which ends the process.
+    /// Ends an event; a failure is reported to Python, which ends the process, or else the recording.
     fn is_fine(&self, outcome: Result<(), Fail>) -> bool {
-        outcome.map_err(|Fail| self.report_failure()).is_ok()
+        if outcome.is_err() {
+            self.report_failure();
+        }
+        // SAFETY: the lock is held, as in every function that Python calls.
+        outcome.is_ok() || unsafe { PyErr_Occurred().is_null() }
     }
 }
 

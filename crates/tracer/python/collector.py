@@ -303,21 +303,6 @@ def set_recursion_limits(recorder):
     sys.getrecursionlimit, sys.setrecursionlimit = getrecursionlimit, setrecursionlimit
 
 
-def load_native(path):
-    """The native extension, or None where it cannot be had: then Python does its work."""
-    if not path or "t" in getattr(sys, "abiflags", ""):
-        return None
-    from importlib.machinery import ExtensionFileLoader, ModuleSpec
-
-    try:
-        loader = ExtensionFileLoader("cwm_native", path)
-        native = loader.create_module(ModuleSpec("cwm_native", loader, origin=path))
-        loader.exec_module(native)
-        return native
-    except ImportError:
-        return None
-
-
 class Settings:
     def __init__(self, argv):
         numbers = [int(text) for text in argv[:7]]

@@ -9,14 +9,18 @@ import sys
 from _thread import get_ident
 from types import CodeType, FunctionType
 
+NOT_MEANT = (os.sep + ".", os.sep + "site-packages" + os.sep)
+
 
 class Files:
-    """Gives the recorder the code of all files below some folders, or of single files."""
+    """Gives the recorder the code of all files below some folders, or of single files.
+
+    Installed packages and hidden folders inside a folder are not meant by it.
+    """
 
     def __init__(self, recorder, roots):
         self.recorder = recorder
-        self.files = {os.path.abspath(root) for root in roots}
-        self.folders = tuple(os.path.join(root, "") for root in self.files)
+        self.roots = {os.path.abspath(root) for root in roots}
         self.wanted = {}
         self.numbers = {}
         # Code that was met while the recorder could not take it.
@@ -54,7 +58,12 @@ class Files:
         if path[:1] == "<":
             return False
         path = os.path.abspath(path)
-        return path in self.files or path.startswith(self.folders)
+        for root in self.roots:
+            rest = path[len(root) :]
+            if path.startswith(root) and rest[:1] in ("", os.sep):
+                if not any(part in rest for part in NOT_MEANT):
+                    return True
+        return False
 
     def open(self, first=None):
         """From now on the recorder can take code; `first` is of the file that the trace is named after."""
@@ -62,6 +71,10 @@ class Files:
             self.pending.insert(0, first)
         self.is_open = True
         self.flush()
+
+    def close(self):
+        """The recorder can take no code until the next `open`."""
+        self.is_open = False
 
     def flush(self):
         pending, self.pending = self.pending, []

@@ -443,6 +443,21 @@ def guarded(recorder, step, *args):
         recorder.failed(error)
 
 
+def load_native(path):
+    """The native extension, or None where it cannot be had: then Python does its work."""
+    if not path or "t" in getattr(sys, "abiflags", ""):
+        return None
+    from importlib.machinery import ExtensionFileLoader, ModuleSpec
+
+    try:
+        loader = ExtensionFileLoader("cwm_native", path)
+        native = loader.create_module(ModuleSpec("cwm_native", loader, origin=path))
+        loader.exec_module(native)
+        return native
+    except ImportError:
+        return None
+
+
 class NativeRecorder(Recorder):
     """The same, with events handled by the native extension; values it does not know come back."""
 

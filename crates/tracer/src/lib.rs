@@ -27,6 +27,7 @@ mod process;
 mod request;
 mod segment;
 mod syntax;
+mod tests;
 mod worker;
 
 pub use batch::{Batch, BatchOptions, Call, Program, Run, Sharing};
@@ -35,4 +36,5 @@ pub use interpreter::Interpreter;
 pub use outcome::{Limit, Outcome};
 pub use request::{Limits, ModuleRequest, Request};
 pub use syntax::check_syntax;
+pub use tests::{Test, TestOptions, TestOutput, TestsError, TestsReport, trace_tests};
 pub use worker::{Collector, Mode, Values, Worker, trace, trace_module};

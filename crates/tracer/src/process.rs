@@ -476,7 +476,7 @@ fn private_file() -> io::Result<tempfile::NamedTempFile> {
 }
 
 /// The native collector as a file that Python can load, if there is one and it is wanted.
-fn native_file(wanted: Mode) -> Option<tempfile::NamedTempFile> {
+pub(crate) fn native_file(wanted: Mode) -> Option<tempfile::NamedTempFile> {
     if wanted == Mode::Python || NATIVE.is_empty() {
         return None;
     }
