@@ -48,8 +48,26 @@ impl clap::Args for Args {
 
 #[derive(clap::Args)]
 pub(crate) struct RecordArgs {
-    #[command(flatten)]
-    program: ProgramArgs,
+    /// Python file
+    #[arg(required_unless_present = "module")]
+    file: Option<PathBuf>,
+    /// Run a module as `python -m` does; all files of its package are recorded
+    #[arg(short, long, value_name = "MODULE", conflicts_with_all = ["file", "entry"])]
+    module: Option<String>,
+    /// Function to enter; without it the file runs as a script
+    #[arg(long, value_name = "FUNC")]
+    entry: Option<String>,
+    /// Its arguments as Python source, such as "3, sep=','"
+    #[arg(
+        long,
+        value_name = "ARGS",
+        requires = "entry",
+        allow_hyphen_values = true
+    )]
+    args: Option<String>,
+    /// Arguments of the program itself, in its `sys.argv`
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
     #[command(flatten)]
     run: RunArgs,
     /// Form of the output
@@ -78,10 +96,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 }
 
 fn record(args: &RecordArgs) -> Result<()> {
-    let source = args.program.source()?;
-    let trace = args
-        .run
-        .trace(&args.program.file_text(), &source, args.program.entry())?;
+    let trace = recorded(args)?;
     let mut text = Vec::new();
     match args.dialect {
         Dialect::Cwm => text.extend(cwm::render(&cwm::Document::from_trace(&trace)).bytes()),
@@ -102,6 +117,22 @@ fn record(args: &RecordArgs) -> Result<()> {
     }
     report_end(&trace);
     Ok(())
+}
+
+/// Runs what the flags name.
+fn recorded(args: &RecordArgs) -> Result<Trace> {
+    if let Some(module) = &args.module {
+        return args.run.trace_module(module, &args.arguments);
+    }
+    let program = ProgramArgs {
+        file: args.file.clone().context("there is no file to record")?,
+        entry: args.entry.clone(),
+        args: args.args.clone(),
+    };
+    let source = program.source()?;
+    let file = program.file_text();
+    args.run
+        .trace_with(&file, &source, program.entry(), &args.arguments)
 }
 
 /// Says on standard error how the run ended, where that is not plain.

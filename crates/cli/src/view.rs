@@ -134,6 +134,7 @@ fn from_live(path: &Path, document: live::Document) -> Trace {
         python: String::new(),
         file: name.to_string_lossy().into_owned(),
         source: document.source,
+        other_files: Vec::new(),
         entry: Entry::Module,
         functions: document.functions,
         events: document.events,

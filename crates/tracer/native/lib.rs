@@ -160,6 +160,21 @@ unsafe extern "C" fn write(_: *mut Object, args: *const *mut Object, _: isize) -
     }
 }
 
+/// `renew(max_events, has_entry)`: another run begins on this thread.
+unsafe extern "C" fn renew(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
+    // SAFETY: the collector passes an int and a bool; the lock is held and nothing uses the recorder.
+    unsafe {
+        let is_free = !BUSY.load(Ordering::Relaxed);
+        if let Some(recorder) = (*RECORDER.0.get()).as_deref_mut().filter(|_| is_free) {
+            let mut overflow = 0;
+            let max_events = PyLong_AsLongLongAndOverflow(*args, &mut overflow) as u64;
+            recorder.renew(max_events, *args.add(1) == &raw mut _Py_TrueStruct);
+            THREAD.store(PyThreadState_Get() as usize, Ordering::Relaxed);
+        }
+        none()
+    }
+}
+
 /// `silence()`: nothing more is recorded.
 unsafe extern "C" fn silence(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
     THREAD.store(0, Ordering::Relaxed);
@@ -223,7 +238,7 @@ unsafe extern "C" fn end_peeking(_: *mut Object, _: *const *mut Object, _: isize
     unsafe { none() }
 }
 
-struct Methods([MethodDef; 22]);
+struct Methods([MethodDef; 23]);
 
 // SAFETY: the table is written by nobody.
 unsafe impl Sync for Methods {}
@@ -236,6 +251,7 @@ static METHODS: Methods = Methods([
     method(c"configure", configure),
     method(c"add_code", add_code),
     method(c"write", write),
+    method(c"renew", renew),
     method(c"silence", silence),
     method(c"disown", disown),
     method(c"peek", peek),

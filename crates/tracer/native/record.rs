@@ -19,8 +19,6 @@ use crate::{namespace, settrace, small_int};
 /// A Python exception is set, or Python has been told.
 pub struct Fail;
 
-const LOG_CAP: u64 = 256 << 20;
-
 /// How many activations the program may have on the stack. Outside the recorder, since code of the
 /// program can change it while the recorder is at work.
 pub static DEPTH_LIMIT: AtomicI64 = AtomicI64::new(i64::MAX);
@@ -40,6 +38,9 @@ pub struct Recorder {
     started: u64,
     events: u64,
     max_events: u64,
+    log_cap: u64,
+    /// The activation with which the run ends.
+    entry: u64,
     op_return: i32,
     op_yield: i32,
     op_yield_from: i32,
@@ -102,6 +103,8 @@ impl Recorder {
                 started: 0,
                 events: 0,
                 max_events: number(c"max_events")? as u64,
+                log_cap: number(c"log_cap")? as u64,
+                entry: 0,
                 op_return: number(c"op_return")? as i32,
                 op_yield: number(c"op_yield")? as i32,
                 op_yield_from: number(c"op_yield_from")? as i32,
@@ -122,6 +125,16 @@ impl Recorder {
 
     pub fn events(&self) -> u64 {
         self.events
+    }
+
+    /// Begins another run of at most so many events, with nothing on the stack. It ends with its first
+    /// activation if that is its entry.
+    pub fn renew(&mut self, max_events: u64, has_entry: bool) {
+        self.stack.clear();
+        self.suspended.clear();
+        self.max_events = self.events.saturating_add(max_events);
+        self.entry = if has_entry { self.started } else { u64::MAX };
+        self.over = false;
     }
 
     /// What `Info::new` takes.
@@ -285,7 +298,7 @@ impl Recorder {
         }
         let number = act.number;
         self.infos[info].finished(act);
-        if number == 0 {
+        if number == self.entry {
             self.over = true;
             // SAFETY: a callable of the collector, with no arguments.
             unsafe { called(PyObject_CallFunctionObjArgs(self.on_over, null_mut::<Object>()))? };
@@ -363,7 +376,7 @@ impl Recorder {
 
     #[inline(always)]
     fn count(&mut self) -> Result<(), Fail> {
-        if self.events >= self.max_events || log::total() > LOG_CAP {
+        if self.events >= self.max_events || log::total() > self.log_cap {
             self.full()?;
         }
         self.events += 1;

@@ -1,4 +1,4 @@
-"""Turns objects into text without letting them hurt anyone.  Part 1 of 5 of the collector."""
+"""Turns objects into text without letting them hurt anyone.  Part 1 of 8 of the collector."""
 
 import os
 import re
