@@ -9,7 +9,7 @@
 //! program, and which the tests compare it with. An event goes from `settrace.rs` or `monitoring.rs` to
 //! `record.rs`, which compares every variable with its shadow (`shadow.rs`): the same object, or a
 //! container that reads the same (`walk.rs`), costs next to nothing; anything else is rendered
-//! (`render.rs`) and, if its text is new, written (`encode.rs`, `log.rs`).
+//! (`quiet.rs`, `render.rs`) and, if its text is new, written (`encode.rs`, `log.rs`).
 
 #![allow(non_snake_case, reason = "names of the C API")]
 
@@ -23,6 +23,7 @@ mod layout;
 mod log;
 mod monitoring;
 mod namespace;
+mod quiet;
 mod record;
 mod render;
 mod settrace;

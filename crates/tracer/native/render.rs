@@ -16,17 +16,25 @@ use crate::types::Types;
 use crate::{text, text_of};
 
 /// Nesting that is followed; deeper values go to Python's `repr`.
-const DEEPEST: usize = 60;
+pub(crate) const DEEPEST: usize = 60;
 pub const HAS_DETAIL: u8 = 1;
 pub const IS_CUT: u8 = 2;
 
 /// A value as the log has it.
-#[derive(Default, PartialEq)]
+#[derive(Default)]
 pub struct Rendered {
     pub flags: u8,
     pub repr: Vec<u8>,
     /// Empty unless the flags say that there is one.
     pub detail: Vec<u8>,
+}
+
+impl PartialEq for Rendered {
+    fn eq(&self, other: &Self) -> bool {
+        self.flags == other.flags
+            && self.repr == other.repr
+            && (self.flags & HAS_DETAIL == 0 || self.detail == other.detail)
+    }
 }
 
 impl Rendered {
@@ -64,24 +72,24 @@ pub struct Helpers {
 }
 
 pub struct Renderer {
-    pub(crate) layout: Option<Layout>,
-    max: usize,
+    pub(crate) layout: Option<&'static Layout>,
+    pub(crate) max: usize,
     helpers: Helpers,
     pub(crate) types: Types,
     /// Containers that are being rendered, outermost first.
-    open: Vec<*mut Object>,
+    pub(crate) open: Vec<*mut Object>,
     /// Elements of those containers, held while code of the program may run.
     kept: Vec<Held>,
-    out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
     /// Bytes of `out` that begin no character.
-    wide: usize,
-    notes: Snapshot,
-    detailed: bool,
-    has_own: bool,
+    pub(crate) wide: usize,
+    pub(crate) notes: Snapshot,
+    pub(crate) detailed: bool,
+    pub(crate) has_own: bool,
 }
 
 impl Renderer {
-    pub fn new(layout: Option<Layout>, max: usize, helpers: Helpers) -> Self {
+    pub fn new(layout: Option<&'static Layout>, max: usize, helpers: Helpers) -> Self {
         Self {
             layout,
             max,
@@ -167,7 +175,7 @@ impl Renderer {
         self.wide = 0;
         self.detailed = detailed;
         // SAFETY: the value is live.
-        unsafe { self.show(value) }
+        unsafe { if self.quiet(value) { Ok(()) } else { self.show(value) } }
     }
 
     /// Moves the text out into an empty buffer, cut if it is too long; gives the flag for that.
@@ -207,11 +215,11 @@ impl Renderer {
     }
 
     /// Whether more than is visible was rendered.
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.out.len() - self.wide > self.max
     }
 
-    fn put(&mut self, text: &[u8]) {
+    pub(crate) fn put(&mut self, text: &[u8]) {
         self.out.extend_from_slice(text);
     }
 
@@ -227,13 +235,13 @@ impl Renderer {
             let kind = kind_of(value);
             if kind == &raw mut PyLong_Type {
                 self.notes.hold(value);
-                match text::integer(value, &mut self.out) {
+                match text::integer(value, self.layout, &mut self.out) {
                     Some(()) => Ok(()),
                     None => self.by_helper(self.helpers.constant, value),
                 }
             } else if kind == &raw mut PyUnicode_Type {
                 self.notes.hold(value);
-                match text::string(value, &mut self.out, self.max) {
+                match text::string(value, self.layout, &mut self.out, self.max) {
                     Some(()) => Ok(()),
                     None => self.by_helper(self.helpers.constant, value),
                 }
@@ -300,8 +308,7 @@ impl Renderer {
             if is_own && self.detailed {
                 return self.instance(value, number);
             }
-            self.notes.tag(Tag::Plain);
-            self.notes.number(number as usize);
+            self.notes.sized(Tag::Plain, number as usize);
             let info = self.types.get(number);
             self.wide += info.text.iter().filter(|&byte| byte & 0xc0 == 0x80).count();
             self.out.extend_from_slice(&info.text);
@@ -355,9 +362,7 @@ impl Renderer {
         // SAFETY: the value is a list or a tuple, held by the caller.
         unsafe {
             let size = self.size(value, tag);
-            self.notes.tag(tag);
-            self.notes.number(size);
-            let count = self.notes.reserve();
+            let count = self.notes.row(tag, size);
             if size == 0 {
                 self.put(marks[0]);
                 self.put(marks[1]);
@@ -398,7 +403,7 @@ impl Renderer {
                 let kind = kind_of(item);
                 if kind == &raw mut PyLong_Type {
                     self.notes.hold(item);
-                    if text::integer(item, &mut self.out).is_none() {
+                    if text::integer(item, self.layout, &mut self.out).is_none() {
                         let item = Held::to(item);
                         self.by_helper(self.helpers.constant, item.0)?;
                     }
@@ -514,8 +519,7 @@ impl Renderer {
         // SAFETY: a dict held by the caller; nothing runs between two steps.
         unsafe {
             let size = PyDict_Size(dict).max(0) as usize;
-            self.notes.tag(Tag::Dict);
-            self.notes.number(size);
+            self.notes.sized(Tag::Dict, size);
             if size == 0 {
                 self.put(b"{}");
                 return Ok(());
@@ -542,8 +546,7 @@ impl Renderer {
         // SAFETY: a set held by the caller; iterating over it runs no code of the program.
         unsafe {
             let size = PySet_Size(set).max(0) as usize;
-            self.notes.tag(tag);
-            self.notes.number(size);
+            self.notes.sized(tag, size);
             if size == 0 {
                 self.put(empty);
                 return Ok(());
@@ -574,8 +577,7 @@ impl Renderer {
             }
             let is_dict = !dict.0.is_null() && kind_of(dict.0) == &raw mut PyDict_Type;
             let size = if is_dict { layout::dict_size(dict.0) } else { 0 };
-            self.notes.tag(Tag::Own);
-            self.notes.number(number as usize);
+            self.notes.sized(Tag::Own, number as usize);
             self.notes.number(size);
             let mut name = self.types.get(number).name.clone();
             name.extend(b"(...)");
@@ -623,7 +625,7 @@ impl Renderer {
         Ok(())
     }
 
-    unsafe fn function(&mut self, function: *mut Object, layout: Layout) -> Result<(), Stop> {
+    unsafe fn function(&mut self, function: *mut Object, layout: &Layout) -> Result<(), Stop> {
         // SAFETY: a function held by the caller; its parts are live while it is.
         unsafe {
             let closure = PyFunction_GetClosure(function);
@@ -656,8 +658,7 @@ impl Renderer {
                 return Err(Stop::Refused);
             }
             exact_string(name.0)?;
-            self.notes.tag(Tag::Closure);
-            self.notes.number(code as usize >> 1);
+            self.notes.sized(Tag::Closure, code as usize >> 1);
             self.notes.hold(name.0);
             let mut start = text_of(name.0).ok_or(Stop::Refused)?.to_vec();
             start.extend(b"(...)");
