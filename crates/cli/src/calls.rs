@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 
 use crate::program::{ProgramArgs, RunArgs, read};
 use crate::progress;
-use crate::trace::{ManyArgs, Dialect};
+use crate::trace::{Dialect, ManyArgs};
 
 /// What is to be done.
 pub(crate) struct Job<'a> {

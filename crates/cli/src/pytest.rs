@@ -44,7 +44,11 @@ pub(crate) fn run(job: &Job<'_>) -> Result<()> {
         values: many.values.map_or(Values::Safe, Values::from),
         max_events: job.run.max_events,
         max_value_chars: Limits::default().max_value_chars,
-        output: if many.json { TestOutput::Errors } else { TestOutput::AsOurs },
+        output: if many.json {
+            TestOutput::Errors
+        } else {
+            TestOutput::AsOurs
+        },
     };
     let mut folder = Folder {
         path: job.out,
@@ -62,7 +66,9 @@ pub(crate) fn run(job: &Job<'_>) -> Result<()> {
     };
     // An interrupt is for pytest to handle: what it has recorded by then is written.
     ctrlc::set_handler(|| {}).context("cannot handle interrupts")?;
-    let report = trace_tests(&interpreter, &options, job.arguments, |test| folder.add(test))?;
+    let report = trace_tests(&interpreter, &options, job.arguments, |test| {
+        folder.add(test)
+    })?;
     folder.index.flush()?;
     check(&report, &folder)?;
     let summary = json!({
@@ -76,7 +82,10 @@ pub(crate) fn run(job: &Job<'_>) -> Result<()> {
         println!("{summary}");
     } else {
         let shown = job.out.display();
-        eprintln!("{} traces with {} events in `{shown}`", folder.files, folder.events);
+        eprintln!(
+            "{} traces with {} events in `{shown}`",
+            folder.files, folder.events
+        );
     }
     Ok(())
 }
@@ -90,7 +99,9 @@ fn check(report: &TestsReport, folder: &Folder<'_>) -> Result<()> {
         Some(status) => bail!("pytest ended with status {status}; it said why above"),
         None => {
             let process = report.process;
-            eprintln!("warning: the interpreter died during the tests ({process}); what was recorded is kept");
+            eprintln!(
+                "warning: the interpreter died during the tests ({process}); what was recorded is kept"
+            );
         }
     }
     if folder.events == 0 {
@@ -122,7 +133,10 @@ fn index(out: &Path) -> Result<BufWriter<File>> {
     std::fs::create_dir_all(out).with_context(|| format!("cannot make the folder `{shown}`"))?;
     let path = out.join(INDEX);
     let file = File::create_new(&path).with_context(|| {
-        format!("cannot write `{}`; choose a folder that holds no traces", path.display())
+        format!(
+            "cannot write `{}`; choose a folder that holds no traces",
+            path.display()
+        )
     })?;
     Ok(BufWriter::new(file))
 }

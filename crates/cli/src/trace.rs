@@ -14,7 +14,7 @@ use crate::{calls, pytest, view};
 /// `cwm trace FILE` records, `cwm trace view TRACE` shows. Put together by
 /// hand: derived, a subcommand beside a required argument is not possible.
 pub(crate) enum Args {
-    Record(RecordArgs),
+    Record(Box<RecordArgs>),
     View(view::Args),
 }
 
@@ -22,7 +22,7 @@ impl clap::FromArgMatches for Args {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         Ok(match matches.subcommand() {
             Some((_, matches)) => Self::View(view::Args::from_arg_matches(matches)?),
-            None => Self::Record(RecordArgs::from_arg_matches(matches)?),
+            None => Self::Record(Box::new(RecordArgs::from_arg_matches(matches)?)),
         })
     }
 

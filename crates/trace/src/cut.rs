@@ -55,10 +55,10 @@ pub fn cut(trace: &Trace, options: &Cut) -> Trace {
         if kept == Kept::Whole || kept == Kept::Ends && is_end {
             events.push(event.clone());
         }
-        if event.kind.leaves() {
-            if let Some(place) = stack.iter().rposition(|&open| open == number) {
-                stack.truncate(place);
-            }
+        if event.kind.leaves()
+            && let Some(place) = stack.iter().rposition(|&open| open == number)
+        {
+            stack.truncate(place);
         }
     }
     renumbered(trace, events, trace.entry.clone(), trace.end.clone())
@@ -73,8 +73,13 @@ fn decide(number: u32, caller: Option<(Kept, u32)>, options: &Cut) -> (Kept, u32
         return (Kept::Nothing, depth);
     }
     // 53 bits make an evenly spread number below one.
-    let draw = (splitmix(options.seed ^ splitmix(number.into())) >> 11) as f64 / (1u64 << 53) as f64;
-    let kept = if draw < options.step_in { Kept::Whole } else { Kept::Ends };
+    let draw =
+        (splitmix(options.seed ^ splitmix(number.into())) >> 11) as f64 / (1u64 << 53) as f64;
+    let kept = if draw < options.step_in {
+        Kept::Whole
+    } else {
+        Kept::Ends
+    };
     (kept, depth)
 }
 
@@ -103,10 +108,10 @@ pub fn calls(trace: &Trace, most: usize) -> Vec<Trace> {
         let spans = &mut found[place].1;
         if event.kind.enters() {
             spans.push((at, trace.events.len()));
-        } else if event.kind.leaves() {
-            if let Some(last) = spans.last_mut() {
-                last.1 = at + 1;
-            }
+        } else if event.kind.leaves()
+            && let Some(last) = spans.last_mut()
+        {
+            last.1 = at + 1;
         }
     }
     let one = |(activation, spans): (u32, Vec<(usize, usize)>)| {
@@ -130,7 +135,10 @@ fn is_named(trace: &Trace, event: &Event) -> bool {
 
 /// How a call ended, by its last event.
 fn end_of(activation: u32, events: &[Event], whole: &End) -> End {
-    let mut own = events.iter().rev().filter(|event| event.activation == activation);
+    let mut own = events
+        .iter()
+        .rev()
+        .filter(|event| event.activation == activation);
     match own.next().map(|event| event.kind) {
         Some(EventKind::Return | EventKind::Yield) => End::Finished,
         Some(EventKind::Unwind) => {
@@ -214,7 +222,9 @@ mod tests {
     /// Two entries; `f` calls `g` twice, which calls `h`, a generator that goes on in the second call.
     fn trace() -> Trace {
         let kinds = "f( f. g( g. h( h. h< g) f. g( h> h) g) f) f( f! f|";
-        let mut numbers = [("f", 0), ("g", 0), ("h", 0)].into_iter().collect::<HashMap<_, _>>();
+        let mut numbers = [("f", 0), ("g", 0), ("h", 0)]
+            .into_iter()
+            .collect::<HashMap<_, _>>();
         let mut count = 0;
         let events = kinds.split(' ').map(|text| {
             let (name, kind) = text.split_at(1);
@@ -256,7 +266,11 @@ mod tests {
             }],
             entry: Entry::Module,
             events: events.collect(),
-            functions: ["f", "g", "h"].into_iter().enumerate().map(function).collect(),
+            functions: ["f", "g", "h"]
+                .into_iter()
+                .enumerate()
+                .map(function)
+                .collect(),
             end: End::Finished,
             stdout: String::new(),
             stderr: String::new(),
@@ -283,7 +297,14 @@ mod tests {
 
     fn part(depth: Option<u32>, step_in: f64) -> String {
         let seed = 1;
-        text(&cut(&trace(), &Cut { depth, step_in, seed }))
+        text(&cut(
+            &trace(),
+            &Cut {
+                depth,
+                step_in,
+                seed,
+            },
+        ))
     }
 
     #[test]
@@ -302,8 +323,19 @@ mod tests {
             part(None, 0.0),
             "f0( f0. g1( g1) f0. g2( g2) f0) f3( f3! f3|"
         );
-        let whole = Cut { depth: None, step_in: 1.0, seed: 0 };
-        assert!(whole.is_whole() && !Cut { depth: Some(9), ..whole }.is_whole());
+        let whole = Cut {
+            depth: None,
+            step_in: 1.0,
+            seed: 0,
+        };
+        assert!(
+            whole.is_whole()
+                && !Cut {
+                    depth: Some(9),
+                    ..whole
+                }
+                .is_whole()
+        );
     }
 
     #[test]
@@ -321,7 +353,10 @@ mod tests {
             ]
         );
         assert_eq!((&*found[2].file, found[2].other_files.len()), ("b.py", 0));
-        assert_eq!((&*found[1].file, &*found[1].other_files[0].path), ("a.py", "b.py"));
+        assert_eq!(
+            (&*found[1].file, &*found[1].other_files[0].path),
+            ("a.py", "b.py")
+        );
         assert_eq!(found[4].end, End::Raised(String::new()));
         assert_eq!(calls(&trace(), 1).len(), 1);
     }

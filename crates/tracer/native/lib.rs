@@ -19,6 +19,7 @@ mod encode;
 mod ffi;
 mod held;
 mod intern;
+mod lasting;
 mod layout;
 mod log;
 mod monitoring;

@@ -9,6 +9,7 @@ use std::ptr::null_mut;
 
 use crate::ffi::*;
 use crate::held::Held;
+use crate::lasting::Lasting;
 use crate::layout::{self, Layout};
 use crate::record::Fail;
 use crate::snapshot::{Snapshot, Tag};
@@ -76,6 +77,7 @@ pub struct Renderer {
     pub(crate) max: usize,
     helpers: Helpers,
     pub(crate) types: Types,
+    lasting: Lasting,
     /// Containers that are being rendered, outermost first.
     pub(crate) open: Vec<*mut Object>,
     /// Elements of those containers, held while code of the program may run.
@@ -95,6 +97,7 @@ impl Renderer {
             max,
             helpers,
             types: Types::default(),
+            lasting: Lasting::default(),
             open: Vec::new(),
             kept: Vec::new(),
             out: Vec::new(),
@@ -292,7 +295,7 @@ impl Renderer {
             if let Some(name) = generator_name(kind) {
                 return self.generator(value, name);
             }
-            if !self.types.is_plain(kind) {
+            if !self.types.is_plain(kind) && !self.is_safe() {
                 return self.foreign(value);
             }
             let number = match self.types.known(kind) {
@@ -300,6 +303,9 @@ impl Renderer {
                 None => self.types.learn(value, self.helpers.describe)?.ok_or(Stop::Refused)?,
             };
             let info = self.types.get(number);
+            if info.is_varied {
+                return self.foreign(value);
+            }
             let is_own = info.is_own;
             if is_own && info.is_slotted {
                 return Err(Stop::Refused);
@@ -316,10 +322,32 @@ impl Renderer {
         }
     }
 
+    /// Whether no code of the program is to run.
+    fn is_safe(&self) -> bool {
+        self.helpers.foreign == &raw mut _Py_NoneStruct
+    }
+
     /// An object whose text may depend on anything.
     unsafe fn foreign(&mut self, value: *mut Object) -> Result<(), Stop> {
         self.notes.give_up();
-        if self.helpers.foreign == &raw mut _Py_NoneStruct {
+        // SAFETY: callers hold the value.
+        unsafe {
+            let kind = kind_of(value);
+            let lasts = kind == &raw mut PyType_Type
+                || kind == &raw mut PyCFunction_Type
+                || kind == &raw mut PyModule_Type && self.is_safe();
+            if lasts {
+                if self.lasting.get(value).is_none() {
+                    self.lasting.learn(value, self.helpers.whole);
+                }
+                if let Some(text) = self.lasting.get(value) {
+                    self.wide += text.iter().filter(|&byte| byte & 0xc0 == 0x80).count();
+                    self.out.extend_from_slice(text);
+                    return Ok(());
+                }
+            }
+        }
+        if self.is_safe() {
             // Python knows how to show it without that.
             return Err(Stop::Refused);
         }

@@ -42,6 +42,7 @@ HARMLESS = frozenset(
     )
 )
 SINGLES = (bool, int, float, str, bytes)
+SHOWN_BASES = SINGLES + (tuple, list, dict, set, frozenset, BaseException, type)
 
 
 def look_up(kind, name):
@@ -82,6 +83,15 @@ class Safe:
             parts = [part for part in attributes(value, kind) if part[0] in fields]
             return self.parts(value, kind, parts)
         return self.by_base(value, kind)
+
+    @staticmethod
+    def is_by_type(kind):
+        """Whether all instances of a type have one text."""
+        if id(kind) in HARMLESS or kind is ModuleType or kind is MethodType or is_enumeration(kind):
+            return False
+        if type(look_up(kind, "__dataclass_fields__")) is dict:
+            return False
+        return not any(issubclass_of(kind, base) for base in SHOWN_BASES)
 
     def by_base(self, value, kind):
         for base in SINGLES:
