@@ -5,6 +5,7 @@
 //! work could not be done, 2 the command line is wrong.
 
 mod bridge;
+mod calls;
 mod data;
 mod debug;
 mod doctor;
@@ -14,6 +15,7 @@ mod model;
 mod predict;
 mod program;
 mod progress;
+mod pytest;
 mod trace;
 mod train;
 mod view;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use cwm_trace::{Entry, Trace};
-use cwm_tracer::{Interpreter, Limits, Request, check_syntax};
+use cwm_tracer::{Interpreter, Limits, ModuleRequest, Request, check_syntax};
 
 /// A program and its entry scope.
 #[derive(clap::Args)]
@@ -91,18 +91,55 @@ pub(crate) struct RunArgs {
 impl RunArgs {
     /// Runs the program and records it.
     pub(crate) fn trace(&self, file: &str, source: &str, entry: Entry) -> Result<Trace> {
-        let stdin = match &self.stdin {
-            None => Vec::new(),
-            Some(path) => read(path)?,
-        };
+        self.trace_with(file, source, entry, &[])
+    }
+
+    /// The same with arguments for the program itself.
+    pub(crate) fn trace_with(
+        &self,
+        file: &str,
+        source: &str,
+        entry: Entry,
+        arguments: &[String],
+    ) -> Result<Trace> {
+        let stdin = self.stdin()?;
         let interpreter = Interpreter::find(self.python.as_deref())?;
         let request = Request {
             file,
             source,
             entry,
             stdin: &stdin,
+            arguments,
         };
         Ok(cwm_tracer::trace(&interpreter, &request, &self.limits()?)?)
+    }
+
+    /// Runs a module, looked for in the current folder first, and records it.
+    pub(crate) fn trace_module(&self, module: &str, arguments: &[String]) -> Result<Trace> {
+        let stdin = self.stdin()?;
+        let interpreter = Interpreter::find(self.python.as_deref())?;
+        let folder = std::env::current_dir().context("cannot find the current folder")?;
+        let request = ModuleRequest {
+            module,
+            folder: &folder,
+            stdin: &stdin,
+            arguments,
+        };
+        let limits = self.limits()?;
+        Ok(cwm_tracer::trace_module(&interpreter, &request, &limits)?)
+    }
+
+    fn stdin(&self) -> Result<Vec<u8>> {
+        match &self.stdin {
+            None => Ok(Vec::new()),
+            Some(path) => read(path),
+        }
+    }
+
+    /// What programs read and the interpreter to run them, for those who run many.
+    pub(crate) fn parts(&self) -> Result<(Vec<u8>, Interpreter, Limits)> {
+        let interpreter = Interpreter::find(self.python.as_deref())?;
+        Ok((self.stdin()?, interpreter, self.limits()?))
     }
 
     fn limits(&self) -> Result<Limits> {

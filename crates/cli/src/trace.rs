@@ -6,14 +6,15 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::{ArgMatches, Command, ValueEnum};
 use cwm_trace::{End, Trace, cwm, jsonl, live, parquet};
+use cwm_tracer::Values;
 
 use crate::program::{ProgramArgs, RunArgs};
-use crate::view;
+use crate::{calls, pytest, view};
 
 /// `cwm trace FILE` records, `cwm trace view TRACE` shows. Put together by
 /// hand: derived, a subcommand beside a required argument is not possible.
 pub(crate) enum Args {
-    Record(RecordArgs),
+    Record(Box<RecordArgs>),
     View(view::Args),
 }
 
@@ -21,7 +22,7 @@ impl clap::FromArgMatches for Args {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
         Ok(match matches.subcommand() {
             Some((_, matches)) => Self::View(view::Args::from_arg_matches(matches)?),
-            None => Self::Record(RecordArgs::from_arg_matches(matches)?),
+            None => Self::Record(Box::new(RecordArgs::from_arg_matches(matches)?)),
         })
     }
 
@@ -48,20 +49,116 @@ impl clap::Args for Args {
 
 #[derive(clap::Args)]
 pub(crate) struct RecordArgs {
-    #[command(flatten)]
-    program: ProgramArgs,
+    /// Python file
+    #[arg(required_unless_present_any = ["module", "pytest"])]
+    file: Option<PathBuf>,
+    /// Run a module as `python -m` does; all files of its package are recorded
+    #[arg(short, long, value_name = "MODULE", conflicts_with_all = ["file", "entry"])]
+    module: Option<String>,
+    /// Function to enter; without it the file runs as a script
+    #[arg(long, value_name = "FUNC")]
+    entry: Option<String>,
+    /// Its arguments as Python source, such as "3, sep=','"
+    #[arg(
+        long,
+        value_name = "ARGS",
+        requires = "entry",
+        allow_hyphen_values = true
+    )]
+    args: Option<String>,
+    /// Arguments of the program itself, in its `sys.argv`; or those of pytest
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
     #[command(flatten)]
     run: RunArgs,
-    /// Form of the output
-    #[arg(long, value_enum, default_value_t = Dialect::Cwm)]
-    dialect: Dialect,
+    /// Make many calls of the file's functions: a JSON object a line with `function`, `args` (a list
+    /// of Python expressions as text) and `kwargs`
+    #[arg(
+        long,
+        value_name = "CALLS",
+        group = "many",
+        requires = "file",
+        conflicts_with_all = ["entry", "module"]
+    )]
+    calls: Option<PathBuf>,
+    /// Run pytest and write a trace of each test into the folder `--out`, with an index
+    #[arg(
+        long,
+        group = "many",
+        requires = "out",
+        conflicts_with_all = ["entry", "module", "calls", "stdin", "timeout"]
+    )]
+    pytest: bool,
+    #[command(flatten)]
+    many: ManyArgs,
+    /// Form of the output [default: cwm; json for many traces]
+    #[arg(long, value_enum)]
+    dialect: Option<Dialect>,
     /// Where to write it [default: standard output]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
 }
 
+/// What is done with many runs.
+#[derive(clap::Args)]
+pub(crate) struct ManyArgs {
+    /// How objects become text: by their own `repr`, or without running any code of theirs [default:
+    /// repr for calls, safe for tests]
+    #[arg(long, value_enum, requires = "many")]
+    pub(crate) values: Option<ValuesArg>,
+    /// Print the summary as JSON, on standard output; traces go to `--out`
+    #[arg(long, requires_all = ["many", "out"])]
+    pub(crate) json: bool,
+    /// Make every call twice; one whose traces differ says so
+    #[arg(long, requires = "calls")]
+    pub(crate) double_run: bool,
+    /// Make every call without tracing too; one that comes out differently says so
+    #[arg(long, requires = "calls")]
+    pub(crate) check_untraced: bool,
+    /// Files and folders whose code is recorded while tests run [default: the current folder]
+    #[arg(long, value_name = "PATH", requires = "pytest")]
+    pub(crate) include: Vec<PathBuf>,
+    /// Calls below a test whose frames are kept [default: all]
+    #[arg(long, value_name = "N", requires = "pytest")]
+    pub(crate) stack_depth: Option<u32>,
+    /// Probability that a call is stepped into; of the others only call and value are kept
+    #[arg(long, value_name = "P", requires = "pytest")]
+    pub(crate) step_in: Option<f64>,
+    /// Decides which calls are stepped into
+    #[arg(long, value_name = "N", requires = "step_in", default_value_t = 0)]
+    pub(crate) seed: u64,
+    /// Besides a trace per test write one per function call, at most so many of each test
+    #[arg(
+        long,
+        value_name = "N",
+        requires = "pytest",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "1000"
+    )]
+    pub(crate) per_call: Option<usize>,
+}
+
+/// How objects become text.
 #[derive(Clone, Copy, ValueEnum)]
-enum Dialect {
+pub(crate) enum ValuesArg {
+    /// By their own `repr`
+    Repr,
+    /// By what they are made of
+    Safe,
+}
+
+impl From<ValuesArg> for Values {
+    fn from(argument: ValuesArg) -> Self {
+        match argument {
+            ValuesArg::Repr => Self::Repr,
+            ValuesArg::Safe => Self::Safe,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dialect {
     /// Meta's format, special tokens as their strings
     Cwm,
     /// Numbered lines and changes only
@@ -79,21 +176,70 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
+impl Dialect {
+    /// How files in this form are called.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Cwm => "txt",
+            Self::Live => "live",
+            Self::Json => "json",
+            Self::Parquet => "parquet",
+        }
+    }
+
+    /// A trace as a file of its own.
+    pub(crate) fn render(self, trace: &Trace) -> Result<Vec<u8>> {
+        Ok(match self {
+            Self::Cwm => cwm::render(&cwm::Document::from_trace(trace)).into_bytes(),
+            Self::Live => live::render(&live::Document::from_trace(trace)).into_bytes(),
+            Self::Json => {
+                let mut text = Vec::new();
+                jsonl::write(trace, &mut text)?;
+                text
+            }
+            Self::Parquet => {
+                let mut table = Vec::new();
+                parquet::write(trace, &mut table)?;
+                table
+            }
+        })
+    }
+}
+
 fn record(args: &RecordArgs) -> Result<()> {
-    if matches!(args.dialect, Dialect::Parquet) && args.out.is_none() {
-        bail!("a Parquet table is not text: say where to write it with --out");
+    if args.dialect == Some(Dialect::Parquet) {
+        if args.calls.is_some() {
+            bail!("calls are written as lines: choose the dialect cwm, live or json for them");
+        }
+        if args.out.is_none() {
+            bail!("a Parquet table is not text: say where to write it with --out");
+        }
     }
-    let source = args.program.source()?;
-    let trace = args
-        .run
-        .trace(&args.program.file_text(), &source, args.program.entry())?;
-    let mut text = Vec::new();
-    match args.dialect {
-        Dialect::Cwm => text.extend(cwm::render(&cwm::Document::from_trace(&trace)).bytes()),
-        Dialect::Live => text.extend(live::render(&live::Document::from_trace(&trace)).bytes()),
-        Dialect::Json => jsonl::write(&trace, &mut text)?,
-        Dialect::Parquet => parquet::write(&trace, &mut text)?,
+    if let Some(calls) = &args.calls {
+        return calls::run(&calls::Job {
+            program: &program(args)?,
+            calls,
+            arguments: &args.arguments,
+            run: &args.run,
+            many: &args.many,
+            dialect: args.dialect.unwrap_or(Dialect::Json),
+            out: args.out.as_deref(),
+        });
     }
+    if args.pytest {
+        let first = args.file.iter().map(|file| file.display().to_string());
+        let arguments: Vec<_> = first.chain(args.arguments.iter().cloned()).collect();
+        let out = args.out.as_deref().context("tests need `--out FOLDER`")?;
+        return pytest::run(&pytest::Job {
+            arguments: &arguments,
+            run: &args.run,
+            many: &args.many,
+            dialect: args.dialect.unwrap_or(Dialect::Json),
+            out,
+        });
+    }
+    let trace = recorded(args)?;
+    let text = args.dialect.unwrap_or(Dialect::Cwm).render(&trace)?;
     match &args.out {
         Some(path) => std::fs::write(path, &text)
             .with_context(|| format!("cannot write `{}`", path.display()))?,
@@ -108,6 +254,26 @@ fn record(args: &RecordArgs) -> Result<()> {
     }
     report_end(&trace);
     Ok(())
+}
+
+/// Runs what the flags name.
+fn recorded(args: &RecordArgs) -> Result<Trace> {
+    if let Some(module) = &args.module {
+        return args.run.trace_module(module, &args.arguments);
+    }
+    let program = program(args)?;
+    let source = program.source()?;
+    let file = program.file_text();
+    args.run
+        .trace_with(&file, &source, program.entry(), &args.arguments)
+}
+
+fn program(args: &RecordArgs) -> Result<ProgramArgs> {
+    Ok(ProgramArgs {
+        file: args.file.clone().context("there is no file to record")?,
+        entry: args.entry.clone(),
+        args: args.args.clone(),
+    })
 }
 
 /// Says on standard error how the run ended, where that is not plain.

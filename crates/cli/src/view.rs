@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use cwm_data::read_records;
 use cwm_trace::statistics::{Report, Statistics, Summary};
 use cwm_trace::{End, Entry, Trace, jsonl, listing, live, parquet, perfetto};
 
@@ -13,10 +12,11 @@ use crate::progress;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A trace (dialects json, live and parquet), a file of generated programs, or a folder of such files
+    /// A trace (dialects json, live and parquet), a file of generated programs or of calls, or a
+    /// folder of such files
     #[arg(value_name = "TRACE")]
     path: PathBuf,
-    /// Of a file of generated programs, show the one with this number, from 0
+    /// Of a file of generated programs or of calls, show the one with this number, from 0
     #[arg(long, value_name = "N")]
     record: Option<usize>,
     /// Write a timeline for ui.perfetto.dev or about:tracing instead of a listing
@@ -33,7 +33,7 @@ pub(crate) struct Args {
 /// What a file holds.
 enum Content {
     Trace(Box<Trace>),
-    /// Generated programs with their runs, a line each.
+    /// Generated programs, or calls, with their runs, a line each.
     Records,
 }
 
@@ -75,7 +75,9 @@ fn folder(dir: &Path) -> Result<Vec<PathBuf>> {
         let path = entry?.path();
         let known = ["json", "jsonl", "live", "parquet", "txt"];
         let extension = path.extension().and_then(|e| e.to_str());
-        if path.is_file() && extension.is_some_and(|e| known.contains(&e)) {
+        // The list that `cwm trace --pytest` writes is no trace.
+        let is_index = path.file_name().is_some_and(|name| name == "index.jsonl");
+        if path.is_file() && !is_index && extension.is_some_and(|e| known.contains(&e)) {
             paths.push(path);
         }
     }
@@ -141,6 +143,7 @@ fn from_live(path: &Path, document: live::Document) -> Trace {
         python: String::new(),
         file: name.to_string_lossy().into_owned(),
         source: document.source,
+        other_files: Vec::new(),
         entry: Entry::Module,
         functions: document.functions,
         events: document.events,
@@ -154,11 +157,27 @@ fn from_live(path: &Path, document: live::Document) -> Trace {
 }
 
 fn record(path: &Path, number: usize) -> Result<Trace> {
-    let mut records = read_records(open(path)?);
-    match records.nth(number) {
-        Some(record) => Ok(record?.trace),
+    match records(path)?.nth(number) {
+        Some(record) => match record? {
+            Some(trace) => Ok(trace),
+            None => bail!("run number {number} of `{}` has no trace", path.display()),
+        },
         None => bail!("`{}` has no program number {number}", path.display()),
     }
+}
+
+/// Programs and calls with their runs: of each line the trace, whatever else the line says.
+fn records(path: &Path) -> Result<impl Iterator<Item = Result<Option<Trace>>>> {
+    #[derive(serde::Deserialize)]
+    struct Record {
+        trace: Option<Trace>,
+    }
+    let shown = path.display().to_string();
+    Ok(open(path)?.lines().enumerate().map(move |(index, line)| {
+        let context = || format!("line {} of `{shown}` is no recorded run", index + 1);
+        let record: Record = serde_json::from_str(&line?).with_context(context)?;
+        Ok(record.trace)
+    }))
 }
 
 fn statistics(paths: &[PathBuf], args: &Args) -> Result<()> {
@@ -171,9 +190,10 @@ fn statistics(paths: &[PathBuf], args: &Args) -> Result<()> {
         match content(path)? {
             Content::Trace(trace) => statistics.add(&trace),
             Content::Records => {
-                for record in read_records(open(path)?) {
-                    let record = record.with_context(|| format!("in `{}`", path.display()))?;
-                    statistics.add(&record.trace);
+                for record in records(path)? {
+                    if let Some(trace) = record? {
+                        statistics.add(&trace);
+                    }
                 }
             }
         }

@@ -53,10 +53,18 @@ fn cwm(args: &[&str]) -> Run {
 }
 
 fn cwm_with(args: &[&str], stdin: &[u8]) -> Run {
+    run_in(&root(), args, stdin)
+}
+
+fn cwm_in(folder: &Path, args: &[&str]) -> Run {
+    run_in(folder, args, b"")
+}
+
+fn run_in(folder: &Path, args: &[&str], stdin: &[u8]) -> Run {
     use std::io::Write;
     let mut child = Command::new(env!("CARGO_BIN_EXE_cwm"))
         .args(args)
-        .current_dir(root())
+        .current_dir(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -253,6 +261,27 @@ fn output_and_input_of_the_program_stay_apart() {
     let trace = cwm_trace::jsonl::read(run.stdout().as_bytes()).unwrap();
     assert_eq!(trace.stdout, "hello world\n");
     assert_eq!(trace.end, cwm_trace::End::Finished);
+}
+
+#[test]
+fn modules_and_programs_take_arguments() {
+    let (folder, path) = file("import sys\nprint(sys.argv[1:])\n");
+    let run = cwm(&["trace", &path, "--dialect", "json", "--", "-x", "y"]).succeeds();
+    let trace = cwm_trace::jsonl::read(run.stdout().as_bytes()).unwrap();
+    assert_eq!(trace.stdout, "['-x', 'y']\n");
+
+    let package = folder.path().join("pack");
+    std::fs::create_dir(&package).unwrap();
+    std::fs::write(package.join("__init__.py"), "").unwrap();
+    std::fs::write(package.join("part.py"), "def f(n):\n    return n + 1\n").unwrap();
+    let main = "import sys\nfrom pack.part import f\nx = f(int(sys.argv[1]))\n";
+    std::fs::write(package.join("__main__.py"), main).unwrap();
+    let run = cwm_in(folder.path(), &["trace", "-m", "pack", "--", "41"]).succeeds();
+    assert!(run.stdout().contains("{\"n\": \"41\"}"), "{}", run.stdout());
+    assert!(run.stdout().contains("return n + 1"), "{}", run.stdout());
+    cwm_in(folder.path(), &["trace", "-m", "nowhere"]).fails_with(&["No module named nowhere"]);
+    let both = cwm(&["trace", &path, "-m", "pack"]);
+    assert_eq!(both.output.status.code(), Some(2), "{}", both.stderr());
 }
 
 #[test]

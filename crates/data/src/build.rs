@@ -187,6 +187,7 @@ fn trace_all(
                 source: &program.source,
                 entry: program.entry.clone(),
                 stdin: b"",
+                arguments: &[],
             };
             let trace = match worker.trace(&request) {
                 Ok(trace) => Some(trace),

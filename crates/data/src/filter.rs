@@ -169,6 +169,7 @@ mod tests {
             python: "3.11.7".into(),
             file: "program.py".into(),
             source: source.into(),
+            other_files: Vec::new(),
             entry: Entry::Module,
             functions: Vec::new(),
             events,

@@ -272,11 +272,13 @@ mod tests {
             name: name.into(),
             qualname: name.into(),
             first_line: 1,
+            file: 0,
         };
         Trace {
             python: "3.11.7".into(),
             file: "t.py".into(),
             source: String::new(),
+            other_files: Vec::new(),
             entry: Entry::Module,
             functions: vec![function("f"), function("g")],
             events: vec![

@@ -122,6 +122,7 @@ fn record(items: &[Item], interpreter: &Interpreter) -> Result<Vec<Option<Docume
             source: &item.code,
             entry: item.entry(),
             stdin: b"",
+            arguments: &[],
         };
         match worker.trace(&request) {
             Ok(trace) => Ok(Some(Document::from_trace(&trace))),

@@ -10,7 +10,7 @@ use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{End, Entry, Event, Function, Trace};
+use crate::{End, Entry, Event, Function, SourceFile, Trace};
 
 /// What the first line calls the format.
 pub const FORMAT: &str = "cwm-trace";
@@ -74,6 +74,8 @@ struct Header<'a> {
     python: &'a str,
     file: &'a str,
     source: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    other_files: &'a [SourceFile],
     entry: &'a Entry,
     functions: &'a [Function],
 }
@@ -91,6 +93,8 @@ struct OwnedHeader {
     python: String,
     file: String,
     source: String,
+    #[serde(default)]
+    other_files: Vec<SourceFile>,
     entry: Entry,
     functions: Vec<Function>,
 }
@@ -142,6 +146,7 @@ pub fn write(trace: &Trace, mut out: impl Write) -> io::Result<()> {
         python,
         file,
         source,
+        other_files,
         entry,
         functions,
         events,
@@ -155,6 +160,7 @@ pub fn write(trace: &Trace, mut out: impl Write) -> io::Result<()> {
         python,
         file,
         source,
+        other_files,
         entry,
         functions,
     };
@@ -229,6 +235,7 @@ fn read_header(lines: &mut Lines<impl BufRead>) -> Result<Trace, Reason> {
         python: header.python,
         file: header.file,
         source: header.source,
+        other_files: header.other_files,
         entry: header.entry,
         functions: header.functions,
         events: Vec::new(),

@@ -7,11 +7,13 @@
 //!
 //! * [`cwm`]: Meta's format, exactly as their code writes it.
 //! * [`live`]: ours: numbered lines and only the live call stack.
+//! * [`cut`]: parts of a trace that are traces.
 //! * [`diff`]: where two traces first part.
 //! * [`jsonl`]: the lossless form on disk; [`parquet`]: the same as a table.
 //! * [`listing`] and [`perfetto`]: for people; [`statistics`]: for many
 //!   traces.
 
+pub mod cut;
 pub mod cwm;
 pub mod diff;
 pub mod jsonl;
@@ -22,4 +24,4 @@ pub mod perfetto;
 pub mod statistics;
 mod trace;
 
-pub use trace::{End, Entry, Event, EventKind, Function, Local, Trace, Value};
+pub use trace::{End, Entry, Event, EventKind, Function, Local, SourceFile, Trace, Value};

@@ -17,7 +17,7 @@ pub const DEFAULT_VALUE_WIDTH: usize = 60;
 pub fn listing(trace: &Trace, value_width: usize) -> String {
     let mut out = heading(trace);
     let mut writer = Writer {
-        lines: trace.source.lines().collect(),
+        files: trace.lines_of_files(),
         known: HashMap::new(),
         depth: 0,
         value_width,
@@ -27,7 +27,7 @@ pub fn listing(trace: &Trace, value_width: usize) -> String {
             .functions
             .get(event.function as usize)
             .map_or("?", |f| f.qualname.as_str());
-        let text = writer.event(event, name);
+        let text = writer.event(event, trace.file_of(event), name);
         let _ = writeln!(out, "{index:>6}  {text}");
     }
     for (stream, text) in [("stdout", &trace.stdout), ("stderr", &trace.stderr)] {
@@ -66,7 +66,7 @@ pub fn ending(end: &End) -> String {
 }
 
 struct Writer<'a> {
-    lines: Vec<&'a str>,
+    files: Vec<Vec<&'a str>>,
     /// Last known locals by activation.
     known: HashMap<u32, Vec<Local>>,
     depth: usize,
@@ -74,7 +74,7 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn event(&mut self, event: &Event, name: &str) -> String {
+    fn event(&mut self, event: &Event, file: u32, name: &str) -> String {
         if event.kind.leaves() {
             self.depth = self.depth.saturating_sub(1);
         }
@@ -83,7 +83,7 @@ impl Writer<'_> {
             self.depth += 1;
         }
         let what = match (event.kind, &event.value) {
-            (EventKind::Line, _) => self.source(event.line),
+            (EventKind::Line, _) => self.source(file, event.line),
             (EventKind::Call, _) => format!("call {name}"),
             (EventKind::Resume, _) => format!("resume {name}"),
             (EventKind::Unwind, _) => format!("unwind {name}"),
@@ -102,10 +102,10 @@ impl Writer<'_> {
         format!("{indent}{what}{comment}{changes}")
     }
 
-    fn source(&self, line: u32) -> String {
+    fn source(&self, file: u32, line: u32) -> String {
         let text = (line as usize)
             .checked_sub(1)
-            .and_then(|index| self.lines.get(index))
+            .and_then(|index| self.files.get(file as usize)?.get(index))
             .map_or("", |text| text.trim_end());
         format!("{line:>4} | {text}")
     }

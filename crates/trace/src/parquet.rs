@@ -35,7 +35,7 @@ use parquet::schema::parser::parse_message_type;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
-use crate::{End, Entry, Event, EventKind, Function, Local, Trace, Value};
+use crate::{End, Entry, Event, EventKind, Function, Local, SourceFile, Trace, Value};
 
 /// The metadata key of what belongs to the run as a whole.
 pub const KEY: &str = "cwm.trace";
@@ -101,6 +101,8 @@ struct Run {
     python: String,
     file: String,
     source: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    other_files: Vec<SourceFile>,
     entry: Entry,
     functions: Vec<Function>,
     end: End,
@@ -119,6 +121,7 @@ pub fn write(trace: &Trace, out: impl Write + Send) -> Result<(), Error> {
         python: trace.python.clone(),
         file: trace.file.clone(),
         source: trace.source.clone(),
+        other_files: trace.other_files.clone(),
         entry: trace.entry.clone(),
         functions: trace.functions.clone(),
         end: trace.end.clone(),
@@ -358,6 +361,7 @@ fn read_sound(file: File) -> Result<Trace, Error> {
         python: run.python,
         file: run.file,
         source: run.source,
+        other_files: run.other_files,
         entry: run.entry,
         functions: run.functions,
         events,

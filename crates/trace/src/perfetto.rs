@@ -17,7 +17,7 @@ use crate::{Event, EventKind, Trace};
 /// Renders a run.
 pub fn perfetto(trace: &Trace) -> Json {
     let mut timeline = Timeline {
-        lines: trace.source.lines().map(str::trim).collect(),
+        files: trace.lines_of_files(),
         events: vec![json!({
             "ph": "M", "pid": 1, "tid": 1, "name": "process_name",
             "args": {"name": trace.file},
@@ -29,7 +29,7 @@ pub fn perfetto(trace: &Trace) -> Json {
             .functions
             .get(event.function as usize)
             .map_or("?", |f| f.qualname.as_str());
-        timeline.event(time, event, name);
+        timeline.event(time, event, trace.file_of(event), name);
     }
     while !timeline.stack.is_empty() {
         timeline.leave(trace.events.len(), Map::new());
@@ -42,14 +42,14 @@ pub fn perfetto(trace: &Trace) -> Json {
 }
 
 struct Timeline<'a> {
-    lines: Vec<&'a str>,
+    files: Vec<Vec<&'a str>>,
     events: Vec<Json>,
     /// For each open activation, whether a line's slice is open in it.
     stack: Vec<bool>,
 }
 
 impl Timeline<'_> {
-    fn event(&mut self, time: usize, event: &Event, name: &str) {
+    fn event(&mut self, time: usize, event: &Event, file: u32, name: &str) {
         match event.kind {
             EventKind::Call | EventKind::Resume => {
                 self.begin(time, name.to_owned(), locals(event));
@@ -63,7 +63,8 @@ impl Timeline<'_> {
                     self.end(time, Map::new());
                 }
                 let index = (event.line as usize).wrapping_sub(1);
-                let text = self.lines.get(index).copied().unwrap_or_default();
+                let line = self.files.get(file as usize).and_then(|f| f.get(index));
+                let text = line.map_or("", |line| line.trim());
                 self.begin(time, format!("{}: {text}", event.line), locals(event));
             }
             EventKind::Return | EventKind::Yield | EventKind::Unwind => {

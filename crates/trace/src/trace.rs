@@ -13,6 +13,9 @@ pub struct Trace {
     pub file: String,
     /// Text of the traced file.
     pub source: String,
+    /// Further files whose functions appear, where more than one was traced.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub other_files: Vec<SourceFile>,
     /// Which scope was recorded.
     pub entry: Entry,
     /// Code objects that events refer to by index.
@@ -25,6 +28,38 @@ pub struct Trace {
     pub stdout: String,
     /// What the program wrote to standard error (capped).
     pub stderr: String,
+}
+
+impl Trace {
+    /// Text of a file by its number in [`Function::file`]; empty where there is no such file.
+    pub fn text_of_file(&self, number: u32) -> &str {
+        let Some(index) = (number as usize).checked_sub(1) else {
+            return &self.source;
+        };
+        self.other_files.get(index).map_or("", |file| &file.text)
+    }
+
+    /// Lines of all files: the traced file first, then the others in order.
+    pub fn lines_of_files(&self) -> Vec<Vec<&str>> {
+        let others = self.other_files.iter().map(|file| file.text.as_str());
+        let texts = std::iter::once(self.source.as_str()).chain(others);
+        texts.map(|text| text.lines().collect()).collect()
+    }
+
+    /// The number of the file that an event is in.
+    pub fn file_of(&self, event: &Event) -> u32 {
+        let function = self.functions.get(event.function as usize);
+        function.map_or(0, |function| function.file)
+    }
+}
+
+/// A file besides the one that a trace is named after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceFile {
+    /// Its path as the interpreter names it.
+    pub path: String,
+    /// Its text.
+    pub text: String,
 }
 
 /// The scope a trace starts and ends with.
@@ -51,6 +86,17 @@ pub struct Function {
     pub qualname: String,
     /// First line of the definition, 1-based (a decorator line, if any).
     pub first_line: u32,
+    /// The file it is in: 0 for [`Trace::file`], `n` for number `n - 1` of [`Trace::other_files`].
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub file: u32,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// One thing that happened.

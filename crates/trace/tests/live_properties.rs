@@ -39,6 +39,7 @@ fn functions() -> Vec<Function> {
         name: qualname.rsplit('.').next().unwrap_or(qualname).to_owned(),
         qualname: qualname.to_owned(),
         first_line,
+        file: 0,
     };
     vec![
         function("<module>", 1),
@@ -134,6 +135,7 @@ fn trace_of(source: String, events: Vec<Event>, end: End) -> Trace {
         python: "3.11.7".to_owned(),
         file: "example.py".to_owned(),
         source,
+        other_files: Vec::new(),
         entry: Entry::Module,
         functions: functions(),
         events,

@@ -120,6 +120,7 @@ fn trace() -> impl Strategy<Value = Trace> {
                 name,
                 qualname,
                 first_line,
+                file: 0,
             }
         });
     let entry = prop_oneof![
@@ -151,6 +152,7 @@ fn trace() -> impl Strategy<Value = Trace> {
                     python,
                     file,
                     source,
+                    other_files: Vec::new(),
                     entry,
                     functions,
                     events,
@@ -444,6 +446,7 @@ fn a_file_looks_like_this() {
         python: "3.11.7".to_owned(),
         file: "a.py".to_owned(),
         source: "def f(a): return a\n".to_owned(),
+        other_files: Vec::new(),
         entry: Entry::Call {
             function: "f".to_owned(),
             args: "A(1)".to_owned(),
@@ -452,6 +455,7 @@ fn a_file_looks_like_this() {
             name: "f".to_owned(),
             qualname: "f".to_owned(),
             first_line: 1,
+            file: 0,
         }],
         events: vec![
             event(EventKind::Call, vec![local], None),
@@ -476,6 +480,7 @@ fn a_time_limit_without_a_number_is_refused() {
         python: String::new(),
         file: String::new(),
         source: String::new(),
+        other_files: Vec::new(),
         entry: Entry::Module,
         functions: Vec::new(),
         events: Vec::new(),

@@ -22,8 +22,8 @@ const NAME: u8 = 7 | 1 << 3;
 const EDIT: u64 = 4 << 2 | 2;
 const IS_EXPLICIT: u8 = 8;
 const HAS_CHANGES: u8 = 16;
-/// The steps from line to line that fit the head, by their code; 7 stands for all others.
-const STEPS: [i32; 7] = [0, 1, 2, 3, -1, -2, -3];
+/// The steps from line to line 0, 1, 2, 3, -1, -2, -3 have codes of their own; this one is for all others.
+const ANY_STEP: u8 = 7;
 
 /// A record in the making, and the texts that earlier ones hold.
 #[derive(Default)]
@@ -40,7 +40,11 @@ impl Encoder {
         let record = &mut self.record;
         record.clear();
         self.last_key = 0;
-        let code = STEPS.iter().position(|&known| known == step).unwrap_or(STEPS.len()) as u8;
+        let code = match step {
+            0..=3 => step as u8,
+            -3..=-1 => (3 - step) as u8,
+            _ => ANY_STEP,
+        };
         record.push(kind as u8 | code << 5);
         if let Some(number) = activation {
             record[0] |= IS_EXPLICIT;
@@ -49,7 +53,7 @@ impl Encoder {
         if let Some(number) = function {
             uint(record, number);
         }
-        if code as usize == STEPS.len() {
+        if code == ANY_STEP {
             uint(record, ((step << 1) ^ (step >> 31)) as u32 as u64);
         }
     }

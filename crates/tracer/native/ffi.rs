@@ -12,6 +12,7 @@ pub struct Object {
 }
 
 /// The type of an object.
+#[inline(always)]
 pub unsafe fn kind_of(object: *mut Object) -> *mut Object {
     // SAFETY: every object begins with its header; callers pass live ones.
     unsafe { (*object).kind }
@@ -96,6 +97,7 @@ impl Buffer {
 unsafe extern "C" {
     pub static mut _Py_NoneStruct: Object;
     pub static mut _Py_TrueStruct: Object;
+    pub static mut _Py_FalseStruct: Object;
     pub static mut PyLong_Type: Object;
     pub static mut PyFloat_Type: Object;
     pub static mut PyBool_Type: Object;

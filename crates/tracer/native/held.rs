@@ -32,6 +32,34 @@ pub unsafe fn take(object: *mut Object) {
     }
 }
 
+/// Takes a reference to each of a row of live objects.
+pub unsafe fn take_all(objects: &[*mut Object]) {
+    // SAFETY: as for `take`.
+    unsafe {
+        if COUNTING.load(Ordering::Relaxed) == 1 {
+            objects.iter().for_each(|&object| *object.cast::<isize>() += 1);
+        } else {
+            objects.iter().for_each(|&object| take(object));
+        }
+    }
+}
+
+/// Gives back the references among these words: the even ones.
+pub unsafe fn give_back_all(words: &[usize]) {
+    // SAFETY: as for `give_back`.
+    unsafe {
+        let is_plain = COUNTING.load(Ordering::Relaxed) == 1;
+        for &word in words.iter().filter(|&&word| word & 1 == 0) {
+            let count = word as *mut isize;
+            if is_plain && *count > 1 {
+                *count -= 1;
+            } else {
+                give_back(word as *mut Object);
+            }
+        }
+    }
+}
+
 /// Gives a reference back. The last one may run code of the program.
 #[inline]
 pub unsafe fn give_back(object: *mut Object) {

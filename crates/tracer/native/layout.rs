@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use crate::ffi::*;
 
 /// Where things are, in bytes from the beginning of an object.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Layout {
     /// In a frame object: the pointer to the interpreter's own frame; 0 where the two are one.
     pub inner: usize,
@@ -22,6 +22,18 @@ pub struct Layout {
     /// In a frame object: whether it wants line events.
     pub lines: usize,
     pub qualname: usize,
+    /// In an ASCII string: its text.
+    pub text: usize,
+    pub ints: Ints,
+}
+
+/// How an int tells its size.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Ints {
+    /// The number of digits, negative for negative numbers (up to 3.11).
+    Signed,
+    /// The number of digits above three bits, of which the lowest two are the sign (3.12 and later).
+    Tagged,
 }
 
 /// In a type object: the `repr` slot.
@@ -35,8 +47,14 @@ const SET_MASK: usize = 32;
 const SET_TABLE: usize = 40;
 const SET_ENTRY: usize = 16;
 const CELL_CONTENT: usize = 16;
+/// In an int: its digits of 30 bits, four bytes each.
+const DIGITS: usize = 24;
+/// In a string: what kind it is. Both bits are set if its text follows in one piece and is ASCII.
+const TEXT_STATE: usize = 32;
+const ASCII: usize = 0x60;
 
 /// The word at an offset of an object.
+#[inline(always)]
 unsafe fn word(object: *mut Object, offset: usize) -> *mut Object {
     // SAFETY: callers pass a live object of a type that was proved to have a word there.
     unsafe { *object.byte_add(offset).cast::<*mut Object>() }
@@ -75,6 +93,57 @@ impl Layout {
     pub unsafe fn skip_lines(&self, frame: *mut Object) {
         // SAFETY: the frame is live; the byte is the flag that `f_trace_lines` sets.
         unsafe { *frame.byte_add(self.lines).cast::<u8>() = 0 };
+    }
+
+    /// The value of an int of at most two digits.
+    #[inline]
+    pub unsafe fn short_int(&self, int: *mut Object) -> Option<i64> {
+        // SAFETY: the object is a live int, with as many digits as it says.
+        unsafe {
+            let size = word(int, SIZE) as isize;
+            let digit = |at: usize| i64::from(*int.byte_add(DIGITS + 4 * at).cast::<u32>());
+            let (count, is_negative) = match self.ints {
+                Ints::Signed => (size.unsigned_abs(), size < 0),
+                Ints::Tagged => (size as usize >> 3, size & 2 != 0),
+            };
+            let number = match count {
+                0 => 0,
+                1 => digit(0),
+                2 => digit(0) | digit(1) << 30,
+                _ => return None,
+            };
+            Some(if is_negative { -number } else { number })
+        }
+    }
+
+    /// The value of an int of at most one digit that is not negative.
+    #[inline(always)]
+    pub unsafe fn digit(&self, int: *mut Object) -> Option<u32> {
+        let (one, zero) = match self.ints {
+            Ints::Signed => (1, 0),
+            Ints::Tagged => (1 << 3, 1),
+        };
+        // SAFETY: the object is a live int.
+        unsafe {
+            match word(int, SIZE) as usize {
+                size if size == one => Some(*int.byte_add(DIGITS).cast::<u32>()),
+                size if size == zero => Some(0),
+                _ => None,
+            }
+        }
+    }
+
+    /// The text of a string, if it is ASCII.
+    #[inline]
+    pub unsafe fn ascii<'a>(&self, string: *mut Object) -> Option<&'a [u8]> {
+        // SAFETY: the object is a live str, whose text never changes.
+        unsafe {
+            if word(string, TEXT_STATE) as usize & ASCII != ASCII {
+                return None;
+            }
+            let size = word(string, SIZE) as usize;
+            Some(std::slice::from_raw_parts(string.byte_add(self.text).cast(), size))
+        }
     }
 
     pub unsafe fn qualname(&self, function: *mut Object) -> *mut Object {

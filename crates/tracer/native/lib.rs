@@ -9,7 +9,7 @@
 //! program, and which the tests compare it with. An event goes from `settrace.rs` or `monitoring.rs` to
 //! `record.rs`, which compares every variable with its shadow (`shadow.rs`): the same object, or a
 //! container that reads the same (`walk.rs`), costs next to nothing; anything else is rendered
-//! (`render.rs`) and, if its text is new, written (`encode.rs`, `log.rs`).
+//! (`quiet.rs`, `render.rs`) and, if its text is new, written (`encode.rs`, `log.rs`).
 
 #![allow(non_snake_case, reason = "names of the C API")]
 
@@ -19,10 +19,12 @@ mod encode;
 mod ffi;
 mod held;
 mod intern;
+mod lasting;
 mod layout;
 mod log;
 mod monitoring;
 mod namespace;
+mod quiet;
 mod record;
 mod render;
 mod settrace;
@@ -81,9 +83,13 @@ impl Drop for Taken {
 }
 
 impl Taken {
-    /// Ends an event; a failure is reported to Python, which ends the process.
+    /// Ends an event; a failure is reported to Python, which ends the process, or else the recording.
     fn is_fine(&self, outcome: Result<(), Fail>) -> bool {
-        outcome.map_err(|Fail| self.report_failure()).is_ok()
+        if outcome.is_err() {
+            self.report_failure();
+        }
+        // SAFETY: the lock is held, as in every function that Python calls.
+        outcome.is_ok() || unsafe { PyErr_Occurred().is_null() }
     }
 }
 
@@ -159,6 +165,21 @@ unsafe extern "C" fn write(_: *mut Object, args: *const *mut Object, _: isize) -
     }
 }
 
+/// `renew(max_events, has_entry)`: another run begins on this thread.
+unsafe extern "C" fn renew(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
+    // SAFETY: the collector passes an int and a bool; the lock is held and nothing uses the recorder.
+    unsafe {
+        let is_free = !BUSY.load(Ordering::Relaxed);
+        if let Some(recorder) = (*RECORDER.0.get()).as_deref_mut().filter(|_| is_free) {
+            let mut overflow = 0;
+            let max_events = PyLong_AsLongLongAndOverflow(*args, &mut overflow) as u64;
+            recorder.renew(max_events, *args.add(1) == &raw mut _Py_TrueStruct);
+            THREAD.store(PyThreadState_Get() as usize, Ordering::Relaxed);
+        }
+        none()
+    }
+}
+
 /// `silence()`: nothing more is recorded.
 unsafe extern "C" fn silence(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
     THREAD.store(0, Ordering::Relaxed);
@@ -222,7 +243,7 @@ unsafe extern "C" fn end_peeking(_: *mut Object, _: *const *mut Object, _: isize
     unsafe { none() }
 }
 
-struct Methods([MethodDef; 22]);
+struct Methods([MethodDef; 23]);
 
 // SAFETY: the table is written by nobody.
 unsafe impl Sync for Methods {}
@@ -235,6 +256,7 @@ static METHODS: Methods = Methods([
     method(c"configure", configure),
     method(c"add_code", add_code),
     method(c"write", write),
+    method(c"renew", renew),
     method(c"silence", silence),
     method(c"disown", disown),
     method(c"peek", peek),

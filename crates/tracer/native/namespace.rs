@@ -16,7 +16,7 @@ pub unsafe fn of_frame(
     frame: *mut Object,
     is_module: bool,
     frames: &FrameApi,
-    layout: &Option<Layout>,
+    layout: Option<&Layout>,
 ) -> Held {
     // SAFETY: the caller passes a live frame of a module or class body.
     unsafe {

@@ -10,7 +10,7 @@ use crate::address::ByAddress;
 use crate::encode::{Encoder, Kind};
 use crate::ffi::*;
 use crate::held::Held;
-use crate::layout::{Layout, through_cell};
+use crate::layout::{Ints, Layout, through_cell};
 use crate::log;
 use crate::render::{Helpers, Rendered, Renderer};
 use crate::shadow::Change;
@@ -19,15 +19,13 @@ use crate::{namespace, settrace, small_int};
 /// A Python exception is set, or Python has been told.
 pub struct Fail;
 
-const LOG_CAP: u64 = 256 << 20;
-
 /// How many activations the program may have on the stack. Outside the recorder, since code of the
 /// program can change it while the recorder is at work.
 pub static DEPTH_LIMIT: AtomicI64 = AtomicI64::new(i64::MAX);
 
 pub struct Recorder {
     frames: FrameApi,
-    layout: Option<Layout>,
+    layout: Option<&'static Layout>,
     infos: Vec<Info>,
     by_code: ByAddress<usize>,
     /// Activations that run, innermost last.
@@ -40,6 +38,9 @@ pub struct Recorder {
     started: u64,
     events: u64,
     max_events: u64,
+    log_cap: u64,
+    /// The activation with which the run ends.
+    entry: u64,
     op_return: i32,
     op_yield: i32,
     op_yield_from: i32,
@@ -102,6 +103,8 @@ impl Recorder {
                 started: 0,
                 events: 0,
                 max_events: number(c"max_events")? as u64,
+                log_cap: number(c"log_cap")? as u64,
+                entry: 0,
                 op_return: number(c"op_return")? as i32,
                 op_yield: number(c"op_yield")? as i32,
                 op_yield_from: number(c"op_yield_from")? as i32,
@@ -122,6 +125,16 @@ impl Recorder {
 
     pub fn events(&self) -> u64 {
         self.events
+    }
+
+    /// Begins another run of at most so many events, with nothing on the stack. It ends with its first
+    /// activation if that is its entry.
+    pub fn renew(&mut self, max_events: u64, has_entry: bool) {
+        self.stack.clear();
+        self.suspended.clear();
+        self.max_events = self.events.saturating_add(max_events);
+        self.entry = if has_entry { self.started } else { u64::MAX };
+        self.over = false;
     }
 
     /// What `Info::new` takes.
@@ -215,7 +228,7 @@ impl Recorder {
         let mut act = info.activation();
         if info.names.is_none() {
             // SAFETY: the frame is live; the reference is owned.
-            act.space = unsafe { namespace::of_frame(frame, info.is_module, &self.frames, &self.layout) };
+            act.space = unsafe { namespace::of_frame(frame, info.is_module, &self.frames, self.layout) };
             if act.space.0.is_null() {
                 return Err(Fail);
             }
@@ -285,7 +298,7 @@ impl Recorder {
         }
         let number = act.number;
         self.infos[info].finished(act);
-        if number == 0 {
+        if number == self.entry {
             self.over = true;
             // SAFETY: a callable of the collector, with no arguments.
             unsafe { called(PyObject_CallFunctionObjArgs(self.on_over, null_mut::<Object>()))? };
@@ -294,8 +307,12 @@ impl Recorder {
     }
 
     /// Where an activation that runs is on the stack: nearly always on top.
+    #[inline(always)]
     fn place(&self, frame: *mut Object, info: usize) -> Option<usize> {
         let found = |act: &Box<Activation>| act.frame == frame as usize && act.info == info;
+        if self.stack.last().is_some_and(found) {
+            return Some(self.stack.len() - 1);
+        }
         self.stack.iter().rposition(found)
     }
 
@@ -316,7 +333,8 @@ impl Recorder {
     }
 
     /// Writes the record of an event: what changed in the variables, except for exceptions, and a value
-    /// if there is one.
+    /// if there is one. Inlined, because each caller is about one or two kinds only.
+    #[inline(always)]
     fn event(
         &mut self,
         kind: Kind,
@@ -356,16 +374,23 @@ impl Recorder {
         log::write(&self.encoder.record)
     }
 
+    #[inline(always)]
     fn count(&mut self) -> Result<(), Fail> {
-        if self.events >= self.max_events || log::total() > LOG_CAP {
-            // SAFETY: a callable of the collector that ends the process.
-            unsafe {
-                let events = PyLong_FromUnsignedLongLong(self.events);
-                called(PyObject_CallFunctionObjArgs(self.on_full, events, null_mut::<Object>()))?;
-            }
+        if self.events >= self.max_events || log::total() > self.log_cap {
+            self.full()?;
         }
         self.events += 1;
         Ok(())
+    }
+
+    /// No more is to be recorded.
+    #[cold]
+    fn full(&self) -> Result<(), Fail> {
+        // SAFETY: a callable of the collector that ends the process.
+        unsafe {
+            let events = PyLong_FromUnsignedLongLong(self.events);
+            called(PyObject_CallFunctionObjArgs(self.on_full, events, null_mut::<Object>()))
+        }
     }
 
     /// Hands the exception that is set to Python, which ends the process.
@@ -392,6 +417,7 @@ pub struct Write<'a> {
 
 impl Write<'_> {
     /// Compares one variable with its last text and writes it if it reads differently.
+    #[inline(never)]
     pub unsafe fn variable(
         &mut self,
         act: &mut Activation,
@@ -416,9 +442,8 @@ impl Write<'_> {
     ) -> Result<(), Fail> {
         // SAFETY: the frame is live and has a slot for each variable of its code.
         unsafe {
-            let slots = layout.slots(frame);
-            for variable in 0..act.quick.len() {
-                let value = *slots.add(variable);
+            let slots = std::slice::from_raw_parts(layout.slots(frame), act.quick.len());
+            for (variable, &value) in slots.iter().enumerate() {
                 if value as usize != act.quick[variable] {
                     self.variable(act, variable, value)?;
                 }
@@ -483,15 +508,16 @@ impl Write<'_> {
     }
 }
 
-/// The seven offsets, or `None` where the collector passes that.
-unsafe fn layout_of(offsets: *mut Object) -> Option<Layout> {
-    // SAFETY: the collector passes a tuple of seven ints, or `None`.
+/// The nine entries of the table, or `None` where the collector passes that.
+unsafe fn layout_of(offsets: *mut Object) -> Option<&'static Layout> {
+    // SAFETY: the collector passes a tuple of nine ints, or `None`.
     unsafe {
         if kind_of(offsets) != &raw mut PyTuple_Type {
             return None;
         }
         let offset = |at| small_int(PyTuple_GetItem(offsets, at)) as usize;
-        Some(Layout {
+        // Once for each process that is recorded.
+        Some(Box::leak(Box::new(Layout {
             inner: offset(0),
             code: offset(1),
             globals: offset(2),
@@ -499,7 +525,9 @@ unsafe fn layout_of(offsets: *mut Object) -> Option<Layout> {
             slots: offset(4),
             lines: offset(5),
             qualname: offset(6),
-        })
+            text: offset(7),
+            ints: if offset(8) == 1 { Ints::Signed } else { Ints::Tagged },
+        })))
     }
 }
 

@@ -9,6 +9,7 @@ use std::ptr::null_mut;
 
 use crate::ffi::*;
 use crate::held::Held;
+use crate::lasting::Lasting;
 use crate::layout::{self, Layout};
 use crate::record::Fail;
 use crate::snapshot::{Snapshot, Tag};
@@ -16,17 +17,25 @@ use crate::types::Types;
 use crate::{text, text_of};
 
 /// Nesting that is followed; deeper values go to Python's `repr`.
-const DEEPEST: usize = 60;
+pub(crate) const DEEPEST: usize = 60;
 pub const HAS_DETAIL: u8 = 1;
 pub const IS_CUT: u8 = 2;
 
 /// A value as the log has it.
-#[derive(Default, PartialEq)]
+#[derive(Default)]
 pub struct Rendered {
     pub flags: u8,
     pub repr: Vec<u8>,
     /// Empty unless the flags say that there is one.
     pub detail: Vec<u8>,
+}
+
+impl PartialEq for Rendered {
+    fn eq(&self, other: &Self) -> bool {
+        self.flags == other.flags
+            && self.repr == other.repr
+            && (self.flags & HAS_DETAIL == 0 || self.detail == other.detail)
+    }
 }
 
 impl Rendered {
@@ -64,29 +73,31 @@ pub struct Helpers {
 }
 
 pub struct Renderer {
-    pub(crate) layout: Option<Layout>,
-    max: usize,
+    pub(crate) layout: Option<&'static Layout>,
+    pub(crate) max: usize,
     helpers: Helpers,
     pub(crate) types: Types,
+    lasting: Lasting,
     /// Containers that are being rendered, outermost first.
-    open: Vec<*mut Object>,
+    pub(crate) open: Vec<*mut Object>,
     /// Elements of those containers, held while code of the program may run.
     kept: Vec<Held>,
-    out: Vec<u8>,
+    pub(crate) out: Vec<u8>,
     /// Bytes of `out` that begin no character.
-    wide: usize,
-    notes: Snapshot,
-    detailed: bool,
-    has_own: bool,
+    pub(crate) wide: usize,
+    pub(crate) notes: Snapshot,
+    pub(crate) detailed: bool,
+    pub(crate) has_own: bool,
 }
 
 impl Renderer {
-    pub fn new(layout: Option<Layout>, max: usize, helpers: Helpers) -> Self {
+    pub fn new(layout: Option<&'static Layout>, max: usize, helpers: Helpers) -> Self {
         Self {
             layout,
             max,
             helpers,
             types: Types::default(),
+            lasting: Lasting::default(),
             open: Vec::new(),
             kept: Vec::new(),
             out: Vec::new(),
@@ -167,7 +178,7 @@ impl Renderer {
         self.wide = 0;
         self.detailed = detailed;
         // SAFETY: the value is live.
-        unsafe { self.show(value) }
+        unsafe { if self.quiet(value) { Ok(()) } else { self.show(value) } }
     }
 
     /// Moves the text out into an empty buffer, cut if it is too long; gives the flag for that.
@@ -207,11 +218,11 @@ impl Renderer {
     }
 
     /// Whether more than is visible was rendered.
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.out.len() - self.wide > self.max
     }
 
-    fn put(&mut self, text: &[u8]) {
+    pub(crate) fn put(&mut self, text: &[u8]) {
         self.out.extend_from_slice(text);
     }
 
@@ -227,13 +238,13 @@ impl Renderer {
             let kind = kind_of(value);
             if kind == &raw mut PyLong_Type {
                 self.notes.hold(value);
-                match text::integer(value, &mut self.out) {
+                match text::integer(value, self.layout, &mut self.out) {
                     Some(()) => Ok(()),
                     None => self.by_helper(self.helpers.constant, value),
                 }
             } else if kind == &raw mut PyUnicode_Type {
                 self.notes.hold(value);
-                match text::string(value, &mut self.out, self.max) {
+                match text::string(value, self.layout, &mut self.out, self.max) {
                     Some(()) => Ok(()),
                     None => self.by_helper(self.helpers.constant, value),
                 }
@@ -284,7 +295,7 @@ impl Renderer {
             if let Some(name) = generator_name(kind) {
                 return self.generator(value, name);
             }
-            if !self.types.is_plain(kind) {
+            if !self.types.is_plain(kind) && !self.is_safe() {
                 return self.foreign(value);
             }
             let number = match self.types.known(kind) {
@@ -292,6 +303,9 @@ impl Renderer {
                 None => self.types.learn(value, self.helpers.describe)?.ok_or(Stop::Refused)?,
             };
             let info = self.types.get(number);
+            if info.is_varied {
+                return self.foreign(value);
+            }
             let is_own = info.is_own;
             if is_own && info.is_slotted {
                 return Err(Stop::Refused);
@@ -300,8 +314,7 @@ impl Renderer {
             if is_own && self.detailed {
                 return self.instance(value, number);
             }
-            self.notes.tag(Tag::Plain);
-            self.notes.number(number as usize);
+            self.notes.sized(Tag::Plain, number as usize);
             let info = self.types.get(number);
             self.wide += info.text.iter().filter(|&byte| byte & 0xc0 == 0x80).count();
             self.out.extend_from_slice(&info.text);
@@ -309,10 +322,32 @@ impl Renderer {
         }
     }
 
+    /// Whether no code of the program is to run.
+    fn is_safe(&self) -> bool {
+        self.helpers.foreign == &raw mut _Py_NoneStruct
+    }
+
     /// An object whose text may depend on anything.
     unsafe fn foreign(&mut self, value: *mut Object) -> Result<(), Stop> {
         self.notes.give_up();
-        if self.helpers.foreign == &raw mut _Py_NoneStruct {
+        // SAFETY: callers hold the value.
+        unsafe {
+            let kind = kind_of(value);
+            let lasts = kind == &raw mut PyType_Type
+                || kind == &raw mut PyCFunction_Type
+                || kind == &raw mut PyModule_Type && self.is_safe();
+            if lasts {
+                if self.lasting.get(value).is_none() {
+                    self.lasting.learn(value, self.helpers.whole);
+                }
+                if let Some(text) = self.lasting.get(value) {
+                    self.wide += text.iter().filter(|&byte| byte & 0xc0 == 0x80).count();
+                    self.out.extend_from_slice(text);
+                    return Ok(());
+                }
+            }
+        }
+        if self.is_safe() {
             // Python knows how to show it without that.
             return Err(Stop::Refused);
         }
@@ -355,9 +390,7 @@ impl Renderer {
         // SAFETY: the value is a list or a tuple, held by the caller.
         unsafe {
             let size = self.size(value, tag);
-            self.notes.tag(tag);
-            self.notes.number(size);
-            let count = self.notes.reserve();
+            let count = self.notes.row(tag, size);
             if size == 0 {
                 self.put(marks[0]);
                 self.put(marks[1]);
@@ -398,7 +431,7 @@ impl Renderer {
                 let kind = kind_of(item);
                 if kind == &raw mut PyLong_Type {
                     self.notes.hold(item);
-                    if text::integer(item, &mut self.out).is_none() {
+                    if text::integer(item, self.layout, &mut self.out).is_none() {
                         let item = Held::to(item);
                         self.by_helper(self.helpers.constant, item.0)?;
                     }
@@ -514,8 +547,7 @@ impl Renderer {
         // SAFETY: a dict held by the caller; nothing runs between two steps.
         unsafe {
             let size = PyDict_Size(dict).max(0) as usize;
-            self.notes.tag(Tag::Dict);
-            self.notes.number(size);
+            self.notes.sized(Tag::Dict, size);
             if size == 0 {
                 self.put(b"{}");
                 return Ok(());
@@ -542,8 +574,7 @@ impl Renderer {
         // SAFETY: a set held by the caller; iterating over it runs no code of the program.
         unsafe {
             let size = PySet_Size(set).max(0) as usize;
-            self.notes.tag(tag);
-            self.notes.number(size);
+            self.notes.sized(tag, size);
             if size == 0 {
                 self.put(empty);
                 return Ok(());
@@ -574,8 +605,7 @@ impl Renderer {
             }
             let is_dict = !dict.0.is_null() && kind_of(dict.0) == &raw mut PyDict_Type;
             let size = if is_dict { layout::dict_size(dict.0) } else { 0 };
-            self.notes.tag(Tag::Own);
-            self.notes.number(number as usize);
+            self.notes.sized(Tag::Own, number as usize);
             self.notes.number(size);
             let mut name = self.types.get(number).name.clone();
             name.extend(b"(...)");
@@ -623,7 +653,7 @@ impl Renderer {
         Ok(())
     }
 
-    unsafe fn function(&mut self, function: *mut Object, layout: Layout) -> Result<(), Stop> {
+    unsafe fn function(&mut self, function: *mut Object, layout: &Layout) -> Result<(), Stop> {
         // SAFETY: a function held by the caller; its parts are live while it is.
         unsafe {
             let closure = PyFunction_GetClosure(function);
@@ -656,8 +686,7 @@ impl Renderer {
                 return Err(Stop::Refused);
             }
             exact_string(name.0)?;
-            self.notes.tag(Tag::Closure);
-            self.notes.number(code as usize >> 1);
+            self.notes.sized(Tag::Closure, code as usize >> 1);
             self.notes.hold(name.0);
             let mut start = text_of(name.0).ok_or(Stop::Refused)?.to_vec();
             start.extend(b"(...)");

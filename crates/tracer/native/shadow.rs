@@ -1,7 +1,7 @@
 //! The last text of a variable, and how to see cheaply that it still holds.
 
 use crate::ffi::*;
-use crate::held::{Held, give_back};
+use crate::held::{Held, give_back, take};
 use crate::record::Fail;
 use crate::render::{Rendered, Renderer, is_atom, is_constant};
 use crate::snapshot::Snapshot;
@@ -26,7 +26,7 @@ pub struct Shadow {
 pub enum Change {
     Nothing,
     Bound,
-    /// Its text is another; the last one is left in `scratch`.
+    /// Its text is another; the last one is left in `scratch`, unless both are short.
     Rebound,
     Unbound,
 }
@@ -47,6 +47,10 @@ impl Shadow {
             self.clear(quick);
             return Ok(if was_bound { Change::Unbound } else { Change::Nothing });
         }
+        // SAFETY: the value is live.
+        if let Some(change) = unsafe { self.number(quick, value, renderer) } {
+            return Ok(change);
+        }
         // SAFETY: the value is live, and held while it is rendered: that may run code that drops it.
         unsafe {
             if *quick == LOOSE && self.still_reads(value, renderer) {
@@ -54,7 +58,7 @@ impl Shadow {
             }
             let held = Held::to(value);
             let kind = kind_of(value);
-            if simple(value, kind, scratch, renderer.longest()) {
+            if simple(value, kind, scratch, renderer) {
                 self.snapshot.clear();
             } else {
                 renderer.render(value, scratch, &mut self.snapshot)?;
@@ -79,6 +83,37 @@ impl Shadow {
         std::mem::swap(scratch, &mut self.shown);
         let was_bound = std::mem::replace(&mut self.is_bound, true);
         Ok(if was_bound { Change::Rebound } else { Change::Bound })
+    }
+
+    /// The commonest case: a number takes the place of another.
+    #[inline(always)]
+    unsafe fn number(
+        &mut self,
+        quick: &mut usize,
+        value: *mut Object,
+        renderer: &Renderer,
+    ) -> Option<Change> {
+        // SAFETY: the value is live; its exact type is checked.
+        unsafe {
+            if *quick <= LOOSE || self.shown.flags != 0 || kind_of(value) != &raw mut PyLong_Type {
+                return None;
+            }
+            let number = renderer.layout?.short_int(value)?;
+            let mut digits = [0; text::MOST_DIGITS];
+            let text = text::digits(number, &mut digits);
+            if text.len() > renderer.longest() {
+                return None;
+            }
+            release(quick);
+            take(value);
+            *quick = value as usize;
+            if *text == *self.shown.repr {
+                return Some(Change::Nothing);
+            }
+            self.shown.repr.clear();
+            self.shown.repr.extend_from_slice(text);
+            Some(Change::Rebound)
+        }
     }
 
     unsafe fn still_reads(&self, value: *mut Object, renderer: &mut Renderer) -> bool {
@@ -114,15 +149,16 @@ fn release(quick: &mut usize) {
 }
 
 /// The text of the commonest values, if it is short.
-unsafe fn simple(value: *mut Object, kind: *mut Object, out: &mut Rendered, longest: usize) -> bool {
+unsafe fn simple(value: *mut Object, kind: *mut Object, out: &mut Rendered, renderer: &Renderer) -> bool {
+    let (layout, longest) = (renderer.layout, renderer.longest());
     // SAFETY: the value is live; its exact type is checked.
     unsafe {
         let done = if kind == &raw mut PyLong_Type {
             out.clear();
-            text::integer(value, &mut out.repr)
+            text::integer(value, layout, &mut out.repr)
         } else if kind == &raw mut PyUnicode_Type && PyUnicode_GetLength(value) <= LONGEST_HELD {
             out.clear();
-            text::string(value, &mut out.repr, LONGEST_HELD as usize)
+            text::string(value, layout, &mut out.repr, LONGEST_HELD as usize)
         } else {
             None
         };

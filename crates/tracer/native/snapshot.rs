@@ -7,7 +7,7 @@
 //! visible; a list or tuple has a third word, the number of elements if all are immutable builtins.
 
 use crate::ffi::Object;
-use crate::held::{give_back, take};
+use crate::held::{give_back_all, take, take_all};
 
 /// What a group of words is about. Never 0 when shifted, always odd.
 #[derive(Clone, Copy, PartialEq)]
@@ -65,12 +65,9 @@ impl Snapshot {
     }
 
     fn drop_from(&mut self, place: usize) {
-        for word in self.words.drain(place..) {
-            if word & 1 == 0 {
-                // SAFETY: even words are owned references to builtin immutables, whose end runs no code.
-                unsafe { give_back(word as *mut Object) };
-            }
-        }
+        // SAFETY: even words are owned references to builtin immutables, whose end runs no code.
+        unsafe { give_back_all(&self.words[place..]) };
+        self.words.truncate(place);
     }
 
     #[inline]
@@ -82,10 +79,35 @@ impl Snapshot {
         }
     }
 
+    /// Notes a run of live builtin immutables.
+    #[inline]
+    pub fn hold_all(&mut self, atoms: &[*mut Object]) {
+        if self.is_whole {
+            // SAFETY: callers pass live objects.
+            unsafe { take_all(atoms) };
+            self.words.extend(atoms.iter().map(|&atom| atom as usize));
+        }
+    }
+
     pub fn tag(&mut self, tag: Tag) {
         if self.is_whole {
             self.words.push(tag.word());
         }
+    }
+
+    /// A tag and a size.
+    pub fn sized(&mut self, tag: Tag, size: usize) {
+        if self.is_whole {
+            self.words.extend_from_slice(&[tag.word(), size << 1 | 1]);
+        }
+    }
+
+    /// The same for a list or tuple, with a count that is not known yet: gives its place.
+    pub fn row(&mut self, tag: Tag, size: usize) -> usize {
+        if self.is_whole {
+            self.words.extend_from_slice(&[tag.word(), size << 1 | 1, 1]);
+        }
+        self.words.len()
     }
 
     pub fn number(&mut self, number: usize) {
@@ -104,12 +126,6 @@ impl Snapshot {
         if self.is_whole {
             self.drop_from(mark);
         }
-    }
-
-    /// A number that is not known yet.
-    pub fn reserve(&mut self) -> usize {
-        self.number(0);
-        self.words.len()
     }
 
     pub fn fill(&mut self, place: usize, number: usize) {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::ptr::null_mut;
 
 use crate::ffi::*;
+use crate::layout::Layout;
 
 const DIGITS: &[u8; 200] = b"0001020304050607080910111213141516171819\
 2021222324252627282930313233343536373839\
@@ -13,39 +14,68 @@ const DIGITS: &[u8; 200] = b"0001020304050607080910111213141516171819\
 8081828384858687888990919293949596979899";
 
 /// An int of 64 bits; `None` if it is longer.
-pub unsafe fn integer(value: *mut Object, out: &mut Vec<u8>) -> Option<()> {
+pub unsafe fn integer(value: *mut Object, layout: Option<&Layout>, out: &mut Vec<u8>) -> Option<()> {
     let mut overflow = 0;
     // SAFETY: the value is an int.
-    let number = unsafe { PyLong_AsLongLongAndOverflow(value, &mut overflow) };
+    let number = unsafe {
+        layout
+            .and_then(|layout| layout.short_int(value))
+            .unwrap_or_else(|| PyLong_AsLongLongAndOverflow(value, &mut overflow))
+    };
     if overflow != 0 {
         return None;
     }
+    decimal(number, out);
+    Some(())
+}
+
+/// The two digits of a number below 100.
+#[inline(always)]
+pub fn pair(number: usize) -> [u8; 2] {
+    [DIGITS[number * 2], DIGITS[number * 2 + 1]]
+}
+
+/// A number in decimal digits.
+#[inline(always)]
+pub fn decimal(number: i64, out: &mut Vec<u8>) {
+    if (0..10).contains(&number) {
+        out.push(b'0' + number as u8);
+    } else if (10..100).contains(&number) {
+        out.extend_from_slice(&pair(number as usize));
+    } else {
+        long_decimal(number, out);
+    }
+}
+
+#[inline(never)]
+fn long_decimal(number: i64, out: &mut Vec<u8>) {
+    out.extend_from_slice(digits(number, &mut [0; MOST_DIGITS]));
+}
+
+/// What a number of 64 bits takes at most, with its sign.
+pub const MOST_DIGITS: usize = 20;
+
+/// The decimal digits of a number, written to the end of a buffer.
+pub fn digits(number: i64, buffer: &mut [u8; MOST_DIGITS]) -> &[u8] {
     let mut rest = number.unsigned_abs();
-    if number < 0 {
-        out.push(b'-');
-    }
-    if rest < 10 {
-        out.push(b'0' + rest as u8);
-        return Some(());
-    }
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
+    let mut at = buffer.len();
     while rest >= 100 {
-        let pair = (rest % 100) as usize * 2;
-        rest /= 100;
         at -= 2;
-        digits[at..at + 2].copy_from_slice(&DIGITS[pair..pair + 2]);
+        buffer[at..at + 2].copy_from_slice(&pair((rest % 100) as usize));
+        rest /= 100;
     }
     if rest >= 10 {
-        let pair = rest as usize * 2;
         at -= 2;
-        digits[at..at + 2].copy_from_slice(&DIGITS[pair..pair + 2]);
+        buffer[at..at + 2].copy_from_slice(&pair(rest as usize));
     } else {
         at -= 1;
-        digits[at] = b'0' + rest as u8;
+        buffer[at] = b'0' + rest as u8;
     }
-    out.extend_from_slice(&digits[at..]);
-    Some(())
+    if number < 0 {
+        at -= 1;
+        buffer[at] = b'-';
+    }
+    &buffer[at..]
 }
 
 /// Of two shortest texts that are equally near, Python takes the even one and Rust does not. With this
@@ -156,24 +186,42 @@ fn lay_out(digits: &[u8], point: i32, out: &mut Vec<u8>) {
 }
 
 /// The visible part of an ASCII string; what else is printable is Python's to say.
-pub unsafe fn string(value: *mut Object, out: &mut Vec<u8>, max: usize) -> Option<()> {
+pub unsafe fn string(
+    value: *mut Object,
+    layout: Option<&Layout>,
+    out: &mut Vec<u8>,
+    max: usize,
+) -> Option<()> {
     // SAFETY: the value is a str.
     let text = unsafe {
-        let length = usize::try_from(PyUnicode_GetLength(value)).ok()?;
-        crate::text_of(value).filter(|text| text.len() == length)?
+        match layout {
+            Some(layout) => layout.ascii(value)?,
+            None => {
+                let length = usize::try_from(PyUnicode_GetLength(value)).ok()?;
+                crate::text_of(value).filter(|text| text.len() == length)?
+            }
+        }
     };
+    quoted(text, out, max);
+    Some(())
+}
+
+/// The visible part of a text of ASCII between the quotes that the whole of it gets.
+pub fn quoted(text: &[u8], out: &mut Vec<u8>, max: usize) {
+    let visible = &text[..text.len().min(max + 1)];
+    let is_plain = |&byte: &u8| (0x20..0x7f).contains(&byte) && byte != b'\'' && byte != b'\\';
+    if visible.len() == text.len() && visible.iter().all(is_plain) {
+        out.reserve(visible.len() + 2);
+        out.push(b'\'');
+        out.extend_from_slice(visible);
+        out.push(b'\'');
+        return;
+    }
     let has = |wanted: u8| text.contains(&wanted);
     let quote = if has(b'\'') && !has(b'"') { b'"' } else { b'\'' };
-    let visible = &text[..text.len().min(max + 1)];
     out.push(quote);
-    let is_plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != quote && byte != b'\\';
-    if visible.iter().all(|&byte| is_plain(byte)) {
-        out.extend_from_slice(visible);
-    } else {
-        visible.iter().for_each(|&byte| escaped(byte, quote, out));
-    }
+    visible.iter().for_each(|&byte| escaped(byte, quote, out));
     out.push(quote);
-    Some(())
 }
 
 fn escaped(byte: u8, quote: u8, out: &mut Vec<u8>) {

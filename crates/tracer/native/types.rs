@@ -19,6 +19,8 @@ pub struct TypeInfo {
     pub name: Vec<u8>,
     /// The `repr` of any instance, address removed.
     pub text: Vec<u8>,
+    /// Whether it has no such text: each instance has its own.
+    pub is_varied: bool,
 }
 
 #[derive(Default)]
@@ -74,9 +76,10 @@ impl Types {
                 return Err(Fail);
             }
             let item = |at| PyTuple_GetItem(answer.0, at);
-            let (Some(name), Some(text)) = (text_of(item(2)), text_of(item(3))) else {
-                return Ok(None);
-            };
+            let Some(name) = text_of(item(2)) else { return Ok(None) };
+            let is_varied = item(3) == &raw mut _Py_NoneStruct;
+            let text = if is_varied { Some(&b""[..]) } else { text_of(item(3)) };
+            let Some(text) = text else { return Ok(None) };
             let number = self.list.len() as u32;
             self.list.push(TypeInfo {
                 alive,
@@ -84,6 +87,7 @@ impl Types {
                 is_slotted: small_int(item(1)) != 0,
                 name: name.to_vec(),
                 text: text.to_vec(),
+                is_varied,
             });
             self.by_address.insert(kind as usize, number);
             Ok(Some(number))

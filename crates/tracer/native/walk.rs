@@ -34,6 +34,15 @@ struct Walk<'a> {
     detailed: bool,
 }
 
+/// Whether a row has these words as its first elements.
+#[inline(always)]
+fn begins_with(row: &[*mut Object], words: &[usize]) -> bool {
+    let Some(row) = row.get(..words.len()) else { return false };
+    // One comparison of memory: pointers and words have the same size.
+    // SAFETY: as just said.
+    words == unsafe { std::slice::from_raw_parts(row.as_ptr().cast::<usize>(), row.len()) }
+}
+
 impl Walk<'_> {
     /// Takes a number or tag off the snapshot if it is the one expected.
     fn takes(&mut self, word: usize) -> bool {
@@ -91,12 +100,11 @@ impl Walk<'_> {
             if flat > 0 {
                 let (known, rest) = rest.split_at(flat.min(rest.len()));
                 self.words = rest;
-                // One comparison of memory: pointers and words have the same size.
-                let items = std::slice::from_raw_parts(items.as_ptr().cast::<usize>(), items.len());
-                return items.get(..flat) == Some(known);
+                return begins_with(items, known);
             }
             self.words = rest;
-            for at in 0..items.len() {
+            let Some(first) = self.plain_items(items) else { return false };
+            for at in first..items.len() {
                 if self.words.is_empty() {
                     break;
                 }
@@ -107,6 +115,40 @@ impl Walk<'_> {
             }
             true
         }
+    }
+
+    /// Compares elements as long as they are atoms or lists of atoms; gives the number of those that are
+    /// the same, or `None` if one is not.
+    unsafe fn plain_items(&mut self, items: &[*mut Object]) -> Option<usize> {
+        let mut words = self.words;
+        let mut done = 0;
+        // SAFETY: as for `same`; nothing at all is called here.
+        unsafe {
+            for &item in items {
+                let Some((&word, after)) = words.split_first() else { break };
+                if word & 1 == 0 {
+                    if word != item as usize {
+                        return None;
+                    }
+                    words = after;
+                } else {
+                    let &[size, flat, ref after @ ..] = after else { break };
+                    let is_row = word == Tag::List.word() && kind_of(item) == &raw mut PyList_Type;
+                    let Some((known, after)) = after.split_at_checked(flat >> 1) else { break };
+                    if !is_row || known.is_empty() {
+                        break;
+                    }
+                    let row = layout::items_of(item, true);
+                    if size != row.len() << 1 | 1 || !begins_with(row, known) {
+                        return None;
+                    }
+                    words = after;
+                }
+                done += 1;
+            }
+        }
+        self.words = words;
+        Some(done)
     }
 
     unsafe fn dict(&mut self, dict: *mut Object) -> bool {

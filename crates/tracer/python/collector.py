@@ -1,6 +1,6 @@
-"""Runs Python programs and records what they do.  Part 5 of 5 of the collector.
+"""Runs Python programs and records what they do.  Part 8 of 8 of the collector.
 
-The five parts are joined to one script of the standard library only, for CPython 3.8 and later.
+The eight parts are joined to one script of the standard library only, for CPython 3.8 and later.
 Started once by the Rust side with `python -c`, it reads requests from the socket on descriptor 0 and
 forks a child for each.  The child runs the program under `sys.settrace` (up to 3.11) or
 `sys.monitoring` (from 3.12, where reading `f_locals` in a trace function can change the program) and
@@ -15,13 +15,8 @@ import struct
 import sys
 from types import FunctionType, ModuleType
 
-try:
-    import resource
-except ImportError:
-    resource = None
-
 # Kinds of ERROR records.
-BAD_SYNTAX, MISSING_ENTRY, BAD_ARGUMENTS = range(3)
+BAD_SYNTAX, MISSING_ENTRY, BAD_ARGUMENTS, NO_MODULE = range(4)
 
 
 class Refused(Exception):
@@ -36,9 +31,12 @@ class Request:
     """What to run, as read from the control socket."""
 
     def __init__(self, kind, fields):
+        self.is_batch = kind == 3
         self.is_call = kind == 1
+        self.is_module = kind == 2
         self.file, self.source, self.function, self.args = (f.decode("utf-8") for f in fields[:4])
         self.stdin = fields[4]
+        self.arguments = [os.fsdecode(argument) for argument in fields[5].split(b"\0")[:-1]]
 
 
 def compile_program(request):
@@ -124,19 +122,24 @@ def bad_arguments(message):
     return Refused(BAD_ARGUMENTS, text_bytes(str(message)))
 
 
+def finish(result):
+    """Runs a generator or coroutine to its end."""
+    if hasattr(result, "__next__") and hasattr(result, "gi_frame"):
+        for _ in result:
+            pass
+    elif hasattr(result, "cr_frame"):
+        import asyncio
+
+        asyncio.run(result)
+
+
 def call_entry(function, args, named, recorder, events):
     """Calls the entry traced.  A generator or coroutine is run to its end: its frame is the entry."""
     events.start()
     try:
         result = function(*args, **named)
         if not recorder.over:
-            if hasattr(result, "__next__") and hasattr(result, "gi_frame"):
-                for _ in result:
-                    pass
-            elif hasattr(result, "cr_frame"):
-                import asyncio
-
-                asyncio.run(result)
+            finish(result)
     except TypeError as error:
         if recorder.recorded() == 0:
             raise bad_arguments(error)
@@ -145,8 +148,14 @@ def call_entry(function, args, named, recorder, events):
         events.stop()
 
 
-def run_program(request, space, code, recorder, events):
-    recorder.add_codes(code)
+def run_program(request, space, recorder, events):
+    if request.is_module:
+        spec, code = find_module(request.file, request.source, recorder)
+        request.file = spec.origin
+        become_module(space, spec)
+    else:
+        code = compile_program(request)
+        recorder.add_codes(code)
     if request.is_call:
         exec(code, space)
         function = resolve(request, space)
@@ -185,8 +194,8 @@ def report_exception(error, file):
         pass
 
 
-def run_request(request, log, settings):
-    """The life of a child process after its set-up."""
+def prepare(request, log, settings):
+    """What records, what has events come, and the program's namespace."""
     log.begin(settings.mode)
     limits = settings.max_events, settings.max_chars, settings.is_safe
     if settings.native is None:
@@ -203,23 +212,40 @@ def run_request(request, log, settings):
     os.register_at_fork(after_in_child=recorder.disown)
     space = new_main(request)
     set_recursion_limits(recorder)
-    status = 0
+    return recorder, events, space
+
+
+def conclude(recorder, request, step):
+    """Takes a step of a run and writes how it ended: the kind of its end and the exit status."""
     try:
-        code = compile_program(request)
-        run_program(request, space, code, recorder, events)
+        step()
         recorder.close(FINISHED)
+        return FINISHED, 0
     except Refused as refused:
-        log.write(refused.record)
+        recorder.write(refused.record)
+        return FINISHED, 0
     except SystemExit as error:
         status = exit_status(error)
         recorder.close(EXITED, uint(status << 1 ^ (-1 if status < 0 else 0)))
+        return EXITED, status
     except MemoryError:
         recorder.close(OUT_OF_MEMORY)
+        return OUT_OF_MEMORY, 0
     except BaseException as error:
         text = recorder.render.value(error)[0]
         recorder.close(RAISED, text_bytes(text))
         report_exception(error, request.file)
-        status = 1
+        return RAISED, 1
+
+
+def run_request(request, log, settings):
+    """The life of a child process after its set-up."""
+    recorder, events, space = prepare(request, log, settings)
+    if request.is_batch:
+        status = run_batch(request, space, recorder, events)
+    else:
+        step = lambda: run_program(request, space, recorder, events)
+        _, status = conclude(recorder, request, step)
     finish_streams(status)
 
 
@@ -239,14 +265,23 @@ def new_main(request):
     module.__file__ = request.file
     module.__builtins__ = __builtins__
     sys.modules["__main__"] = module
-    sys.argv = [request.file]
+    sys.argv = [request.file] + request.arguments
     folder = os.path.dirname(os.path.abspath(request.file))
     sys.path[:] = [folder] + [path for path in sys.path if path]
-    if "random" in request.source:
+    if "random" in request.source or request.is_module:
         import random
 
         random.seed(0)
     return module.__dict__
+
+
+def become_module(space, spec):
+    """Lets `__main__` look as `python -m` makes it."""
+    space["__file__"] = sys.argv[0] = spec.origin
+    space["__cached__"] = spec.cached
+    space["__loader__"] = spec.loader
+    space["__package__"] = spec.parent
+    space["__spec__"] = spec
 
 
 def set_recursion_limits(recorder):
@@ -268,31 +303,17 @@ def set_recursion_limits(recorder):
     sys.getrecursionlimit, sys.setrecursionlimit = getrecursionlimit, setrecursionlimit
 
 
-def load_native(path):
-    """The native extension, or None where it cannot be had: then Python does its work."""
-    if not path or "t" in getattr(sys, "abiflags", ""):
-        return None
-    from importlib.machinery import ExtensionFileLoader, ModuleSpec
-
-    try:
-        loader = ExtensionFileLoader("cwm_native", path)
-        native = loader.create_module(ModuleSpec("cwm_native", loader, origin=path))
-        loader.exec_module(native)
-        return native
-    except ImportError:
-        return None
-
-
 class Settings:
     def __init__(self, argv):
-        numbers = [int(text) for text in argv[:5]]
-        self.log_path = argv[5]
-        self.max_events, self.max_chars, self.memory, self.cpu_seconds, self.preload = numbers
-        self.native = load_native(argv[6])
+        numbers = [int(text) for text in argv[:7]]
+        self.max_events, self.max_chars, self.memory, self.cpu_seconds = numbers[:4]
+        self.file_bytes, self.processes, self.preload = numbers[4:]
+        native, mode, values, self.log_path, *self.capture_paths = argv[7:]
+        self.native = load_native(native)
         self.layout = None
-        if self.native is not None and argv[7] == "direct":
+        if self.native is not None and mode == "direct":
             self.layout = proved_layout(self.native)
-        self.is_safe = argv[8] == "safe"
+        self.is_safe = values == "safe"
         self.mode = BY_PYTHON
         if self.native is not None:
             self.mode = BY_API if self.layout is None else DIRECT
@@ -301,8 +322,11 @@ class Settings:
         if resource is None:
             return
         limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, self.cpu_seconds)]
+        limits.append((resource.RLIMIT_FSIZE, self.file_bytes))
         if hasattr(resource, "RLIMIT_AS"):
             limits.append((resource.RLIMIT_AS, self.memory))
+        if self.processes >= 0 and hasattr(resource, "RLIMIT_NPROC"):
+            limits.append((resource.RLIMIT_NPROC, self.processes))
         for which, wanted in limits:
             _, hard = resource.getrlimit(which)
             if hard != resource.RLIM_INFINITY:
@@ -326,7 +350,7 @@ def receive(control, size):
 
 
 def receive_request(control):
-    kind, *sizes = struct.unpack("<6I", receive(control, 24))
+    kind, *sizes = struct.unpack("<7I", receive(control, 28))
     return Request(kind, [receive(control, size) for size in sizes])
 
 
@@ -348,11 +372,15 @@ def give_stdin(data):
     os.close(source)
 
 
-def child(request, control, log_fd, settings):
+def child(request, control, log_fd, captures, settings):
     os.setpgid(0, 0)
     os.close(control)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     give_stdin(request.stdin)
+    if request.is_batch:
+        # Files, since what one run printed ends where the next begins.
+        os.dup2(captures[0], 1)
+        os.dup2(captures[1], 2)
     log = Log(log_fd)
     settings.limit_resources()
     run_request(request, log, settings)
@@ -385,7 +413,9 @@ def serve(argv):
     os.dup2(null, 0)
     os.close(null)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    log_fd = os.open(settings.log_path, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
+    log_fd = os.open(settings.log_path, os.O_RDWR | os.O_CLOEXEC)
+    appending = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
+    captures = [os.open(path, appending) for path in settings.capture_paths]
     if settings.preload:
         preload()
     os.write(control, b"H" + struct.pack("<I", settings.mode))
@@ -396,7 +426,7 @@ def serve(argv):
         if pid == 0:
             os.close(life)
             try:
-                child(request, control, log_fd, settings)
+                child(request, control, log_fd, captures, settings)
             finally:
                 os._exit(70)
         os.close(held)

@@ -1,4 +1,4 @@
-"""Where CPython keeps what the native extension reads.  Part 4 of 5 of the collector.
+"""Where CPython keeps what the native extension reads.  Part 4 of 8 of the collector.
 
 Reading a variable where it lies is many times faster than asking for it, and has no effect on the
 program, as reading `f_locals` may have.  But where it lies is no promise of CPython's: so the offsets of
@@ -10,14 +10,15 @@ import os
 import sys
 
 # Version: frame object -> inner frame (0: they are one), code, globals, namespace, first slot (from the
-# inner frame), `f_trace_lines` (from the frame object), function -> qualname.
+# inner frame), `f_trace_lines` (from the frame object), function -> qualname, ASCII string -> text, how
+# an int tells its size (1: signed number of digits, 2: number of digits and tag).
 LAYOUTS = {
-    (3, 8): (0, 32, 48, 56, 360, 88, 104),
-    (3, 9): (0, 32, 48, 56, 360, 88, 104),
-    (3, 10): (0, 32, 48, 56, 352, 84, 40),
-    (3, 11): (24, 32, 8, 24, 72, 44, 40),
-    (3, 12): (24, 0, 24, 40, 72, 44, 40),
-    (3, 13): (24, 0, 24, 40, 72, 44, 40),
+    (3, 8): (0, 32, 48, 56, 360, 88, 104, 48, 1),
+    (3, 9): (0, 32, 48, 56, 360, 88, 104, 48, 1),
+    (3, 10): (0, 32, 48, 56, 352, 84, 40, 48, 1),
+    (3, 11): (24, 32, 8, 24, 72, 44, 40, 48, 1),
+    (3, 12): (24, 0, 24, 40, 72, 44, 40, 40, 2),
+    (3, 13): (24, 0, 24, 40, 72, 44, 40, 40, 2),
 }
 
 
@@ -65,7 +66,7 @@ class Prover:
 
     def frames(self):
         """Code, globals and slots: bound, unbound, captured arguments and free variables."""
-        _, code_at, globals_at, space_at, slots_at, _, _ = self.layout
+        _, code_at, globals_at, space_at, slots_at = self.layout[:5]
         prover = self
 
         def probe(first, shared, second):
@@ -160,6 +161,27 @@ class Prover:
         if found != [id(item) for item in items]:
             raise WrongLayout
 
+    def atoms(self):
+        """Ints of at most two digits, and texts."""
+        text_at, ints = self.layout[7:]
+        if sys.int_info.bits_per_digit != 30 or sys.int_info.sizeof_digit != 4:
+            raise WrongLayout
+        for number in (0, 1, -1, 7, 2**30 - 1, 1 - 2**30, 2**30, -(2**30), 2**60 - 1, 1 - 2**60):
+            size = abs(number)
+            digits = (size > 0) + (size >= 2**30)
+            signed = digits if number >= 0 else 2**64 - digits
+            tagged = digits << 3 | (1 if number == 0 else 2 if number < 0 else 0)
+            self.expect(id(number) + 16, {1: signed, 2: tagged}.get(ints))
+            found = self.word(id(number) + 24) & (2**32 - 1 if digits < 2 else 2**64 - 1)
+            if digits and found != (size & 2**30 - 1 | size >> 30 << 32):
+                raise WrongLayout
+        for text in ("abcdefgh", "", "a" * 100, "\u00e9", "a\u6f22"):
+            is_ascii = self.word(id(text) + 32) & 0x60 == 0x60
+            if self.word(id(text) + 16) != len(text) or is_ascii != text.isascii():
+                raise WrongLayout
+        text = "abcdefgh"
+        self.expect(id(text) + text_at, int.from_bytes(text.encode(), "little"))
+
     def counts(self):
         """How references are counted, as the native `count_by` takes it."""
         if hasattr(sys, "gettotalrefcount"):
@@ -197,6 +219,7 @@ def proved_layout(native, layout=None):
     prover = Prover(native, layout)
     try:
         prover.objects()
+        prover.atoms()
         prover.frames()
         prover.lines()
         native.count_by(prover.counts())

@@ -1,4 +1,4 @@
-"""Turns frames into records of the event log.  Part 3 of 5 of the collector.
+"""Turns frames into records of the event log.  Part 3 of 8 of the collector.
 
 The log is described in `src/log.rs`.  The native collector writes the same records in a denser way: it
 refers to texts written before, and leaves out what the reader can tell.
@@ -11,9 +11,14 @@ import sys
 from _thread import get_ident
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 
+try:
+    import resource
+except ImportError:
+    resource = None
+
 # Kinds of log records; `src/log.rs` has the same table.
 CALL, RESUME, LINE, RETURN, YIELD, UNWIND, EXCEPTION = range(7)
-FUNCTION, NAME, END, ERROR = 7, 15, 23, 31
+FUNCTION, NAME, END, ERROR, FILE, PLACE, SEGMENT, RESULT = range(7, 64 + 7, 8)
 # What may be added to the kind of an event.
 EXPLICIT, HAS_CHANGES, LINE_FOLLOWS = 8, 16, 7 << 5
 # The beginning of a log: a mark with the version of the format, the mode, the interpreter.
@@ -80,10 +85,14 @@ class Log:
 
     def map_window(self, offset, size):
         # Reserved rather than sparse: a full disk is then an error here and not a bus error later.
+        limits = lift_file_limit()
         try:
             os.posix_fallocate(self.fd, offset, size)
         except AttributeError:
             os.ftruncate(self.fd, offset + size)
+        finally:
+            if limits is not None:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         return mmap.mmap(self.fd, size, offset=offset)
 
     def next_window(self):
@@ -118,13 +127,25 @@ class Log:
         return self.total > LOG_CAP
 
 
+def lift_file_limit():
+    """The log is not the program's: its limit on files is put aside.  Gives what it was."""
+    if resource is None:
+        return None
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    if limits[0] == limits[1]:
+        return None
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))
+    return limits
+
+
 class Code:
     """What is known of a code object of the traced file."""
 
-    __slots__ = ("code", "number", "names", "is_module", "ops", "lines", "numbers")
+    __slots__ = ("code", "file", "number", "names", "is_module", "ops", "lines", "numbers")
 
-    def __init__(self, code):
+    def __init__(self, code, file):
         self.code = code
+        self.file = file
         self.number = None
         self.names = None
         if code.co_flags & 1:
@@ -141,7 +162,8 @@ class Code:
         code = self.code
         names = text_bytes(code.co_name) + text_bytes(getattr(code, "co_qualname", code.co_name))
         variables = [text_bytes(name) for name in self.names or ()]
-        head = SMALL[FUNCTION] + names + uint(code.co_firstlineno)
+        place = SMALL[PLACE] + uint(self.file) if self.file else b""
+        head = place + SMALL[FUNCTION] + names + uint(code.co_firstlineno)
         return head + uint(len(variables)) + b"".join(variables)
 
     def line_at(self, offset):
@@ -178,27 +200,57 @@ class Recorder:
         self.log = log
         self.max_events = max_events
         self.render = Renderer(max_chars, is_safe)
+        self.max_run_events = max_events
         self.events = 0
+        # Events that runs before this one had.
+        self.events_before = 0
+        # The activation with which the run ends.
+        self.entry = 0
         self.functions = 0
         self.activations = {}
         self.started = 0
         self.codes = {}
         self.pid = os.getpid()
         self.over = False
+        self.disowned = False
         self.stop = None
+        # Told of every code object that is met.
+        self.on_code = None
         # Activations on the stack, and how many the program may have.
         self.depth = 0
         self.depth_limit = 1000
 
-    def add_codes(self, code):
-        self.codes[id(code)] = Code(code)
+    def add_codes(self, code, file=0):
+        """Makes known the code of a file, and what is defined in it."""
+        if id(code) not in self.codes:
+            info = self.codes[id(code)] = Code(code, file)
+            self.add_code(info)
+            if self.on_code is not None:
+                self.on_code(info)
         for constant in code.co_consts:
             if isinstance(constant, CodeType):
-                self.add_codes(constant)
+                self.add_codes(constant, file)
+
+    def add_code(self, info):
+        """Nothing more to be done here."""
 
     def recorded(self):
-        """How many events there are."""
-        return self.events
+        """How many events this run has."""
+        return self.events - self.events_before
+
+    def begin_run(self, label, printed):
+        """What follows is of another run."""
+        record = SMALL[SEGMENT] + text_bytes(label) + uint(printed[0]) + uint(printed[1])
+        self.write(record)
+
+    def renew(self, has_entry):
+        """Records again, from the next call on; up to the end of that call if it is an entry."""
+        self.activations.clear()
+        self.depth = 0
+        self.events_before = self.events
+        self.max_events = self.events + self.max_run_events
+        self.entry = self.started if has_entry else -1
+        self.over = False
 
     def set_depth_limit(self, limit):
         self.depth_limit = limit
@@ -210,6 +262,7 @@ class Recorder:
 
     def disown(self):
         """The same in a process that the program has forked: the log is its parent's."""
+        self.disowned = True
         self.silence()
 
     def failed(self, error):
@@ -255,7 +308,7 @@ class Recorder:
         self.depth -= 1
         if kind != YIELD:
             del self.activations[id(frame)]
-            if act.number == 0:
+            if act.number == self.entry:
                 self.silence()
 
     def state(self, kind, frame, act, line):
@@ -346,8 +399,12 @@ class Recorder:
 
     def count(self):
         if self.events >= self.max_events or self.log.full():
-            self.end(MAX_EVENTS, uint(self.events))
+            self.full(self.recorded())
         self.events += 1
+
+    def full(self, events):
+        """No more events fit."""
+        self.end(MAX_EVENTS, uint(events))
 
     def write(self, record):
         try:
@@ -386,6 +443,21 @@ def guarded(recorder, step, *args):
         recorder.failed(error)
 
 
+def load_native(path):
+    """The native extension, or None where it cannot be had: then Python does its work."""
+    if not path or "t" in getattr(sys, "abiflags", ""):
+        return None
+    from importlib.machinery import ExtensionFileLoader, ModuleSpec
+
+    try:
+        loader = ExtensionFileLoader("cwm_native", path)
+        native = loader.create_module(ModuleSpec("cwm_native", loader, origin=path))
+        loader.exec_module(native)
+        return native
+    except ImportError:
+        return None
+
+
 class NativeRecorder(Recorder):
     """The same, with events handled by the native extension; values it does not know come back."""
 
@@ -403,6 +475,7 @@ class NativeRecorder(Recorder):
                 "depth_limit": self.depth_limit,
                 "max_events": max_events,
                 "max_chars": max_chars,
+                "log_cap": LOG_CAP,
                 "written": log.total,
                 "layout": layout,
                 "op_return": ops["RETURN_VALUE"],
@@ -413,7 +486,7 @@ class NativeRecorder(Recorder):
                 "foreign": None if is_safe else self.render.foreign.show,
                 "constant": self.render.constant,
                 "describe": self.render.describe,
-                "on_full": lambda events: self.end(MAX_EVENTS, uint(events)),
+                "on_full": lambda events: self.full(events - self.events_before),
                 "on_failure": self.failed,
                 "on_over": self.silence,
                 "trampoline": native.trace,
@@ -423,9 +496,8 @@ class NativeRecorder(Recorder):
         )
         log.write = native.write
 
-    def add_codes(self, code):
-        super().add_codes(code)
-        info = self.codes[id(code)]
+    def add_code(self, info):
+        code = info.code
         numbers = (code.co_flags, code.co_firstlineno)
         places = slot_places(code) if info.names is not None else ()
         definition = info.definition()
@@ -434,7 +506,12 @@ class NativeRecorder(Recorder):
         )
 
     def recorded(self):
-        return self.native.events()
+        return self.native.events() - self.events_before
+
+    def renew(self, has_entry):
+        self.events_before = self.native.events()
+        self.over = False
+        self.native.renew(self.max_run_events, has_entry)
 
     def set_depth_limit(self, limit):
         super().set_depth_limit(limit)
@@ -445,6 +522,7 @@ class NativeRecorder(Recorder):
         super().silence()
 
     def disown(self):
+        self.disowned = True
         self.native.disown()
         super().silence()
 
@@ -528,8 +606,18 @@ class SettraceEvents:
 class NativeSettraceEvents(SettraceEvents):
     """Events by the trace function of the native extension."""
 
+    def __init__(self, recorder):
+        super().__init__(recorder)
+        self.is_patched = False
+
     def start(self):
         native = self.recorder.native
+        if not self.is_patched:
+            self.is_patched = True
+            self.patch(native)
+        native.set_trace()
+
+    def patch(self, native):
         real = sys.settrace
 
         def settrace(function):
@@ -541,7 +629,6 @@ class NativeSettraceEvents(SettraceEvents):
                 real(function)
 
         sys.settrace = settrace
-        native.set_trace()
 
 
 class MonitoringEvents:
@@ -553,9 +640,13 @@ class MonitoringEvents:
         self.recorder = recorder
         self.thread = get_ident()
         self.get_ident = get_ident
+        self.is_started = False
         recorder.stop = self.stop
+        recorder.on_code = self.watch
 
     def start(self):
+        if self.is_started:
+            return
         monitoring = sys.monitoring
         events = monitoring.events
         monitoring.use_tool_id(self.TOOL, "cwm")
@@ -574,13 +665,21 @@ class MonitoringEvents:
         on(self.TOOL, events.STOP_ITERATION, target.py_raise)
         local = events.PY_START | events.PY_RESUME | events.LINE | events.JUMP
         local |= events.PY_RETURN | events.PY_YIELD | events.STOP_ITERATION
+        self.local = local
+        self.is_started = True
         for info in self.recorder.codes.values():
-            monitoring.set_local_events(self.TOOL, info.code, local)
+            self.watch(info)
         monitoring.set_events(self.TOOL, events.PY_THROW | events.PY_UNWIND | events.RAISE)
         monitoring.restart_events()
 
+    def watch(self, info):
+        """Has the events of a code object come."""
+        if self.is_started:
+            sys.monitoring.set_local_events(self.TOOL, info.code, self.local)
+
     def stop(self):
         monitoring = sys.monitoring
+        self.is_started = False
         monitoring.set_events(self.TOOL, 0)
         for info in self.recorder.codes.values():
             monitoring.set_local_events(self.TOOL, info.code, 0)

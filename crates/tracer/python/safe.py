@@ -1,4 +1,4 @@
-"""Shows objects without running any code of the program.  Part 2 of 5 of the collector.
+"""Shows objects without running any code of the program.  Part 2 of 8 of the collector.
 
 A `__repr__` of the program may have effects, or never end.  Here objects are shown by what they are
 made of: subclasses of builtins as those builtins, named tuples and data classes field by field, members
@@ -42,6 +42,7 @@ HARMLESS = frozenset(
     )
 )
 SINGLES = (bool, int, float, str, bytes)
+SHOWN_BASES = SINGLES + (tuple, list, dict, set, frozenset, BaseException, type)
 
 
 def look_up(kind, name):
@@ -82,6 +83,15 @@ class Safe:
             parts = [part for part in attributes(value, kind) if part[0] in fields]
             return self.parts(value, kind, parts)
         return self.by_base(value, kind)
+
+    @staticmethod
+    def is_by_type(kind):
+        """Whether all instances of a type have one text."""
+        if id(kind) in HARMLESS or kind is ModuleType or kind is MethodType or is_enumeration(kind):
+            return False
+        if type(look_up(kind, "__dataclass_fields__")) is dict:
+            return False
+        return not any(issubclass_of(kind, base) for base in SHOWN_BASES)
 
     def by_base(self, value, kind):
         for base in SINGLES:

@@ -1,4 +1,4 @@
-"""Turns objects into text without letting them hurt anyone.  Part 1 of 5 of the collector."""
+"""Turns objects into text without letting them hurt anyone.  Part 1 of 8 of the collector."""
 
 import os
 import re
@@ -39,6 +39,11 @@ class Foreign:
         self.spent = {}
         self.owner = os.getpid()
         signal.signal(signal.SIGVTALRM, self.on_alarm)
+
+    @staticmethod
+    def is_by_type(_kind):
+        """Whether all instances of a type have one text; of a `__repr__` that cannot be told."""
+        return False
 
     def on_alarm(self, _signal, _frame):
         if self.armed:
@@ -121,14 +126,17 @@ class Renderer:
             return "<repr failed: %s>" % type_name(type(error))
 
     def describe(self, value):
-        """About the type of an object that `object.__repr__` shows: whether it is a class of the
-        program, whether it has slots, its name, and the object's text."""
+        """About the type of an object: whether it is a class of the program, whether it has slots, its
+        name, and the text of all its instances, if that is one."""
         kind = type(value)
         is_slotted = any(
             slot_names(type.__getattribute__(base, "__dict__").get("__slots__"), "")
             for base in type.__getattribute__(kind, "__mro__")
         )
-        return self.is_own(kind), is_slotted, type_name(kind), self.foreign.show(value)
+        text = None
+        if look_up(kind, "__repr__") is object.__repr__ or self.stranger.is_by_type(kind):
+            text = self.stranger.show(value)
+        return self.is_own(kind), is_slotted, type_name(kind), text
 
     def text(self, value, detailed):
         self.parts = parts = []

@@ -69,6 +69,16 @@ pub enum Error {
         /// What the interpreter says.
         message: String,
     },
+    /// The interpreter does not find the module, or it cannot be run.
+    #[error(
+        "cannot run module `{module}`: {message}; it is looked for in the current folder, then where this interpreter has its packages"
+    )]
+    NoModule {
+        /// Its name.
+        module: String,
+        /// What the interpreter says.
+        message: String,
+    },
     /// The channel to the interpreter, or the file that carries the events, failed.
     #[error("lost contact with the interpreter while {doing}: {source}")]
     Channel {

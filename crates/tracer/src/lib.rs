@@ -17,15 +17,24 @@
 #[cfg(not(unix))]
 compile_error!("cwm-tracer needs fork, so a Unix system");
 
+mod batch;
+mod channel;
 mod error;
 mod interpreter;
 mod log;
+mod outcome;
+mod process;
 mod request;
+mod segment;
 mod syntax;
+mod tests;
 mod worker;
 
+pub use batch::{Batch, BatchOptions, Call, Program, Run, Sharing};
 pub use error::Error;
 pub use interpreter::Interpreter;
-pub use request::{Limits, Request};
+pub use outcome::{Limit, Outcome};
+pub use request::{Limits, ModuleRequest, Request};
 pub use syntax::check_syntax;
-pub use worker::{Collector, Mode, Values, Worker, trace};
+pub use tests::{Test, TestOptions, TestOutput, TestsError, TestsReport, trace_tests};
+pub use worker::{Collector, Mode, Values, Worker, trace, trace_module};

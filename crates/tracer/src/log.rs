@@ -42,13 +42,22 @@
 //! | 1 | name | function, name of its next variable (bodies of modules and classes) |
 //! | 2 | end | how, then its payload |
 //! | 3 | error | which, then its payload |
+//! | 4 | file | path, text; numbered from 0 in order |
+//! | 5 | place | the file of the next function (0 where nothing is said) |
+//! | 6 | segment | a label, bytes printed so far to standard output, and to standard error |
+//! | 7 | result | text of what a call gave |
+//!
+//! A log may hold many runs, each after a segment record: functions, texts and suspended activations go
+//! on being known, what runs does not.
 //!
 //! A process may die in the middle of a record, and the program it runs may scribble over its memory:
 //! decoding never fails, it returns what was whole.
 
 use std::sync::Arc;
 
-use cwm_trace::{End, Event, EventKind, Function, Local, Value};
+use cwm_trace::{End, Event, EventKind, Function, Local, SourceFile, Value};
+
+use crate::segment::Segment;
 
 const MARK: &[u8] = b"CWMLOG\x02";
 const EXPLICIT: u8 = 8;
@@ -57,19 +66,8 @@ const HAS_CHANGES: u8 = 16;
 const EDIT: u64 = 4 << 2 | 2;
 const STEPS: [i32; 7] = [0, 1, 2, 3, -1, -2, -3];
 
-/// What a log holds.
-#[derive(Debug, Default)]
-pub(crate) struct Log {
-    pub(crate) functions: Vec<Function>,
-    pub(crate) events: Vec<Event>,
-    /// How it ended; `None` when the process died first.
-    pub(crate) end: Option<End>,
-    /// Set instead of events when the request could not be run.
-    pub(crate) refusal: Option<Refusal>,
-}
-
 /// Why a request could not be run.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Refusal {
     Syntax {
         line: u32,
@@ -82,18 +80,37 @@ pub(crate) enum Refusal {
     BadArguments {
         message: String,
     },
+    NoModule {
+        message: String,
+    },
 }
 
-/// Reads as much of a log as is whole and makes sense.
-pub(crate) fn decode(bytes: &[u8]) -> Log {
+/// Reads as much of a log of one run as is whole and makes sense.
+pub(crate) fn decode(bytes: &[u8]) -> Segment {
+    let mut only = Segment::default();
+    decode_segments(bytes, |segment| only = segment);
+    only
+}
+
+/// The same for a log of many runs, which are handed over one by one.
+pub(crate) fn decode_segments(bytes: &[u8], mut each: impl FnMut(Segment)) {
     let mut decoder = Decoder {
         input: Input { rest: bytes },
         ..Decoder::default()
     };
-    if decoder.header().is_some() {
-        while decoder.record().is_some() {}
+    if decoder.header().is_none() {
+        return each(Segment::default());
     }
-    decoder.log
+    while decoder.record().is_some() {
+        if let Some(next) = decoder.next.take() {
+            let done = std::mem::replace(&mut decoder.log, next);
+            if done.label.is_some() {
+                each(done.localised(&decoder.functions, &decoder.files));
+            }
+        }
+    }
+    let last = std::mem::take(&mut decoder.log);
+    each(last.localised(&decoder.functions, &decoder.files));
 }
 
 #[derive(Default)]
@@ -106,7 +123,13 @@ struct Decoder<'a> {
     stack: Vec<u32>,
     /// Texts by their number.
     texts: Vec<Arc<str>>,
-    log: Log,
+    functions: Vec<Function>,
+    files: Vec<SourceFile>,
+    /// The file of the next function.
+    place: u32,
+    log: Segment,
+    /// A segment that has just begun.
+    next: Option<Segment>,
 }
 
 /// What the decoder knows of an activation.
@@ -154,15 +177,41 @@ impl Decoder<'_> {
                 Some(())
             }
             2 => {
-                self.log.end = Some(self.end()?);
-                None
+                let end = self.end()?;
+                self.log.end.get_or_insert(end);
+                Some(())
             }
             3 => {
                 self.log.refusal = Some(self.refusal()?);
-                None
+                Some(())
+            }
+            4 => {
+                let path = self.input.text()?.to_owned();
+                let text = self.input.text()?.to_owned();
+                self.files.push(SourceFile { path, text });
+                Some(())
+            }
+            5 => {
+                self.place = self.input.number()?;
+                Some(())
+            }
+            6 => self.segment(),
+            7 => {
+                self.log.result = Some(self.input.text()?.to_owned());
+                Some(())
             }
             _ => None,
         }
+    }
+
+    fn segment(&mut self) -> Option<()> {
+        self.next = Some(Segment {
+            label: Some(self.input.text()?.to_owned()),
+            printed: [self.input.long()?, self.input.long()?],
+            ..Segment::default()
+        });
+        self.stack.clear();
+        Some(())
     }
 
     fn function(&mut self) -> Option<()> {
@@ -174,10 +223,11 @@ impl Decoder<'_> {
             .map(|_| self.input.text().map(Arc::from))
             .collect();
         self.names.push(names?);
-        self.log.functions.push(Function {
+        self.functions.push(Function {
             name,
             qualname,
             first_line,
+            file: std::mem::take(&mut self.place),
         });
         Some(())
     }
@@ -208,6 +258,9 @@ impl Decoder<'_> {
             let place = self.stack.iter().rposition(|&known| known == activation)?;
             self.stack.remove(place);
         }
+        if self.log.end.is_some() {
+            return Some(());
+        }
         self.log.events.push(Event {
             kind,
             activation,
@@ -223,7 +276,7 @@ impl Decoder<'_> {
     fn activation(&mut self, kind: EventKind, head: u8) -> Option<u32> {
         if kind == EventKind::Call {
             let function = self.input.number()?;
-            let known = self.log.functions.get(function as usize)?;
+            let known = self.functions.get(function as usize)?;
             let number = u32::try_from(self.activations.len()).ok()?;
             self.activations.push(State {
                 function,
@@ -355,6 +408,9 @@ impl Decoder<'_> {
                 }
             }
             2 => Refusal::BadArguments {
+                message: self.input.text()?.to_owned(),
+            },
+            3 => Refusal::NoModule {
                 message: self.input.text()?.to_owned(),
             },
             _ => return None,

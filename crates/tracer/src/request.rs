@@ -1,5 +1,6 @@
 //! What to trace, and within which limits.
 
+use std::path::Path;
 use std::time::Duration;
 
 use cwm_trace::Entry;
@@ -17,6 +18,15 @@ pub struct Limits {
     pub memory_bytes: u64,
     /// Bytes kept of each of standard output and standard error; what is beyond is dropped.
     pub max_output_bytes: usize,
+    /// Processor time of the program, counted in whole seconds; by default two seconds more than the
+    /// wall time, so that a busy machine does not change what is reported.
+    pub cpu_time: Option<Duration>,
+    /// Bytes that the program may print to one stream, or write to one file.
+    pub file_bytes: u64,
+    /// Processes and threads that the program may have at a time besides those that its user already
+    /// has when the interpreter starts; by default as many as the system lets it. The system does not
+    /// hold its superuser to it.
+    pub processes: Option<u32>,
 }
 
 impl Default for Limits {
@@ -27,6 +37,9 @@ impl Default for Limits {
             max_value_chars: 2_000,
             memory_bytes: 2 << 30,
             max_output_bytes: 1 << 20,
+            cpu_time: None,
+            file_bytes: 256 << 20,
+            processes: None,
         }
     }
 }
@@ -42,4 +55,20 @@ pub struct Request<'a> {
     pub entry: Entry,
     /// What the program reads from standard input.
     pub stdin: &'a [u8],
+    /// What the program finds in `sys.argv` behind its name.
+    pub arguments: &'a [String],
+}
+
+/// One run of a module that the interpreter is to find, as `python -m` runs it. All files of the
+/// module's package are traced.
+#[derive(Clone, Debug)]
+pub struct ModuleRequest<'a> {
+    /// Its name, such as `json.tool`; of a package, its `__main__` is run.
+    pub module: &'a str,
+    /// Where the interpreter looks first.
+    pub folder: &'a Path,
+    /// What the program reads from standard input.
+    pub stdin: &'a [u8],
+    /// What the program finds in `sys.argv` behind its name.
+    pub arguments: &'a [String],
 }

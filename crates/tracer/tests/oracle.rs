@@ -57,37 +57,43 @@ fn line(trace: &Trace, event: &Event) -> String {
 /// Compares on every interpreter of a version from `oldest` on, in both native modes; gives the fewest
 /// events that a run had.
 fn equals_the_oracle(source: &str, oldest: u8) -> usize {
-    let limits = Limits {
-        max_events: 100_000,
-        ..limits()
-    };
     let mut fewest = usize::MAX;
     for py in interpreters() {
         if py.version.1 < oldest {
             eprintln!("SKIPPED: {:?} is older than 3.{oldest}", py.version);
             continue;
         }
-        let expected = expected(py, source);
-        fewest = fewest.min(expected.len());
-        for mode in [Mode::Direct, Mode::Api] {
-            let mut worker = Worker::start_in(py, &limits, mode, Values::Repr).expect("it starts");
-            let trace = worker.trace(&module(source)).expect("a trace");
-            verify(&trace);
-            let found: Vec<_> = trace.events.iter().map(|e| line(&trace, e)).collect();
-            let differing = expected.iter().zip(&found).position(|(a, b)| a != b);
-            if let Some(at) = differing {
-                panic!(
-                    "{:?} {:?}, event {at}:\n  oracle {}\n  native {}",
-                    py.version,
-                    worker.mode(),
-                    expected[at],
-                    found[at]
-                );
-            }
-            assert_eq!(expected.len(), found.len(), "{:?} {mode:?}", py.version);
-        }
+        fewest = fewest.min(equals_the_oracle_on(py, source));
     }
     fewest
+}
+
+/// The same on one interpreter.
+fn equals_the_oracle_on(py: &Interpreter, source: &str) -> usize {
+    let limits = Limits {
+        max_events: 100_000,
+        timeout: std::time::Duration::from_secs(120),
+        ..limits()
+    };
+    let expected = expected(py, source);
+    for mode in [Mode::Direct, Mode::Api] {
+        let mut worker = Worker::start_in(py, &limits, mode, Values::Repr).expect("it starts");
+        let trace = worker.trace(&module(source)).expect("a trace");
+        verify(&trace);
+        let found: Vec<_> = trace.events.iter().map(|e| line(&trace, e)).collect();
+        let differing = expected.iter().zip(&found).position(|(a, b)| a != b);
+        if let Some(at) = differing {
+            panic!(
+                "{:?} {:?}, event {at}:\n  oracle {}\n  native {}",
+                py.version,
+                worker.mode(),
+                expected[at],
+                found[at]
+            );
+        }
+        assert_eq!(expected.len(), found.len(), "{:?} {mode:?}", py.version);
+    }
+    expected.len()
 }
 
 #[test]
@@ -105,4 +111,31 @@ fn on_values_that_hide_their_changes() {
 #[test]
 fn on_patterns() {
     equals_the_oracle(MATCH, 10);
+}
+
+/// The encoder in plain Python, the C encoder switched off: nested generators, closures with many
+/// variables, long values.
+#[test]
+fn on_the_json_encoder_of_the_standard_library() {
+    if std::env::var_os("CWM_SLOW_TESTS").is_none() {
+        eprintln!("SKIPPED: set CWM_SLOW_TESTS=1 to compare on the json encoder");
+        return;
+    }
+    let run = "
+c_make_encoder = c_encode_basestring = c_encode_basestring_ascii = None
+encode_basestring, encode_basestring_ascii = py_encode_basestring, py_encode_basestring_ascii
+records = [
+    {'id': n, 'name': 'näme %d' % n, 'tags': ['a', None, n * 0.5], 'in': {'deep': [{'x': (n, True)}]}}
+    for n in range(60)
+]
+text = JSONEncoder(indent=None, sort_keys=True).encode(records)
+";
+    for py in interpreters() {
+        let find = "import json.encoder; print(json.encoder.__file__)";
+        let output = Command::new(&py.path).args(["-c", find]).output();
+        let path = String::from_utf8(output.expect("it runs").stdout).expect("a path");
+        let encoder = fs::read_to_string(path.trim()).expect("the encoder");
+        let events = equals_the_oracle_on(py, &format!("{encoder}{run}"));
+        assert!(events > 20_000, "{:?}: only {events} events", py.version);
+    }
 }

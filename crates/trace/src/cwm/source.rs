@@ -20,6 +20,10 @@ pub fn strip_marker(line: &str) -> &str {
 pub(super) struct Source {
     /// Each line with one newline, as `linecache.getline` gives it.
     lines: Vec<Arc<str>>,
+    /// The same of the further files.
+    others: Vec<Vec<Arc<str>>>,
+    /// The file of each code object.
+    files: Vec<u32>,
     /// Whether the file itself ends its last line.
     ends_with_newline: bool,
     /// Number, from 1, of the line that carries the marker.
@@ -31,11 +35,13 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn of(trace: &Trace) -> Self {
         let text = universal_newlines(&trace.source);
-        let lines: Vec<Arc<str>> = text
-            .lines()
-            .map(|line| format!("{}\n", strip_marker(line)).into())
-            .collect();
+        let lines = lines_of(&text);
+        let others = trace.other_files.iter();
         Self {
+            others: others
+                .map(|file| lines_of(&universal_newlines(&file.text)))
+                .collect(),
+            files: trace.functions.iter().map(|code| code.file).collect(),
             entry: entry_line(trace, &lines),
             ends_with_newline: text.is_empty() || text.ends_with('\n'),
             module: match trace.entry {
@@ -71,11 +77,21 @@ impl Source {
             Some(entry) if module_call => entry,
             _ => event.line as usize,
         };
-        let line = number
-            .checked_sub(1)
-            .and_then(|index| self.lines.get(index));
+        let file = self.files.get(event.function as usize).copied();
+        let lines = match file.unwrap_or(0).checked_sub(1) {
+            None => Some(&self.lines),
+            Some(other) => self.others.get(other as usize),
+        };
+        let line = number.checked_sub(1).and_then(|index| lines?.get(index));
         line.cloned().unwrap_or_else(|| "".into())
     }
+}
+
+fn lines_of(text: &str) -> Vec<Arc<str>> {
+    let lines = text.lines();
+    lines
+        .map(|line| format!("{}\n", strip_marker(line)).into())
+        .collect()
 }
 
 /// The text as Python reads it: `\n` for every kind of line end, no byte-order

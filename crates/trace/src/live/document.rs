@@ -19,7 +19,7 @@ const MODULE: &str = "<module>";
 /// One run in the `live` dialect.
 ///
 /// Compared with the [`Trace`] it comes from: values are their detailed
-/// texts; frames of comprehensions, generator expressions, lambdas and class
+/// texts; frames of other files than the first, of comprehensions, generator expressions, lambdas and class
 /// bodies are folded into the line that ran them; locals are in the order in
 /// which names appeared; every activation on the stack is the caller of the
 /// one above it.
@@ -44,7 +44,7 @@ impl Document {
         let folded: Vec<bool> = trace
             .functions
             .iter()
-            .map(|f| is_folded(f, &outline))
+            .map(|f| f.file != 0 || is_folded(f, &outline))
             .collect();
         let mut builder = Builder::new(source);
         for event in &trace.events {
@@ -249,6 +249,7 @@ fn named(qualname: &str, first_line: u32) -> Function {
         name: name.to_owned(),
         qualname: qualname.to_owned(),
         first_line,
+        file: 0,
     }
 }
 

@@ -80,6 +80,7 @@ pub(crate) fn trace(source: &str, table: &str) -> Trace {
         python: "3.11.7".to_owned(),
         file: "example.py".to_owned(),
         source: source.to_owned(),
+        other_files: Vec::new(),
         entry: Entry::Module,
         functions: Vec::new(),
         events: Vec::new(),
@@ -163,6 +164,7 @@ fn function_index(functions: &mut Vec<Function>, name: &str, first_line: u32) ->
                 name,
                 qualname,
                 first_line,
+                file: 0,
             });
             functions.len() - 1
         });

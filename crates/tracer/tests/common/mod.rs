@@ -80,6 +80,7 @@ pub(crate) fn module(source: &str) -> Request<'_> {
         source,
         entry: Entry::Module,
         stdin: b"",
+        arguments: &[],
     }
 }
 
@@ -94,6 +95,7 @@ pub(crate) fn call<'a>(source: &'a str, function: &str, args: &str) -> Request<'
         source,
         entry,
         stdin: b"",
+        arguments: &[],
     }
 }
 
@@ -154,7 +156,7 @@ pub(crate) fn verify(trace: &Trace) {
             }
         }
         assert!((event.function as usize) < trace.functions.len());
-        let lines = trace.source.lines().count() as u32;
+        let lines = trace.text_of_file(trace.file_of(event)).lines().count() as u32;
         assert!(
             (1..=lines).contains(&event.line),
             "event {at} is on line {}",

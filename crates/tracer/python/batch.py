@@ -1,0 +1,146 @@
+"""Runs one program many times.  Part 7 of 8 of the collector.
+
+A request of this kind loads the program once and calls functions of it one after the other in one
+process, as long as no call can notice the ones before it (`state.py`).  In the log, the loading is a run of
+its own, labelled `load`; each call's label is its number.  The Rust side sends what is left to another
+process.
+"""
+
+import os
+import sys
+import time
+
+# Letters of the request's flags.
+AS_SCRIPT, UNTRACED, WITH_RESULTS, DISTURBED, ALONE = "surd1"
+# `co_flags` of generators and coroutines.
+LAZY = 0x20 | 0x80
+
+
+class Batch:
+    """The calls of one request and how to make them."""
+
+    def __init__(self, request, space, recorder, events):
+        self.request = request
+        self.space = space
+        self.recorder = recorder
+        self.events = events
+        flags = request.function
+        self.is_script = AS_SCRIPT in flags
+        self.is_traced = UNTRACED not in flags
+        self.has_results = WITH_RESULTS in flags
+        self.is_alone = ALONE in flags
+        parts = request.args.split("\0")[:-1]
+        self.calls = list(zip(parts[::2], parts[1::2]))
+        self.code = None
+        self.printed = (0, 0)
+        # Takes up room, so that addresses are others than in an undisturbed run.
+        self.ballast = [bytes(n) for n in range(1, 600) for _ in range(n % 7)] if DISTURBED in flags else None
+        if hasattr(events, "watch"):
+            # Switching these events on and off is dear; between runs they are ignored.
+            recorder.stop = lambda: None
+        self.seeds = sys.modules["random"] if "random" in request.source else None
+
+    def load(self):
+        request = self.request
+        request.is_call = not self.is_script
+        self.code = compile_program(request)
+        self.recorder.add_codes(self.code)
+        if self.is_script and self.is_traced:
+            self.record(exec, (self.code, self.space), {})
+        else:
+            exec(self.code, self.space)
+
+    def record(self, function, args, named):
+        """Calls a function and records its run."""
+        recorder = self.recorder
+        recorder.renew(True)
+        self.events.start()
+        try:
+            result = function(*args, **named)
+            if not recorder.over:
+                finish(result)
+            return result
+        finally:
+            recorder.silence()
+
+    def call(self, name, args):
+        request, recorder = self.request, self.recorder
+        request.function, request.args = name, args
+        function = resolve(request, self.space)
+        args, named = evaluate_arguments(request, self.space)
+        try:
+            if self.is_traced:
+                result = self.record(function, args, named)
+                if recorder.recorded() == 0:
+                    raise bad_arguments("calling it ran no line of this file")
+            else:
+                result = function(*args, **named)
+                if getattr(getattr(function, "__code__", None), "co_flags", 0) & LAZY:
+                    finish(result)
+        except TypeError as error:
+            # It comes from the call itself if it has been in no frame below.
+            if not has_come_from_below(error.__traceback__, self.request.file):
+                raise bad_arguments(error)
+            raise
+        if self.has_results:
+            recorder.write(SMALL[RESULT] + text_bytes(recorder.render.value(result)[0]))
+
+    def begin(self, label):
+        try:
+            self.printed = os.fstat(1).st_size, os.fstat(2).st_size
+        except OSError:
+            # The program has closed one; what was printed does not grow then.
+            pass
+        self.recorder.begin_run(label, self.printed)
+
+
+def has_come_from_below(trace, file):
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == file:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def run_batch(request, space, recorder, events):
+    """Runs the calls that can be run in this process; gives the exit status of the last."""
+    batch = Batch(request, space, recorder, events)
+    batch.begin("load")
+    how, status = conclude(recorder, request, batch.load)
+    if how != FINISHED or batch.code is None or batch.is_script:
+        return status
+    state = None
+    if len(batch.calls) > 1 and not batch.is_alone and not request.stdin:
+        state = State(batch.code, request.source, space)
+    clock = CpuLimit()
+    for number, (name, args) in enumerate(batch.calls):
+        if number and (not state.is_known() or state.is_changed()):
+            break
+        clock.renew()
+        if batch.seeds is not None:
+            batch.seeds.seed(0)
+        batch.begin(str(number))
+        how, status = conclude(recorder, request, lambda: batch.call(name, args))
+        if how not in (FINISHED, RAISED) or state is None:
+            break
+    return status
+
+
+class CpuLimit:
+    """Gives each run the processor time that the first one has."""
+
+    def __init__(self):
+        self.limits = None if resource is None else resource.getrlimit(resource.RLIMIT_CPU)
+        self.next = time.process_time() + 0.5
+
+    def renew(self):
+        now = time.process_time()
+        if self.limits is None or now < self.next:
+            return
+        self.next = now + 0.5
+        soft, hard = self.limits
+        if soft != resource.RLIM_INFINITY:
+            soft += int(now)
+            if hard != resource.RLIM_INFINITY:
+                soft = min(soft, hard)
+            resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
