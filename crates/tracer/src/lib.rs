@@ -27,6 +27,8 @@ mod process;
 mod request;
 mod segment;
 mod syntax;
+mod threads;
+mod windows;
 mod worker;
 
 pub use batch::{Batch, BatchOptions, Call, Program, Run, Sharing};
@@ -35,4 +37,4 @@ pub use interpreter::Interpreter;
 pub use outcome::{Limit, Outcome};
 pub use request::{Limits, ModuleRequest, Request};
 pub use syntax::check_syntax;
-pub use worker::{Collector, Mode, Values, Worker, trace, trace_module};
+pub use worker::{Collector, Mode, Values, Worker, trace, trace_module, trace_threads};

@@ -34,7 +34,7 @@
 //! texts have in common at the beginning and at the end, and the text between; the whole gets the next
 //! number.
 //!
-//! Kind 7 is no event; bits 3 to 5 say what it is:
+//! Kind 7 is no event; the bits from 3 on say what it is:
 //!
 //! | code | record | fields |
 //! |---|---|---|
@@ -46,16 +46,20 @@
 //! | 5 | place | the file of the next function (0 where nothing is said) |
 //! | 6 | segment | a label, bytes printed so far to standard output, and to standard error |
 //! | 7 | result | text of what a call gave |
+//! | 8 | thread | the name of the thread that this is the log of, if it is not the main one |
 //!
 //! A log may hold many runs, each after a segment record: functions, texts and suspended activations go
 //! on being known, what runs does not.
+//!
+//! Every thread that is recorded has a log of its own (`windows.rs`), with numbers of its own; files are
+//! those of the main thread's log.
 //!
 //! A process may die in the middle of a record, and the program it runs may scribble over its memory:
 //! decoding never fails, it returns what was whole.
 
 use std::sync::Arc;
 
-use cwm_trace::{End, Event, EventKind, Function, Local, SourceFile, Value};
+use cwm_trace::{End, Event, EventKind, Function, Local, SourceFile, Thread, Value};
 
 use crate::segment::Segment;
 
@@ -198,6 +202,12 @@ impl Decoder<'_> {
             6 => self.segment(),
             7 => {
                 self.log.result = Some(self.input.text()?.to_owned());
+                Some(())
+            }
+            8 => {
+                let name = self.input.text()?.to_owned();
+                // The number is that of the windows that the log is in.
+                self.log.thread = Some(Thread { number: 0, name });
                 Some(())
             }
             _ => None,
