@@ -172,7 +172,9 @@ class Prover:
             signed = digits if number >= 0 else 2**64 - digits
             tagged = digits << 3 | (1 if number == 0 else 2 if number < 0 else 0)
             self.expect(id(number) + 16, {1: signed, 2: tagged}.get(ints))
-            found = self.word(id(number) + 24) & (2**32 - 1 if digits < 2 else 2**64 - 1)
+            # One digit is read from in front of it, since behind it the object ends.
+            last = self.word(id(number) + 20) >> 32
+            found = last if digits < 2 else self.word(id(number) + 24)
             if digits and found != (size & 2**30 - 1 | size >> 30 << 32):
                 raise WrongLayout
         for text in ("abcdefgh", "", "a" * 100, "\u00e9", "a\u6f22"):

@@ -388,7 +388,8 @@ impl Process {
             .map_or(0, |data| data.len())
     }
 
-    fn log_bytes(&self) -> Result<Vec<u8>, Error> {
+    /// The log of the main thread, as far as it is whole.
+    pub(crate) fn log_bytes(&self) -> Result<Vec<u8>, Error> {
         windows::main_log(&self.log).map_err(|source| Error::Channel {
             doing: "reading the log",
             source,

@@ -3,11 +3,11 @@
 use cwm_trace::{Entry, SourceFile, Trace};
 
 use crate::channel::{encode, encode_module, with_threads};
-use crate::log::Refusal;
+use crate::log::{Refusal, decode_each};
 use crate::process::{Ending, Outcome, Patience, Process, Setup};
 use crate::segment::Segment;
 use crate::threads::trace_of_thread;
-use crate::{Error, Interpreter, Limits, ModuleRequest, Request};
+use crate::{Error, Interpreter, Limits, ModuleRequest, Recording, Request};
 
 /// Records one run, in a fresh interpreter process.
 ///
@@ -226,6 +226,25 @@ impl Worker {
             return Err(refused(&request, refusal));
         }
         Ok(self.assemble(main, Entry::Module, outcome, log))
+    }
+
+    /// Records one run and keeps it as it was written.
+    ///
+    /// # Errors
+    /// When there is nothing to record: see [`Error`]. The worker stays usable.
+    pub fn record(&mut self, request: &Request<'_>) -> Result<Recording, Error> {
+        let message = encode(request);
+        let (outcome, bytes) = self.run_with(&message, Patience::None, Process::log_bytes)?;
+        let (mut log, _) = decode_each(&bytes, &mut |_| {});
+        if let Some(refusal) = log.refusal.take() {
+            return Err(refused(request, refusal));
+        }
+        let main = SourceFile {
+            path: request.file.to_owned(),
+            text: request.source.to_owned(),
+        };
+        let frame = self.assemble(main, request.entry.clone(), outcome, log);
+        Ok(Recording::new(bytes, frame))
     }
 
     /// Records one run with all its threads: the trace of the main one first, then those that the program
