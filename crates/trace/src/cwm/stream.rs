@@ -21,8 +21,36 @@ pub struct Stream {
     source: Source,
     /// By file and line: what follows the locals of a frame, all of it and without its end.
     actions: Vec<Vec<String>>,
-    /// By function and variable: the name as a key, and with the mark for an unchanged value.
-    names: Vec<Vec<[String; 2]>>,
+    /// By function.
+    names: Vec<Names>,
+}
+
+/// By variable of a function: the name as a key, and the same with the mark for an unchanged value.
+#[derive(Debug, Default)]
+struct Names(Vec<[String; 2]>);
+
+impl Names {
+    #[inline]
+    fn of(&mut self, variable: u32, name: &str) -> &[String; 2] {
+        let variable = variable as usize;
+        if self.0.get(variable).is_none_or(|texts| texts[0].is_empty()) {
+            self.add(variable, name);
+        }
+        &self.0[variable]
+    }
+
+    #[cold]
+    fn add(&mut self, variable: usize, name: &str) {
+        if self.0.len() <= variable {
+            self.0.resize_with(variable + 1, Default::default);
+        }
+        let mut key = String::new();
+        json::write_string(name, &mut key);
+        key.push_str(": ");
+        let mut unchanged = key.clone();
+        json::write_string(UNCHANGED, &mut unchanged);
+        self.0[variable] = [key, unchanged];
+    }
 }
 
 /// One event, in terms of what changed.
@@ -88,12 +116,13 @@ impl Stream {
 
     /// All locals in full.
     fn locals(&mut self, moment: &Moment<'_>, out: &mut String) {
+        let names = self.names(moment.function);
         out.push('{');
         for (place, (local, (variable, _))) in pairs(moment).enumerate() {
             if place > 0 {
                 out.push_str(", ");
             }
-            out.push_str(&self.name(moment.function, *variable, &local.name)[0]);
+            out.push_str(&names.of(*variable, &local.name)[0]);
             json::write_string(&local.value.repr, out);
         }
         out.push('}');
@@ -101,12 +130,13 @@ impl Stream {
 
     /// Those that changed in full, the others by the mark.
     fn changes(&mut self, moment: &Moment<'_>, out: &mut String) {
+        let names = self.names(moment.function);
         out.push('{');
         for (place, (local, (variable, is_changed))) in pairs(moment).enumerate() {
             if place > 0 {
                 out.push_str(", ");
             }
-            let [key, unchanged] = self.name(moment.function, *variable, &local.name);
+            let [key, unchanged] = names.of(*variable, &local.name);
             if !is_changed {
                 out.push_str(unchanged);
                 continue;
@@ -121,24 +151,12 @@ impl Stream {
         out.push('}');
     }
 
-    fn name(&mut self, function: u32, variable: u32, name: &str) -> &[String; 2] {
-        let (function, variable) = (function as usize, variable as usize);
+    fn names(&mut self, function: u32) -> &mut Names {
+        let function = function as usize;
         if self.names.len() <= function {
-            self.names.resize_with(function + 1, Vec::new);
+            self.names.resize_with(function + 1, Names::default);
         }
-        let names = &mut self.names[function];
-        if names.len() <= variable {
-            names.resize_with(variable + 1, Default::default);
-        }
-        let texts = &mut names[variable];
-        if texts[0].is_empty() {
-            json::write_string(name, &mut texts[0]);
-            texts[0].push_str(": ");
-            let mut unchanged = texts[0].clone();
-            json::write_string(UNCHANGED, &mut unchanged);
-            texts[1] = unchanged;
-        }
-        texts
+        &mut self.names[function]
     }
 
     fn action(&mut self, moment: &Moment<'_>, out: &mut String) {
