@@ -114,6 +114,27 @@ impl RunArgs {
         Ok(cwm_tracer::trace(&interpreter, &request, &self.limits()?)?)
     }
 
+    /// The same with all threads: the main one's trace first.
+    pub(crate) fn trace_threads(
+        &self,
+        file: &str,
+        source: &str,
+        entry: Entry,
+        arguments: &[String],
+    ) -> Result<Vec<Trace>> {
+        let stdin = self.stdin()?;
+        let interpreter = Interpreter::find(self.python.as_deref())?;
+        let request = Request {
+            file,
+            source,
+            entry,
+            stdin: &stdin,
+            arguments,
+        };
+        let limits = self.limits()?;
+        Ok(cwm_tracer::trace_threads(&interpreter, &request, &limits)?)
+    }
+
     /// Runs a module, looked for in the current folder first, and records it.
     pub(crate) fn trace_module(&self, module: &str, arguments: &[String]) -> Result<Trace> {
         let stdin = self.stdin()?;

@@ -1,9 +1,9 @@
 //! `cwm trace`.
 
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgMatches, Command, ValueEnum};
 use cwm_trace::{End, Trace, cwm, jsonl, live, parquet};
 use cwm_tracer::Values;
@@ -97,6 +97,18 @@ pub(crate) struct RecordArgs {
     /// Where to write it [default: standard output]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
+    /// Threads to record; those that the program starts go beside the main one, as `run.thread-1.json`
+    /// beside `run.json`, and need --out
+    #[arg(long, value_enum, default_value_t = Threads::Main, conflicts_with_all = ["calls", "pytest"])]
+    threads: Threads,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Threads {
+    /// The main thread only
+    Main,
+    /// Every thread, each for itself
+    All,
 }
 
 /// What is done with many runs.
@@ -238,11 +250,42 @@ fn record(args: &RecordArgs) -> Result<()> {
             out,
         });
     }
-    let trace = recorded(args)?;
-    let text = args.dialect.unwrap_or(Dialect::Cwm).render(&trace)?;
+    let is_alone = args.threads == Threads::Main;
+    ensure!(
+        is_alone || args.out.is_some(),
+        "--threads all needs --out: each thread is a file of its own"
+    );
+    ensure!(
+        is_alone || args.module.is_none(),
+        "--threads all does not go with --module; name the file"
+    );
+    let traces = recorded(args)?;
+    for trace in &traces {
+        write(trace, args)?;
+    }
+    report_end(&traces[0]);
+    if traces.len() > 1 {
+        let count = traces.len() - 1;
+        let name = args.out.as_deref().map(|out| beside(out, 1));
+        let name = name.unwrap_or_default();
+        eprintln!(
+            "note: threads besides the main one: {count}, the first in `{}`",
+            name.display()
+        );
+    }
+    Ok(())
+}
+
+/// Writes one trace in the wanted form to where it belongs.
+fn write(trace: &Trace, args: &RecordArgs) -> Result<()> {
+    let text = args.dialect.unwrap_or(Dialect::Cwm).render(trace)?;
+    let number = trace.thread.as_ref().map_or(0, |thread| thread.number);
     match &args.out {
-        Some(path) => std::fs::write(path, &text)
-            .with_context(|| format!("cannot write `{}`", path.display()))?,
+        Some(path) => {
+            let path = beside(path, number);
+            std::fs::write(&path, &text)
+                .with_context(|| format!("cannot write `{}`", path.display()))?;
+        }
         None => {
             let mut out = BufWriter::new(std::io::stdout().lock());
             out.write_all(&text)?;
@@ -252,20 +295,39 @@ fn record(args: &RecordArgs) -> Result<()> {
             out.flush()?;
         }
     }
-    report_end(&trace);
     Ok(())
 }
 
+/// The file of a thread: the path itself for the main one, else with the number before its extension.
+fn beside(path: &Path, thread: u32) -> PathBuf {
+    if thread == 0 {
+        return path.to_owned();
+    }
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!(".thread-{thread}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
 /// Runs what the flags name.
-fn recorded(args: &RecordArgs) -> Result<Trace> {
+fn recorded(args: &RecordArgs) -> Result<Vec<Trace>> {
     if let Some(module) = &args.module {
-        return args.run.trace_module(module, &args.arguments);
+        return Ok(vec![args.run.trace_module(module, &args.arguments)?]);
     }
     let program = program(args)?;
     let source = program.source()?;
     let file = program.file_text();
-    args.run
-        .trace_with(&file, &source, program.entry(), &args.arguments)
+    let (entry, arguments) = (program.entry(), &args.arguments);
+    match args.threads {
+        Threads::Main => {
+            let trace = args.run.trace_with(&file, &source, entry, arguments)?;
+            Ok(vec![trace])
+        }
+        Threads::All => args.run.trace_threads(&file, &source, entry, arguments),
+    }
 }
 
 fn program(args: &RecordArgs) -> Result<ProgramArgs> {

@@ -145,6 +145,7 @@ fn from_live(path: &Path, document: live::Document) -> Trace {
         source: document.source,
         other_files: Vec::new(),
         entry: Entry::Module,
+        thread: None,
         functions: document.functions,
         events: document.events,
         end: match document.complete {

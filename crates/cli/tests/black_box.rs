@@ -234,6 +234,36 @@ fn wrong_arguments_are_explained() {
 }
 
 #[test]
+fn each_thread_is_a_file_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("run.py").display().to_string();
+    let source = "\
+import threading
+def work(n):
+    return n + 1
+t = threading.Thread(target=work, args=(1,), name='worker')
+t.start()
+t.join()
+";
+    std::fs::write(&path, source).unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let out = at("run.json");
+    let run = ["trace", &path, "--dialect", "json", "--threads", "all"];
+    cwm(&run).fails_with(&["--threads all needs --out"]);
+    let said = cwm(&[&run[..], &["--out", &out]].concat()).succeeds();
+    assert!(
+        said.stderr()
+            .contains("besides the main one: 1, the first in")
+    );
+    let shown = cwm(&["trace", "view", &at("run.thread-1.json")]).succeeds();
+    let shown = shown.stdout();
+    assert!(shown.starts_with("thread 1 (worker) of "), "{shown}");
+    assert!(shown.contains("3 events, finished"), "{shown}");
+    let main = cwm(&["trace", "view", &out]).succeeds().stdout();
+    assert!(!main.contains("return n + 1"), "{main}");
+}
+
+#[test]
 fn a_program_that_raises_is_a_trace() {
     let (_folder, path) = file("def f(x):\n    return 1 // x\n");
     let run = cwm(&["trace", &path, "--entry", "f", "--args", "0"]).succeeds();

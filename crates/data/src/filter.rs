@@ -171,6 +171,7 @@ mod tests {
             source: source.into(),
             other_files: Vec::new(),
             entry: Entry::Module,
+            thread: None,
             functions: Vec::new(),
             events,
             end: End::Finished,

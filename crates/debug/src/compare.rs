@@ -280,6 +280,7 @@ mod tests {
             source: String::new(),
             other_files: Vec::new(),
             entry: Entry::Module,
+            thread: None,
             functions: vec![function("f"), function("g")],
             events: vec![
                 event(EventKind::Call, 0, 1, &[("a", "1")]),

@@ -7,7 +7,8 @@
 //! format; its code blocks are run as tests.
 //!
 //! [`render_frame`] and [`parse_frame`] do the same one frame at a time, for a
-//! program that feeds a model or listens to one.
+//! program that feeds a model or listens to one. [`Stream`] writes a run that is
+//! told as changes.
 
 mod json;
 mod parse;
@@ -15,6 +16,7 @@ mod render;
 mod scopes;
 mod source;
 mod special;
+mod stream;
 
 use std::sync::Arc;
 
@@ -23,6 +25,7 @@ pub use self::render::{render, render_frame, render_prompt};
 pub use self::scopes::Scopes;
 pub use self::source::{MARKER, strip_marker};
 pub use self::special::is_special;
+pub use self::stream::{Moment, Stream};
 
 use self::source::Source;
 use crate::{Event, EventKind, Trace};

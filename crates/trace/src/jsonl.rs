@@ -10,7 +10,7 @@ use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{End, Entry, Event, Function, SourceFile, Trace};
+use crate::{End, Entry, Event, Function, SourceFile, Thread, Trace};
 
 /// What the first line calls the format.
 pub const FORMAT: &str = "cwm-trace";
@@ -77,6 +77,8 @@ struct Header<'a> {
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     other_files: &'a [SourceFile],
     entry: &'a Entry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thread: &'a Option<Thread>,
     functions: &'a [Function],
 }
 
@@ -96,6 +98,8 @@ struct OwnedHeader {
     #[serde(default)]
     other_files: Vec<SourceFile>,
     entry: Entry,
+    #[serde(default)]
+    thread: Option<Thread>,
     functions: Vec<Function>,
 }
 
@@ -148,6 +152,7 @@ pub fn write(trace: &Trace, mut out: impl Write) -> io::Result<()> {
         source,
         other_files,
         entry,
+        thread,
         functions,
         events,
         end,
@@ -162,6 +167,7 @@ pub fn write(trace: &Trace, mut out: impl Write) -> io::Result<()> {
         source,
         other_files,
         entry,
+        thread,
         functions,
     };
     write_line(&header, &mut out)?;
@@ -237,6 +243,7 @@ fn read_header(lines: &mut Lines<impl BufRead>) -> Result<Trace, Reason> {
         source: header.source,
         other_files: header.other_files,
         entry: header.entry,
+        thread: header.thread,
         functions: header.functions,
         events: Vec::new(),
         end: End::Crashed("the trace on disk is incomplete".to_owned()),

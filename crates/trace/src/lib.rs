@@ -24,4 +24,4 @@ pub mod perfetto;
 pub mod statistics;
 mod trace;
 
-pub use trace::{End, Entry, Event, EventKind, Function, Local, SourceFile, Trace, Value};
+pub use trace::{End, Entry, Event, EventKind, Function, Local, SourceFile, Thread, Trace, Value};

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::{End, Entry, Event, EventKind, Local, Trace, Value};
+use crate::{End, Entry, Event, EventKind, Local, Thread, Trace, Value};
 
 /// Values are cut at this many characters unless the caller wants otherwise.
 pub const DEFAULT_VALUE_WIDTH: usize = 60;
@@ -43,6 +43,13 @@ fn heading(trace: &Trace) -> String {
     let what = match &trace.entry {
         Entry::Module => trace.file.clone(),
         Entry::Call { function, args } => format!("{function}({args}) in {}", trace.file),
+    };
+    let what = match &trace.thread {
+        None => what,
+        Some(Thread { number, name }) if name.is_empty() => {
+            format!("thread {number} of {}", trace.file)
+        }
+        Some(Thread { number, name }) => format!("thread {number} ({name}) of {}", trace.file),
     };
     let python = match trace.python.as_str() {
         "" => String::new(),

@@ -35,7 +35,7 @@ use parquet::schema::parser::parse_message_type;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
-use crate::{End, Entry, Event, EventKind, Function, Local, SourceFile, Trace, Value};
+use crate::{End, Entry, Event, EventKind, Function, Local, SourceFile, Thread, Trace, Value};
 
 /// The metadata key of what belongs to the run as a whole.
 pub const KEY: &str = "cwm.trace";
@@ -103,6 +103,8 @@ struct Run {
     source: String,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     other_files: Vec<SourceFile>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    thread: Option<Thread>,
     entry: Entry,
     functions: Vec<Function>,
     end: End,
@@ -122,6 +124,7 @@ pub fn write(trace: &Trace, out: impl Write + Send) -> Result<(), Error> {
         file: trace.file.clone(),
         source: trace.source.clone(),
         other_files: trace.other_files.clone(),
+        thread: trace.thread.clone(),
         entry: trace.entry.clone(),
         functions: trace.functions.clone(),
         end: trace.end.clone(),
@@ -362,6 +365,7 @@ fn read_sound(file: File) -> Result<Trace, Error> {
         file: run.file,
         source: run.source,
         other_files: run.other_files,
+        thread: run.thread,
         entry: run.entry,
         functions: run.functions,
         events,

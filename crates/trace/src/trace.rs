@@ -18,6 +18,10 @@ pub struct Trace {
     pub other_files: Vec<SourceFile>,
     /// Which scope was recorded.
     pub entry: Entry,
+    /// Which thread this is of, if it is not the main one. Then the entry is the first function of the
+    /// traced files that the thread ran; it may have run others after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<Thread>,
     /// Code objects that events refer to by index.
     pub functions: Vec<Function>,
     /// What happened, in order.
@@ -51,6 +55,15 @@ impl Trace {
         let function = self.functions.get(event.function as usize);
         function.map_or(0, |function| function.file)
     }
+}
+
+/// A thread that a program has started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// Counted from 1 in order of first appearance; the main thread is 0.
+    pub number: u32,
+    /// Its name when it first appeared, as `threading` gives it; empty if that does not know it.
+    pub name: String,
 }
 
 /// A file besides the one that a trace is named after.

@@ -137,6 +137,7 @@ fn trace_of(source: String, events: Vec<Event>, end: End) -> Trace {
         source,
         other_files: Vec::new(),
         entry: Entry::Module,
+        thread: None,
         functions: functions(),
         events,
         end,

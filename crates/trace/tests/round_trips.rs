@@ -154,6 +154,7 @@ fn trace() -> impl Strategy<Value = Trace> {
                     source,
                     other_files: Vec::new(),
                     entry,
+                    thread: None,
                     functions,
                     events,
                     end,
@@ -451,6 +452,7 @@ fn a_file_looks_like_this() {
             function: "f".to_owned(),
             args: "A(1)".to_owned(),
         },
+        thread: None,
         functions: vec![Function {
             name: "f".to_owned(),
             qualname: "f".to_owned(),
@@ -482,6 +484,7 @@ fn a_time_limit_without_a_number_is_refused() {
         source: String::new(),
         other_files: Vec::new(),
         entry: Entry::Module,
+        thread: None,
         functions: Vec::new(),
         events: Vec::new(),
         end: End::Timeout(f64::NAN),

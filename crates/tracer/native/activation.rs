@@ -1,6 +1,8 @@
 //! Code objects of the traced file, and their runs.
 
+use std::cell::UnsafeCell;
 use std::collections::HashMap;
+use std::ptr::null_mut;
 
 use crate::ffi::*;
 use crate::held::Held;
@@ -17,6 +19,34 @@ const POOL: usize = 64;
 pub struct Place {
     pub slot: usize,
     pub is_cell: bool,
+}
+
+/// What was said of every known code object, seven things each: `Info::new` takes them.
+struct Known(UnsafeCell<Vec<[*mut Object; 7]>>);
+
+// SAFETY: every access holds the interpreter lock.
+unsafe impl Sync for Known {}
+
+static KNOWN: Known = Known(UnsafeCell::new(Vec::new()));
+
+/// Makes a code object known to all recorders, each of which takes it over when it meets one that it
+/// does not know.
+pub unsafe fn add_code(args: &[*mut Object]) {
+    let mut kept = [null_mut(); 7];
+    for (place, &arg) in kept.iter_mut().zip(args) {
+        // SAFETY: callers pass live objects, which stay alive from now on.
+        unsafe { Py_IncRef(arg) };
+        *place = arg;
+    }
+    // SAFETY: under the lock; the reference is not kept.
+    unsafe { (*KNOWN.0.get()).push(kept) };
+}
+
+/// The known code object of a number, counted from 0 as they came.
+pub fn known(number: usize) -> Option<[*mut Object; 7]> {
+    // SAFETY: under the lock; the reference is not kept.
+    let known = unsafe { &*KNOWN.0.get() };
+    known.get(number).copied()
 }
 
 /// What is known of a code object. Python keeps the objects alive.

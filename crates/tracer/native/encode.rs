@@ -140,6 +140,13 @@ pub fn name_record(function: u64, name: &[u8]) -> Vec<u8> {
     record
 }
 
+/// The record that says that no more than so many events were recorded.
+pub fn end_record(events: u64) -> Vec<u8> {
+    let mut record = vec![7 | 2 << 3, 3];
+    uint(&mut record, events);
+    record
+}
+
 /// Appends a number as LEB128.
 pub fn uint(out: &mut Vec<u8>, mut number: u64) {
     while number > 127 {

@@ -128,6 +128,13 @@ unsafe extern "C" {
     pub fn Py_DecRef(object: *mut Object);
     pub fn PyModule_Create2(def: *mut ModuleDef, version: c_int) -> *mut Object;
     pub fn PyThreadState_Get() -> *mut c_void;
+    pub fn PyThreadState_GetDict() -> *mut Object;
+    pub fn PyCapsule_New(
+        pointer: *mut c_void,
+        name: *const c_char,
+        end: Option<unsafe extern "C" fn(*mut Object)>,
+    ) -> *mut Object;
+    pub fn PyCapsule_GetPointer(capsule: *mut Object, name: *const c_char) -> *mut c_void;
     pub fn PyEval_SetTrace(run: Option<TraceFunction>, object: *mut Object);
     pub fn PyEval_GetFrame() -> *mut Object;
     pub fn PyFrame_GetLineNumber(frame: *mut Object) -> c_int;
@@ -147,6 +154,11 @@ unsafe extern "C" {
     pub fn PyIter_Next(iterator: *mut Object) -> *mut Object;
     pub fn PyType_IsSubtype(kind: *mut Object, base: *mut Object) -> c_int;
     pub fn PyDict_GetItemWithError(dict: *mut Object, key: *mut Object) -> *mut Object;
+    pub fn PyDict_SetItemString(
+        dict: *mut Object,
+        key: *const c_char,
+        value: *mut Object,
+    ) -> c_int;
     pub fn PyDict_GetItemString(dict: *mut Object, key: *const c_char) -> *mut Object;
     pub fn PyDict_Next(
         dict: *mut Object,
@@ -196,6 +208,7 @@ unsafe extern "C" {
         trace: *mut *mut Object,
     );
 
+    pub fn getpid() -> c_int;
     fn dlsym(handle: *mut c_void, name: *const c_char) -> *mut c_void;
 }
 

@@ -31,84 +31,19 @@ mod settrace;
 mod shadow;
 mod snapshot;
 mod text;
+mod threads;
 mod types;
 mod walk;
 
 use std::cell::UnsafeCell;
 use std::ffi::c_char;
-use std::ops::{Deref, DerefMut};
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
 use ffi::*;
 use monitoring::{py_jump, py_line, py_raise, py_resume, py_return, py_start, py_unwind, py_yield};
-use record::{DEPTH_LIMIT, Fail, Recorder};
+use record::{DEPTH_LIMIT, Fail};
 use settrace::{set_trace, trace};
-
-/// The one recorder of the process, used by one thread only.
-struct Slot(UnsafeCell<Option<Box<Recorder>>>);
-
-// SAFETY: every access holds the interpreter lock and comes from the thread noted in `THREAD`.
-unsafe impl Sync for Slot {}
-
-static RECORDER: Slot = Slot(UnsafeCell::new(None));
-
-/// Identity of the thread that is recorded; 0 while nothing is.
-static THREAD: AtomicUsize = AtomicUsize::new(0);
-
-/// Whether the recorder is at work. Rendering a value may run code of the program, which may call
-/// back here: then there is no recorder to be had.
-static BUSY: AtomicBool = AtomicBool::new(false);
-
-/// The recorder, taken until the end of one event.
-struct Taken(&'static mut Recorder);
-
-impl Deref for Taken {
-    type Target = Recorder;
-    fn deref(&self) -> &Recorder {
-        self.0
-    }
-}
-
-impl DerefMut for Taken {
-    fn deref_mut(&mut self) -> &mut Recorder {
-        self.0
-    }
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        BUSY.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Taken {
-    /// Ends an event; a failure is reported to Python, which ends the process, or else the recording.
-    fn is_fine(&self, outcome: Result<(), Fail>) -> bool {
-        if outcome.is_err() {
-            self.report_failure();
-        }
-        // SAFETY: the lock is held, as in every function that Python calls.
-        outcome.is_ok() || unsafe { PyErr_Occurred().is_null() }
-    }
-}
-
-/// Whether this thread is the recorded one.
-fn is_recorded() -> bool {
-    // SAFETY: the lock is held, as in every function that Python calls.
-    THREAD.load(Ordering::Relaxed) == unsafe { PyThreadState_Get() } as usize
-}
-
-/// The recorder, if this thread is the recorded one and the recorder is not at work.
-fn recorder() -> Option<Taken> {
-    if !is_recorded() || BUSY.load(Ordering::Relaxed) {
-        return None;
-    }
-    // SAFETY: only this thread gets here, and `BUSY` keeps it from getting here twice.
-    let recorder = unsafe { (*RECORDER.0.get()).as_deref_mut()? };
-    BUSY.store(true, Ordering::Relaxed);
-    Some(Taken(recorder))
-}
 
 type Fast = unsafe extern "C" fn(*mut Object, *const *mut Object, isize) -> *mut Object;
 
@@ -121,23 +56,25 @@ unsafe fn none() -> *mut Object {
     }
 }
 
+/// What Python gets of a step: `None`, or NULL with an exception.
+unsafe fn answer(outcome: Result<(), Fail>) -> *mut Object {
+    // SAFETY: `none` has no preconditions beyond the lock.
+    unsafe { if outcome.is_ok() { none() } else { null_mut() } }
+}
+
 /// `configure(dict)`: begins a recording on this thread.
 unsafe extern "C" fn configure(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    if BUSY.load(Ordering::Relaxed) {
-        // Not the collector, then.
-        // SAFETY: `none` has no preconditions beyond the lock.
-        return unsafe { none() };
-    }
-    // SAFETY: the collector passes one dictionary with the keys that `Recorder::new` reads.
+    // SAFETY: the collector passes one dictionary.
+    unsafe { answer(threads::configure(*args)) }
+}
+
+/// `record_all(begin)`: further threads are recorded too; `begin()` gives the settings of one.
+unsafe extern "C" fn record_all(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
+    // SAFETY: the collector passes a callable, which lives for ever from now on.
     unsafe {
-        match Recorder::new(*args) {
-            Ok(recorder) => {
-                *RECORDER.0.get() = Some(Box::new(recorder));
-                THREAD.store(PyThreadState_Get() as usize, Ordering::Relaxed);
-                none()
-            }
-            Err(Fail) => null_mut(),
-        }
+        Py_IncRef(*args);
+        threads::record_all(*args);
+        none()
     }
 }
 
@@ -145,64 +82,46 @@ unsafe extern "C" fn configure(_: *mut Object, args: *const *mut Object, _: isiz
 unsafe extern "C" fn add_code(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
     // SAFETY: the collector passes these seven objects.
     unsafe {
-        let Some(mut recorder) = recorder() else { return none() };
-        match recorder.add_code(std::slice::from_raw_parts(args, 7)) {
-            Ok(()) => none(),
-            Err(Fail) => null_mut(),
-        }
-    }
-}
-
-/// `write(record)`: what Python itself adds to the log.
-unsafe extern "C" fn write(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: the collector passes one bytes object.
-    unsafe {
-        let Some(record) = bytes_of(*args) else { return null_mut() };
-        match log::write(record) {
-            Ok(()) => none(),
-            Err(Fail) => null_mut(),
-        }
-    }
-}
-
-/// `renew(max_events, has_entry)`: another run begins on this thread.
-unsafe extern "C" fn renew(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: the collector passes an int and a bool; the lock is held and nothing uses the recorder.
-    unsafe {
-        let is_free = !BUSY.load(Ordering::Relaxed);
-        if let Some(recorder) = (*RECORDER.0.get()).as_deref_mut().filter(|_| is_free) {
-            let mut overflow = 0;
-            let max_events = PyLong_AsLongLongAndOverflow(*args, &mut overflow) as u64;
-            recorder.renew(max_events, *args.add(1) == &raw mut _Py_TrueStruct);
-            THREAD.store(PyThreadState_Get() as usize, Ordering::Relaxed);
-        }
+        activation::add_code(std::slice::from_raw_parts(args, 7));
         none()
     }
 }
 
-/// `silence()`: nothing more is recorded.
-unsafe extern "C" fn silence(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
-    THREAD.store(0, Ordering::Relaxed);
-    // SAFETY: `none` has no preconditions beyond the lock.
-    unsafe { none() }
+/// `write(record)`: what Python itself adds to the main thread's log.
+unsafe extern "C" fn write(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
+    // SAFETY: the collector passes one bytes object.
+    unsafe { answer(threads::write(*args)) }
 }
 
-/// `disown()`: the log is another process's from now on.
-unsafe extern "C" fn disown(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
-    THREAD.store(0, Ordering::Relaxed);
-    log::silence();
-    // SAFETY: `none` has no preconditions beyond the lock.
-    unsafe { none() }
-}
-
-/// `events()`: how many were recorded.
-unsafe extern "C" fn events(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
-    // SAFETY: a plain read under the lock, while nothing else uses the recorder.
+/// `renew(max_events, has_entry)`: another run begins on this thread.
+unsafe extern "C" fn renew(_: *mut Object, args: *const *mut Object, _: isize) -> *mut Object {
+    // SAFETY: the collector passes an int and a bool.
     unsafe {
-        let is_free = !BUSY.load(Ordering::Relaxed);
-        let recorder = (*RECORDER.0.get()).as_ref().filter(|_| is_free);
-        PyLong_FromUnsignedLongLong(recorder.map_or(0, |r| r.events()))
+        let mut overflow = 0;
+        let max_events = PyLong_AsLongLongAndOverflow(*args, &mut overflow) as u64;
+        threads::renew(max_events, *args.add(1) == &raw mut _Py_TrueStruct);
+        none()
     }
+}
+
+/// `silence()`: nothing more is recorded of this thread.
+unsafe extern "C" fn silence(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
+    threads::silence();
+    // SAFETY: `none` has no preconditions beyond the lock.
+    unsafe { none() }
+}
+
+/// `disown()`: the logs are another process's from now on.
+unsafe extern "C" fn disown(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
+    threads::disown();
+    // SAFETY: `none` has no preconditions beyond the lock.
+    unsafe { none() }
+}
+
+/// `events()`: how many were recorded of this thread.
+unsafe extern "C" fn events(_: *mut Object, _: *const *mut Object, _: isize) -> *mut Object {
+    // SAFETY: a new int.
+    unsafe { PyLong_FromUnsignedLongLong(threads::events()) }
 }
 
 /// `set_depth_limit(n)`: how many activations the program may have on the stack.
@@ -243,7 +162,7 @@ unsafe extern "C" fn end_peeking(_: *mut Object, _: *const *mut Object, _: isize
     unsafe { none() }
 }
 
-struct Methods([MethodDef; 23]);
+struct Methods([MethodDef; 24]);
 
 // SAFETY: the table is written by nobody.
 unsafe impl Sync for Methods {}
@@ -254,6 +173,7 @@ const fn method(name: &'static std::ffi::CStr, run: Fast) -> MethodDef {
 
 static METHODS: Methods = Methods([
     method(c"configure", configure),
+    method(c"record_all", record_all),
     method(c"add_code", add_code),
     method(c"write", write),
     method(c"renew", renew),

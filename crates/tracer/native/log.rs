@@ -1,61 +1,105 @@
-//! The append-only log in shared memory, as `Log` of `python/recorder.py` writes it.
+//! The append-only logs in shared memory, as `Log` of `python/recorder.py` writes them: one for each thread
+//! that is recorded.
 
 use std::cell::UnsafeCell;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::ffi::{
     BUFFER_WRITABLE, Buffer, Object, Py_DecRef, PyObject_CallFunctionObjArgs, PyObject_GetBuffer,
 };
 use crate::record::Fail;
 
-struct Log {
+/// What the windows of a log begin with, the first of the main thread's aside: whose it is and its size.
+const WINDOW_HEAD: usize = 8;
+
+/// Set in a process that the program has forked: the logs are its parent's.
+static IS_SILENT: AtomicBool = AtomicBool::new(false);
+
+/// One log. It stays until the process ends, so that Python may add to it while a record is being made.
+pub struct Log(UnsafeCell<Inner>);
+
+struct Inner {
     head: *mut u8,
     at: *mut u8,
     room: usize,
     total: u64,
     next_window: *mut Object,
     window_size: usize,
-    /// Set in a process that the program has forked: the log is its parent's.
-    is_silent: bool,
 }
 
-struct Slot(UnsafeCell<Log>);
-
 // SAFETY: every access holds the interpreter lock.
-unsafe impl Sync for Slot {}
+unsafe impl Sync for Log {}
 
-static LOG: Slot = Slot(UnsafeCell::new(Log {
-    head: null_mut(),
-    at: null_mut(),
-    room: 0,
-    total: 0,
-    next_window: null_mut(),
-    window_size: 0,
-    is_silent: false,
-}));
+/// Where a log that Python has begun goes on.
+pub struct Begun {
+    pub first_window: *mut Object,
+    pub first_window_size: usize,
+    /// Where in that window the number of bytes is.
+    pub head: usize,
+    pub written: usize,
+    /// Maps each further window.
+    pub next_window: *mut Object,
+    pub window_size: usize,
+}
 
-/// Goes on writing into a first window of the given size that holds `written` bytes; `next_window()` maps each further one.
-pub unsafe fn start(
-    first: *mut Object,
-    size: usize,
-    written: usize,
-    next_window: *mut Object,
-    window_size: usize,
-) -> Result<(), Fail> {
-    // SAFETY: callers pass a mapping of that size and a callable, and keep both alive.
-    unsafe {
-        let head = address(first)?;
-        *LOG.0.get() = Log {
+impl Log {
+    /// Goes on with a log.
+    pub unsafe fn go_on(begun: Begun) -> Result<&'static Self, Fail> {
+        // SAFETY: callers pass a mapping of that size and a callable, and keep both alive.
+        let start = unsafe { address(begun.first_window)? };
+        let used = begun.head + 8 + begun.written;
+        // SAFETY: what is used is a part of the window.
+        let (head, at) = unsafe { (start.add(begun.head), start.add(used)) };
+        Ok(Box::leak(Box::new(Self(UnsafeCell::new(Inner {
             head,
-            at: head.add(8 + written),
-            room: size - 8 - written,
-            total: written as u64,
-            next_window,
-            window_size,
-            is_silent: false,
-        };
+            at,
+            room: begun.first_window_size - used,
+            total: begun.written as u64,
+            next_window: begun.next_window,
+            window_size: begun.window_size,
+        })))))
     }
-    Ok(())
+
+    /// Bytes written so far.
+    pub fn total(&self) -> u64 {
+        // SAFETY: a plain read under the lock.
+        unsafe { (*self.0.get()).total }
+    }
+
+    /// Appends a record; what the number of bytes says always covers whole records.
+    pub fn write(&self, record: &[u8]) -> Result<(), Fail> {
+        if IS_SILENT.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let log = self.0.get();
+        let mut rest = record;
+        // SAFETY: `at` and `room` describe the unwritten end of a live mapping. Python is called between
+        // accesses, never during one.
+        unsafe {
+            while rest.len() > (*log).room {
+                let (part, tail) = rest.split_at((*log).room);
+                std::ptr::copy_nonoverlapping(part.as_ptr(), (*log).at, part.len());
+                rest = tail;
+                (*log).room = 0;
+                let mapping =
+                    PyObject_CallFunctionObjArgs((*log).next_window, null_mut::<Object>());
+                if mapping.is_null() {
+                    return Err(Fail);
+                }
+                let at = address(mapping)?;
+                Py_DecRef(mapping);
+                (*log).at = at.add(WINDOW_HEAD);
+                (*log).room = (*log).window_size - WINDOW_HEAD;
+            }
+            std::ptr::copy_nonoverlapping(rest.as_ptr(), (*log).at, rest.len());
+            (*log).at = (*log).at.add(rest.len());
+            (*log).room -= rest.len();
+            (*log).total += record.len() as u64;
+            std::ptr::write_unaligned((*log).head.cast(), (*log).total.to_le());
+        }
+        Ok(())
+    }
 }
 
 /// Where a writable mapping begins. The view is never released, so the mapping stays.
@@ -70,48 +114,7 @@ unsafe fn address(mapping: *mut Object) -> Result<*mut u8, Fail> {
     Ok(view.data)
 }
 
-/// Bytes written so far.
-pub fn total() -> u64 {
-    // SAFETY: a plain read under the lock.
-    unsafe { (*LOG.0.get()).total }
-}
-
 /// Lets every later record vanish.
 pub fn silence() {
-    // SAFETY: a plain write under the lock.
-    unsafe { (*LOG.0.get()).is_silent = true };
-}
-
-/// Appends a record; what the first 8 bytes of the file say always covers whole records.
-pub fn write(record: &[u8]) -> Result<(), Fail> {
-    let log = LOG.0.get();
-    let mut rest = record;
-    // SAFETY: `at` and `room` describe the unwritten end of a live mapping. Python is called between
-    // accesses, never during one.
-    unsafe {
-        if (*log).is_silent {
-            return Ok(());
-        }
-        while rest.len() > (*log).room {
-            let (part, tail) = rest.split_at((*log).room);
-            std::ptr::copy_nonoverlapping(part.as_ptr(), (*log).at, part.len());
-            rest = tail;
-            (*log).room = 0;
-            let mapping =
-                PyObject_CallFunctionObjArgs((*log).next_window, null_mut::<Object>());
-            if mapping.is_null() {
-                return Err(Fail);
-            }
-            let at = address(mapping)?;
-            Py_DecRef(mapping);
-            (*log).at = at;
-            (*log).room = (*log).window_size;
-        }
-        std::ptr::copy_nonoverlapping(rest.as_ptr(), (*log).at, rest.len());
-        (*log).at = (*log).at.add(rest.len());
-        (*log).room -= rest.len();
-        (*log).total += record.len() as u64;
-        std::ptr::write_unaligned((*log).head.cast(), (*log).total.to_le());
-    }
-    Ok(())
+    IS_SILENT.store(true, Ordering::Relaxed);
 }

@@ -1,18 +1,19 @@
 //! Events by `sys.monitoring`, from 3.12 on: the callbacks that `python/recorder.py` registers.
 //!
-//! They come for all threads; the recorded one is told apart before anything else.
+//! They come for all threads; those that are not recorded are told apart before anything else.
 
 use std::ptr::null_mut;
 
 use crate::encode::Kind;
 use crate::ffi::*;
-use crate::{Taken, none, recorder, small_int};
+use crate::threads::{Taken, recorder};
+use crate::{none, small_int};
 
 /// The recorder, the frame that a callback speaks of, and what is known of its code.
 unsafe fn monitored(args: *const *mut Object) -> Option<(Taken, *mut Object, usize)> {
     // SAFETY: the first argument of every monitoring callback is a code object.
     unsafe {
-        let recorder = recorder()?;
+        let mut recorder = recorder()?;
         let info = recorder.info_of_code(*args)?;
         Some((recorder, PyEval_GetFrame(), info))
     }

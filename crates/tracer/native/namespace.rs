@@ -7,7 +7,7 @@ use crate::encode::name_record;
 use crate::ffi::*;
 use crate::held::Held;
 use crate::layout::Layout;
-use crate::log;
+use crate::log::Log;
 use crate::record::{Fail, Write};
 use crate::text_of;
 
@@ -37,7 +37,7 @@ pub unsafe fn changes(act: &mut Activation, info: &mut Info, write: &mut Write) 
         let same_keys = pairs.len() == act.rows.len()
             && pairs.iter().zip(&act.rows).all(|((key, _), (known, _))| key.0 == known.0);
         if !same_keys {
-            let rows = pairs.iter().map(|(key, _)| row(key.0, info)).collect::<Result<Vec<_>, _>>()?;
+            let rows = pairs.iter().map(|(key, _)| row(key.0, info, write.log)).collect::<Result<Vec<_>, _>>()?;
             unbind_missing(act, &rows, write)?;
             act.rows = rows;
             act.grow(info.bound_names.len());
@@ -56,7 +56,7 @@ pub unsafe fn changes(act: &mut Activation, info: &mut Info, write: &mut Write) 
 }
 
 /// A key with the number of the variable that it names, if it names one that is shown.
-unsafe fn row(key: *mut Object, info: &mut Info) -> Result<(Held, Option<usize>), Fail> {
+unsafe fn row(key: *mut Object, info: &mut Info, log: &Log) -> Result<(Held, Option<usize>), Fail> {
     // SAFETY: the key is live.
     unsafe {
         if kind_of(key) != &raw mut PyUnicode_Type {
@@ -72,7 +72,7 @@ unsafe fn row(key: *mut Object, info: &mut Info) -> Result<(Held, Option<usize>)
         }
         let number = info.bound_names.len();
         info.bound_names.insert(name.to_vec(), number);
-        log::write(&name_record(info.number, name))?;
+        log.write(&name_record(info.number, name))?;
         Ok((held, Some(number)))
     }
 }

@@ -1,17 +1,17 @@
-//! The activations of the recorded thread, and the records about them: `Recorder` of
+//! The activations of a recorded thread, and the records about them: `Recorder` of
 //! `python/recorder.py` again.
 
 use std::ffi::{CStr, c_int};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use crate::activation::{Activation, Info, Place};
+use crate::activation::{Activation, Info, Place, known};
 use crate::address::ByAddress;
-use crate::encode::{Encoder, Kind};
+use crate::encode::{Encoder, Kind, end_record};
 use crate::ffi::*;
 use crate::held::Held;
 use crate::layout::{Ints, Layout, through_cell};
-use crate::log;
+use crate::log::{Begun, Log};
 use crate::render::{Helpers, Rendered, Renderer};
 use crate::shadow::Change;
 use crate::{namespace, settrace, small_int};
@@ -24,6 +24,7 @@ pub struct Fail;
 pub static DEPTH_LIMIT: AtomicI64 = AtomicI64::new(i64::MAX);
 
 pub struct Recorder {
+    log: &'static Log,
     frames: FrameApi,
     layout: Option<&'static Layout>,
     infos: Vec<Info>,
@@ -41,6 +42,7 @@ pub struct Recorder {
     log_cap: u64,
     /// The activation with which the run ends.
     entry: u64,
+    is_main: bool,
     op_return: i32,
     op_yield: i32,
     op_yield_from: i32,
@@ -73,13 +75,14 @@ impl Recorder {
                 let mut overflow = 0;
                 Ok(PyLong_AsLongLongAndOverflow(object(key)?, &mut overflow))
             };
-            log::start(
-                object(c"first_window")?,
-                number(c"first_window_size")? as usize,
-                number(c"written")? as usize,
-                object(c"next_window")?,
-                number(c"window_size")? as usize,
-            )?;
+            let log = Log::go_on(Begun {
+                first_window: object(c"first_window")?,
+                first_window_size: number(c"first_window_size")? as usize,
+                head: number(c"head")? as usize,
+                written: number(c"written")? as usize,
+                next_window: object(c"next_window")?,
+                window_size: number(c"window_size")? as usize,
+            })?;
             let layout = layout_of(object(c"layout")?);
             let helpers = Helpers {
                 whole: object(c"render")?,
@@ -90,6 +93,7 @@ impl Recorder {
             settrace::stand_by(object(c"trampoline")?);
             DEPTH_LIMIT.store(number(c"depth_limit")?, Ordering::Relaxed);
             Ok(Self {
+                log,
                 frames: FrameApi::new(),
                 layout,
                 infos: Vec::new(),
@@ -105,6 +109,7 @@ impl Recorder {
                 max_events: number(c"max_events")? as u64,
                 log_cap: number(c"log_cap")? as u64,
                 entry: 0,
+                is_main: true,
                 op_return: number(c"op_return")? as i32,
                 op_yield: number(c"op_yield")? as i32,
                 op_yield_from: number(c"op_yield_from")? as i32,
@@ -137,17 +142,30 @@ impl Recorder {
         self.over = false;
     }
 
-    /// What `Info::new` takes.
-    pub unsafe fn add_code(&mut self, args: &[*mut Object]) -> Result<(), Fail> {
-        // SAFETY: the collector passes these objects and keeps them alive.
-        let info = unsafe { Info::new(args).ok_or(Fail)? };
-        self.by_code.insert(args[0] as usize, self.infos.len());
-        self.infos.push(info);
-        Ok(())
+    pub fn log(&self) -> &'static Log {
+        self.log
+    }
+
+    /// The same for a thread that the program has started. It does not end with one of its activations.
+    pub fn of_thread(mut self) -> Self {
+        self.entry = u64::MAX;
+        self.is_main = false;
+        self
+    }
+
+    /// Takes over the code objects that were made known since.
+    #[cold]
+    fn catch_up(&mut self) {
+        while let Some(args) = known(self.infos.len()) {
+            // SAFETY: the collector passed these objects and they stay alive.
+            let Some(info) = (unsafe { Info::new(&args) }) else { break };
+            self.by_code.insert(args[0] as usize, self.infos.len());
+            self.infos.push(info);
+        }
     }
 
     /// The code object of a frame, if it is of the traced file and recording goes on.
-    pub unsafe fn info_of_frame(&self, frame: *mut Object) -> Option<usize> {
+    pub unsafe fn info_of_frame(&mut self, frame: *mut Object) -> Option<usize> {
         if let Some(act) = self.stack.last().filter(|act| act.frame == frame as usize) {
             // SAFETY: the frame is live. Its address may have been another's, so its code is compared.
             let code = unsafe { self.code(frame) };
@@ -169,8 +187,16 @@ impl Recorder {
         }
     }
 
-    pub unsafe fn info_of_code(&self, code: *mut Object) -> Option<usize> {
-        if self.over { None } else { self.by_code.get(&(code as usize)).copied() }
+    pub fn info_of_code(&mut self, code: *mut Object) -> Option<usize> {
+        if self.over {
+            return None;
+        }
+        let found = self.by_code.get(&(code as usize)).copied();
+        if found.is_none() && known(self.infos.len()).is_some() {
+            self.catch_up();
+            return self.by_code.get(&(code as usize)).copied();
+        }
+        found
     }
 
     /// Asks for no line events of a frame of another file: silence is cheaper.
@@ -223,7 +249,7 @@ impl Recorder {
         if let Some(definition) = info.definition.take() {
             info.number = self.functions;
             self.functions += 1;
-            log::write(&definition)?;
+            self.log.write(&definition)?;
         }
         let mut act = info.activation();
         if info.names.is_none() {
@@ -343,9 +369,11 @@ impl Recorder {
         line: c_int,
         value: *mut Object,
     ) -> Result<(), Fail> {
-        self.count()?;
+        if !self.count()? {
+            return Ok(());
+        }
         let is_top = at + 1 == self.stack.len();
-        let Self { stack, infos, renderer, encoder, scratch, layout, frames, .. } = self;
+        let Self { stack, infos, renderer, encoder, scratch, layout, frames, log, .. } = self;
         let act = &mut *stack[at];
         let info = &mut infos[act.info];
         let is_named = kind == Kind::Resume || kind != Kind::Call && !is_top;
@@ -353,7 +381,7 @@ impl Recorder {
         let step = line - act.written_line;
         act.written_line = line;
         encoder.begin(kind, is_named.then_some(act.number), function, step);
-        let mut write = Write { renderer, encoder, scratch };
+        let mut write = Write { renderer, encoder, scratch, log };
         // SAFETY: the frame and the value are live.
         unsafe {
             if kind != Kind::Exception {
@@ -371,21 +399,26 @@ impl Recorder {
                 write.encoder.value(write.scratch);
             }
         }
-        log::write(&self.encoder.record)
+        self.log.write(&self.encoder.record)
     }
 
+    /// Counts an event; false if it is not to be recorded any more.
     #[inline(always)]
-    fn count(&mut self) -> Result<(), Fail> {
-        if self.events >= self.max_events || log::total() > self.log_cap {
-            self.full()?;
+    fn count(&mut self) -> Result<bool, Fail> {
+        if self.events >= self.max_events || self.log.total() > self.log_cap {
+            return self.full().map(|()| false);
         }
         self.events += 1;
-        Ok(())
+        Ok(true)
     }
 
     /// No more is to be recorded.
     #[cold]
-    fn full(&self) -> Result<(), Fail> {
+    fn full(&mut self) -> Result<(), Fail> {
+        self.over = true;
+        if !self.is_main {
+            return self.log.write(&end_record(self.events));
+        }
         // SAFETY: a callable of the collector that ends the process.
         unsafe {
             let events = PyLong_FromUnsignedLongLong(self.events);
@@ -413,6 +446,7 @@ pub struct Write<'a> {
     pub renderer: &'a mut Renderer,
     pub encoder: &'a mut Encoder,
     pub scratch: &'a mut Rendered,
+    pub log: &'a Log,
 }
 
 impl Write<'_> {

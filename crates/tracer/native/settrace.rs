@@ -5,7 +5,8 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::ffi::*;
-use crate::{is_recorded, none, recorder, text_of};
+use crate::threads::{is_recorded, recorder};
+use crate::{none, text_of};
 
 /// The callable that stands for us as a trace function: `trace` below.
 static TRAMPOLINE: AtomicPtr<Object> = AtomicPtr::new(null_mut());

@@ -1,4 +1,4 @@
-"""Runs one program many times.  Part 7 of 8 of the collector.
+"""Runs one program many times.  Part 8 of 9 of the collector.
 
 A request of this kind loads the program once and calls functions of it one after the other in one
 process, as long as no call can notice the ones before it (`state.py`).  In the log, the loading is a run of

@@ -1,6 +1,6 @@
-"""Runs Python programs and records what they do.  Part 8 of 8 of the collector.
+"""Runs Python programs and records what they do.  Part 9 of 9 of the collector.
 
-The eight parts are joined to one script of the standard library only, for CPython 3.8 and later.
+The nine parts are joined to one script of the standard library only, for CPython 3.8 and later.
 Started once by the Rust side with `python -c`, it reads requests from the socket on descriptor 0 and
 forks a child for each.  The child runs the program under `sys.settrace` (up to 3.11) or
 `sys.monitoring` (from 3.12, where reading `f_locals` in a trace function can change the program) and
@@ -15,6 +15,8 @@ import struct
 import sys
 from types import FunctionType, ModuleType
 
+# Added to the kind of a request: all threads are recorded.
+ALL_THREADS = 256
 # Kinds of ERROR records.
 BAD_SYNTAX, MISSING_ENTRY, BAD_ARGUMENTS, NO_MODULE = range(4)
 
@@ -31,6 +33,8 @@ class Request:
     """What to run, as read from the control socket."""
 
     def __init__(self, kind, fields):
+        self.has_threads = kind & ALL_THREADS != 0
+        kind &= ~ALL_THREADS
         self.is_batch = kind == 3
         self.is_call = kind == 1
         self.is_module = kind == 2
@@ -210,6 +214,8 @@ def prepare(request, log, settings):
         events = NativeSettraceEvents(recorder)
     # A program that forks must not write into its parent's log.
     os.register_at_fork(after_in_child=recorder.disown)
+    if request.has_threads and settings.native is not None:
+        Threads(recorder, settings.mode).watch(events)
     space = new_main(request)
     set_recursion_limits(recorder)
     return recorder, events, space
@@ -246,6 +252,8 @@ def run_request(request, log, settings):
     else:
         step = lambda: run_program(request, space, recorder, events)
         _, status = conclude(recorder, request, step)
+        if request.has_threads:
+            Threads.join()
     finish_streams(status)
 
 

@@ -1,9 +1,10 @@
-"""Turns frames into records of the event log.  Part 3 of 8 of the collector.
+"""Turns frames into records of the event log.  Part 3 of 9 of the collector.
 
 The log is described in `src/log.rs`.  The native collector writes the same records in a denser way: it
 refers to texts written before, and leaves out what the reader can tell.
 """
 
+import itertools
 import mmap
 import opcode
 import os
@@ -18,7 +19,7 @@ except ImportError:
 
 # Kinds of log records; `src/log.rs` has the same table.
 CALL, RESUME, LINE, RETURN, YIELD, UNWIND, EXCEPTION = range(7)
-FUNCTION, NAME, END, ERROR, FILE, PLACE, SEGMENT, RESULT = range(7, 64 + 7, 8)
+FUNCTION, NAME, END, ERROR, FILE, PLACE, SEGMENT, RESULT, THREAD = range(7, 72 + 7, 8)
 # What may be added to the kind of an event.
 EXPLICIT, HAS_CHANGES, LINE_FOLLOWS = 8, 16, 7 << 5
 # The beginning of a log: a mark with the version of the format, the mode, the interpreter.
@@ -29,6 +30,8 @@ FINISHED, RAISED, EXITED, MAX_EVENTS, OUT_OF_MEMORY, FAILED = range(6)
 
 FIRST_WINDOW = 64 << 10
 WINDOW = 1 << 20
+# What windows begin with, the first of all aside: the thread's number and the size.
+WINDOW_HEAD = 8
 LOG_CAP = 256 << 20
 # The collector's own calls on top of the program's deepest frame must not hit the recursion limit, so
 # the real limit is this much higher than the one the program sees, which the collector enforces.
@@ -68,22 +71,15 @@ def signed(n):
     return uint(n << 1 if n >= 0 else ~n << 1 | 1)
 
 
-class Log:
-    """An append-only shared mapping; its first 8 bytes say how much of what follows is whole."""
+class Windows:
+    """Gives out parts of the file that the logs of all threads are in."""
 
     def __init__(self, fd):
         self.fd = fd
-        self.head = self.window = self.map_window(0, FIRST_WINDOW)
-        self.total = 0
-        self.at = 8
-        self.room = FIRST_WINDOW - 8
-        self.next_offset = FIRST_WINDOW
+        # One step even where another thread comes between.  Short windows leave a hole behind them.
+        self.offsets = itertools.count(FIRST_WINDOW, WINDOW)
 
-    def begin(self, mode):
-        """Writes the header."""
-        self.write(MARK + SMALL[mode] + text_bytes(sys.version))
-
-    def map_window(self, offset, size):
+    def map(self, offset, size):
         # Reserved rather than sparse: a full disk is then an error here and not a bus error later.
         limits = lift_file_limit()
         try:
@@ -95,10 +91,37 @@ class Log:
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         return mmap.mmap(self.fd, size, offset=offset)
 
-    def next_window(self):
-        window = self.map_window(self.next_offset, WINDOW)
-        self.next_offset += WINDOW
+    def next(self, thread, size):
+        """A window that begins with the number of a thread and its own size."""
+        window = self.map(next(self.offsets), size)
+        window[0:WINDOW_HEAD] = thread.to_bytes(4, "little") + size.to_bytes(4, "little")
         return window
+
+
+class Log:
+    """An append-only shared mapping; the first number in it says how much of what follows is whole."""
+
+    def __init__(self, fd, windows=None, thread=0):
+        self.fd = fd
+        self.windows = windows or Windows(fd)
+        self.thread = thread
+        # Where in the first window the number is.
+        self.start = WINDOW_HEAD if thread else 0
+        if thread:
+            self.window = self.windows.next(thread, FIRST_WINDOW)
+        else:
+            self.window = self.windows.map(0, FIRST_WINDOW)
+        self.head = self.window
+        self.total = 0
+        self.at = self.start + 8
+        self.room = FIRST_WINDOW - self.at
+
+    def begin(self, mode):
+        """Writes the header."""
+        self.write(MARK + SMALL[mode] + text_bytes(sys.version))
+
+    def next_window(self):
+        return self.windows.next(self.thread, WINDOW)
 
     def write(self, record):
         size = len(record)
@@ -109,14 +132,14 @@ class Log:
         else:
             self.write_across(record)
         self.total += size
-        self.head[0:8] = self.total.to_bytes(8, "little")
+        self.head[self.start : self.start + 8] = self.total.to_bytes(8, "little")
 
     def write_across(self, record):
         rest = memoryview(record)
         while rest:
             if self.room == 0:
                 self.window = self.next_window()
-                self.at, self.room = 0, WINDOW
+                self.at, self.room = WINDOW_HEAD, WINDOW - WINDOW_HEAD
             part = rest[: self.room]
             self.window[self.at : self.at + len(part)] = part
             self.at += len(part)
@@ -464,37 +487,41 @@ class NativeRecorder(Recorder):
     def __init__(self, log, max_events, max_chars, is_safe, native, layout):
         super().__init__(log, max_events, max_chars, is_safe)
         self.native = native
+        self.layout = layout
+        native.configure(self.settings(log, self.render))
+        log.write = native.write
+
+    def settings(self, log, render):
+        """How a thread is recorded."""
         ops = opcode.opmap
         monitoring = getattr(sys, "monitoring", None)
-        native.configure(
-            {
-                "first_window": log.window,
-                "first_window_size": FIRST_WINDOW,
-                "next_window": log.next_window,
-                "window_size": WINDOW,
-                "depth_limit": self.depth_limit,
-                "max_events": max_events,
-                "max_chars": max_chars,
-                "log_cap": LOG_CAP,
-                "written": log.total,
-                "layout": layout,
-                "op_return": ops["RETURN_VALUE"],
-                "op_yield": ops["YIELD_VALUE"],
-                "op_yield_from": ops.get("YIELD_FROM", -1),
-                "op_resume": ops.get("RESUME", -1),
-                "render": self.render.value,
-                "foreign": None if is_safe else self.render.foreign.show,
-                "constant": self.render.constant,
-                "describe": self.render.describe,
-                "on_full": lambda events: self.full(events - self.events_before),
-                "on_failure": self.failed,
-                "on_over": self.silence,
-                "trampoline": native.trace,
-                "disable": monitoring and monitoring.DISABLE,
-                "stays_on_line": sys.version_info < (3, 10),
-            }
-        )
-        log.write = native.write
+        return {
+            "first_window": log.window,
+            "first_window_size": FIRST_WINDOW,
+            "head": log.start,
+            "next_window": log.next_window,
+            "window_size": WINDOW,
+            "depth_limit": self.depth_limit,
+            "max_events": self.max_events,
+            "max_chars": render.max_chars,
+            "log_cap": LOG_CAP,
+            "written": log.total,
+            "layout": self.layout,
+            "op_return": ops["RETURN_VALUE"],
+            "op_yield": ops["YIELD_VALUE"],
+            "op_yield_from": ops.get("YIELD_FROM", -1),
+            "op_resume": ops.get("RESUME", -1),
+            "render": render.value,
+            "foreign": None if render.stranger is not render.foreign else render.foreign.show,
+            "constant": render.constant,
+            "describe": render.describe,
+            "on_full": lambda events: self.full(events - self.events_before),
+            "on_failure": self.failed,
+            "on_over": self.silence,
+            "trampoline": self.native.trace,
+            "disable": monitoring and monitoring.DISABLE,
+            "stays_on_line": sys.version_info < (3, 10),
+        }
 
     def add_code(self, info):
         code = info.code

@@ -1,4 +1,4 @@
-"""Turns objects into text without letting them hurt anyone.  Part 1 of 8 of the collector."""
+"""Turns objects into text without letting them hurt anyone.  Part 1 of 9 of the collector."""
 
 import os
 import re
@@ -33,12 +33,15 @@ ReprTimeout.__name__ = "TimeoutError"
 class Foreign:
     """Calls `repr` on what we do not render ourselves: it may run user code, so it is contained."""
 
-    def __init__(self, max_chars):
+    def __init__(self, max_chars, is_main=True):
         self.cut = 4 * max_chars + 256
         self.armed = False
         self.spent = {}
         self.owner = os.getpid()
-        signal.signal(signal.SIGVTALRM, self.on_alarm)
+        # Only the main thread can be interrupted.  In others a `repr` takes its time, once.
+        self.is_main = is_main
+        if is_main:
+            signal.signal(signal.SIGVTALRM, self.on_alarm)
 
     @staticmethod
     def is_by_type(_kind):
@@ -49,6 +52,10 @@ class Foreign:
         if self.armed:
             raise ReprTimeout
 
+    def set_timer(self, seconds):
+        if self.is_main:
+            signal.setitimer(signal.ITIMER_VIRTUAL, seconds, seconds)
+
     def show(self, value):
         kind = type(value)
         spent = self.spent.get(id(kind))
@@ -58,7 +65,7 @@ class Foreign:
         try:
             self.armed = True
             # The interval repeats, for a `__repr__` that swallows the first exception.
-            signal.setitimer(signal.ITIMER_VIRTUAL, REPR_SECONDS, REPR_SECONDS)
+            self.set_timer(REPR_SECONDS)
             text = str.__str__(repr(value))
             self.armed = False
         except BaseException as error:
@@ -67,7 +74,7 @@ class Foreign:
             if type(error) is ReprTimeout:
                 began -= REPR_SECONDS_PER_TYPE
         finally:
-            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            self.set_timer(0)
         took = time.thread_time() - began
         if took > 0.001:
             # The type is kept with its time: its address must not be reused.
@@ -93,11 +100,11 @@ class Renderer:
     goes through `Foreign`.
     """
 
-    def __init__(self, max_chars, is_safe=False):
+    def __init__(self, max_chars, is_safe=False, is_main=True):
         self.max_chars = max_chars
         # Every element takes three characters at least, so more than this is never visible.
         self.visible = max_chars // 3 + 2
-        self.foreign = Foreign(max_chars)
+        self.foreign = Foreign(max_chars, is_main)
         # For objects whose `repr` may run code of the program.
         self.stranger = Safe(self) if is_safe else self.foreign
         self.parts = []

@@ -296,6 +296,7 @@ impl Shared<'_> {
             source: self.program.source.to_owned(),
             other_files: segment.files,
             entry,
+            thread: None,
             functions: segment.functions,
             events: segment.events,
             end: end_of(segment.end, self.ending, self.limits),

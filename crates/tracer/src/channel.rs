@@ -61,6 +61,14 @@ pub(crate) fn encode(request: &Request<'_>) -> Vec<u8> {
     message(kind, &fields)
 }
 
+/// The same request with all threads recorded: the second byte of its kind says so.
+pub(crate) fn with_threads(mut message: Vec<u8>) -> Vec<u8> {
+    if let Some(byte) = message.get_mut(1) {
+        *byte |= 1;
+    }
+    message
+}
+
 /// The same of a module: its name in the place of the file's, and the folder in the place of the text.
 pub(crate) fn encode_module(request: &ModuleRequest<'_>) -> Vec<u8> {
     let fields = [

@@ -34,7 +34,7 @@
 //! texts have in common at the beginning and at the end, and the text between; the whole gets the next
 //! number.
 //!
-//! Kind 7 is no event; bits 3 to 5 say what it is:
+//! Kind 7 is no event; the bits from 3 on say what it is:
 //!
 //! | code | record | fields |
 //! |---|---|---|
@@ -46,16 +46,21 @@
 //! | 5 | place | the file of the next function (0 where nothing is said) |
 //! | 6 | segment | a label, bytes printed so far to standard output, and to standard error |
 //! | 7 | result | text of what a call gave |
+//! | 8 | thread | the name of the thread that this is the log of, if it is not the main one |
 //!
 //! A log may hold many runs, each after a segment record: functions, texts and suspended activations go
 //! on being known, what runs does not.
+//!
+//! Every thread that is recorded has a log of its own (`windows.rs`), with numbers of its own; files are
+//! those of the main thread's log.
 //!
 //! A process may die in the middle of a record, and the program it runs may scribble over its memory:
 //! decoding never fails, it returns what was whole.
 
 use std::sync::Arc;
 
-use cwm_trace::{End, Event, EventKind, Function, Local, SourceFile, Value};
+use cwm_trace::cwm::Moment;
+use cwm_trace::{End, Event, EventKind, Function, Local, SourceFile, Thread, Value};
 
 use crate::segment::Segment;
 
@@ -113,6 +118,41 @@ pub(crate) fn decode_segments(bytes: &[u8], mut each: impl FnMut(Segment)) {
     each(last.localised(&decoder.functions, &decoder.files));
 }
 
+/// Reads a log of one run without its events, which are handed over one by one as they come; false with
+/// it if activations do not leave in the order of a stack, which [`cwm_trace::cwm::Stream`] relies on.
+pub(crate) fn decode_each(bytes: &[u8], each: &mut dyn FnMut(&Moment<'_>)) -> (Segment, bool) {
+    let mut decoder = Decoder {
+        input: Input { rest: bytes },
+        each: Some(each),
+        ..Decoder::default()
+    };
+    if decoder.header().is_some() {
+        while decoder.record().is_some() {}
+    }
+    let Decoder {
+        log,
+        functions,
+        files,
+        is_unordered,
+        ..
+    } = decoder;
+    (log.localised(&functions, &files), !is_unordered)
+}
+
+/// The beginning of a log of one run, up to its first line event.
+pub(crate) fn decode_start(bytes: &[u8]) -> Segment {
+    let mut decoder = Decoder {
+        input: Input { rest: bytes },
+        ..Decoder::default()
+    };
+    let is_line = |event: &Event| event.kind == EventKind::Line;
+    if decoder.header().is_some() {
+        while !decoder.log.events.last().is_some_and(is_line) && decoder.record().is_some() {}
+    }
+    let log = std::mem::take(&mut decoder.log);
+    log.localised(&decoder.functions, &decoder.files)
+}
+
 #[derive(Default)]
 struct Decoder<'a> {
     input: Input<'a>,
@@ -130,14 +170,19 @@ struct Decoder<'a> {
     log: Segment,
     /// A segment that has just begun.
     next: Option<Segment>,
+    /// Takes the events instead of the segment.
+    each: Option<&'a mut dyn FnMut(&Moment<'_>)>,
+    /// Whether something happened in an activation that was not the innermost one.
+    is_unordered: bool,
 }
 
 /// What the decoder knows of an activation.
 struct State {
     function: u32,
     line: i32,
-    /// The number of each variable that is bound, and the variable, in binding order.
-    variables: Vec<u32>,
+    /// The number of each variable that is bound, with whether its text has changed at this event, and the
+    /// variable, in binding order.
+    variables: Vec<(u32, bool)>,
     locals: Vec<Local>,
 }
 
@@ -200,6 +245,12 @@ impl Decoder<'_> {
                 self.log.result = Some(self.input.text()?.to_owned());
                 Some(())
             }
+            8 => {
+                let name = self.input.text()?.to_owned();
+                // The number is that of the windows that the log is in.
+                self.log.thread = Some(Thread { number: 0, name });
+                Some(())
+            }
             _ => None,
         }
     }
@@ -248,19 +299,38 @@ impl Decoder<'_> {
             EventKind::Return | EventKind::Yield | EventKind::Exception => Some(self.value()?),
             _ => None,
         };
-        let locals = match kind {
-            EventKind::Exception => Vec::new(),
-            _ => self.activations[activation as usize].locals.clone(),
-        };
         if kind.enters() {
             self.stack.push(activation);
-        } else if kind.leaves() {
-            let place = self.stack.iter().rposition(|&known| known == activation)?;
-            self.stack.remove(place);
+        } else {
+            self.is_unordered |= self.stack.last() != Some(&activation);
+            if kind.leaves() {
+                let place = self.stack.iter().rposition(|&known| known == activation)?;
+                self.stack.remove(place);
+            }
         }
         if self.log.end.is_some() {
             return Some(());
         }
+        let state = self.activations.get_mut(activation as usize)?;
+        if let Some(each) = &mut self.each {
+            each(&Moment {
+                kind,
+                function,
+                file: self.functions.get(function as usize).map_or(0, |f| f.file),
+                line,
+                locals: &state.locals,
+                variables: &state.variables,
+                value: value.as_ref().map(|value| &*value.repr),
+            });
+            if head & HAS_CHANGES != 0 {
+                state.variables.iter_mut().for_each(|known| known.1 = false);
+            }
+            return Some(());
+        }
+        let locals = match kind {
+            EventKind::Exception => Vec::new(),
+            _ => state.locals.clone(),
+        };
         self.log.events.push(Event {
             kind,
             activation,
@@ -302,9 +372,13 @@ impl Decoder<'_> {
                 _ => Some(self.value_of(activation, variable)?),
             };
             let state = self.activations.get_mut(activation as usize)?;
-            let place = state.variables.iter().position(|&known| known == variable);
+            let place = state.variables.iter().position(|known| known.0 == variable);
             match (place, value) {
-                (Some(place), Some(value)) => state.locals[place].value = value,
+                (Some(place), Some(value)) => {
+                    let local = &mut state.locals[place];
+                    state.variables[place].1 = local.value.repr != value.repr;
+                    local.value = value;
+                }
                 (Some(place), None) => {
                     state.variables.remove(place);
                     state.locals.remove(place);
@@ -312,7 +386,7 @@ impl Decoder<'_> {
                 (None, Some(value)) => {
                     let names = self.names.get(state.function as usize)?;
                     let name = names.get(variable as usize)?.clone();
-                    state.variables.push(variable);
+                    state.variables.push((variable, true));
                     state.locals.push(Local { name, value });
                 }
                 (None, None) => return None,
@@ -336,7 +410,7 @@ impl Decoder<'_> {
         let middle = self.input.text()?;
         let state = self.activations.get(activation as usize)?;
         let mut variables = state.variables.iter();
-        let place = variables.position(|&known| known == variable)?;
+        let place = variables.position(|known| known.0 == variable)?;
         let last = &*state.locals[place].value.repr;
         // The two parts do not overlap, or a damaged log could make texts of any size.
         let rest = last.len().checked_sub(end).filter(|&rest| start <= rest)?;
@@ -381,6 +455,7 @@ impl Decoder<'_> {
             _ => None,
         }
     }
+
     fn end(&mut self) -> Option<End> {
         Some(match self.input.byte()? {
             0 => End::Finished,

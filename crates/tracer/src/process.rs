@@ -22,16 +22,18 @@ use crate::channel::{
 };
 use crate::log;
 use crate::segment::Segment;
+use crate::windows;
 use crate::worker::{Mode, Values};
 use crate::{Error, Interpreter, Limits};
 
-/// The collector: one script in eight parts.
+/// The collector: one script in nine parts.
 const COLLECTOR: &str = concat!(
     include_str!("../python/values.py"),
     include_str!("../python/safe.py"),
     include_str!("../python/recorder.py"),
     include_str!("../python/layout.py"),
     include_str!("../python/files.py"),
+    include_str!("../python/threads.py"),
     include_str!("../python/state.py"),
     include_str!("../python/batch.py"),
     include_str!("../python/collector.py"),
@@ -339,6 +341,24 @@ impl Process {
         Ok(log::decode(&self.log_bytes()?))
     }
 
+    /// What the logs say: the main thread's first, then those of the others in order.
+    pub(crate) fn read_logs(&self) -> Result<Vec<Segment>, Error> {
+        let others = windows::other_logs(&self.log).map_err(|source| Error::Channel {
+            doing: "reading the log",
+            source,
+        })?;
+        let mut logs = vec![self.read_log()?];
+        for (number, bytes) in others {
+            let mut log = log::decode(&bytes);
+            // Without its first record it is a log that was never begun.
+            if let Some(thread) = &mut log.thread {
+                thread.number = number;
+                logs.push(log);
+            }
+        }
+        Ok(logs)
+    }
+
     /// What the log says of its many runs.
     pub(crate) fn read_segments(&self) -> Result<Vec<Segment>, Error> {
         let mut segments = Vec::new();
@@ -368,21 +388,12 @@ impl Process {
             .map_or(0, |data| data.len())
     }
 
-    fn log_bytes(&self) -> Result<Vec<u8>, Error> {
-        let channel = |source| Error::Channel {
+    /// The log of the main thread, as far as it is whole.
+    pub(crate) fn log_bytes(&self) -> Result<Vec<u8>, Error> {
+        windows::main_log(&self.log).map_err(|source| Error::Channel {
             doing: "reading the log",
             source,
-        };
-        let mut head = [0; 8];
-        let held = self.log.metadata().map_err(channel)?.len();
-        if held < 8 {
-            return Ok(Vec::new());
-        }
-        self.log.read_exact_at(&mut head, 0).map_err(channel)?;
-        let length = u64::from_le_bytes(head).min(held - 8);
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
-        self.log.read_exact_at(&mut bytes, 8).map_err(channel)?;
-        Ok(bytes)
+        })
     }
 
     fn kill_program(&mut self) {

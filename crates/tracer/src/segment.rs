@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use cwm_trace::{End, Event, EventKind, Function, SourceFile};
+use cwm_trace::{End, Event, EventKind, Function, SourceFile, Thread};
 
 use crate::log::Refusal;
 
@@ -12,6 +12,8 @@ use crate::log::Refusal;
 pub(crate) struct Segment {
     /// What the run is called, in a log of many.
     pub(crate) label: Option<String>,
+    /// Which thread it is of, if not the main one.
+    pub(crate) thread: Option<Thread>,
     /// Bytes in standard output and standard error when it began.
     pub(crate) printed: [u64; 2],
     pub(crate) functions: Vec<Function>,

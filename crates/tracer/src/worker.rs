@@ -2,11 +2,12 @@
 
 use cwm_trace::{Entry, SourceFile, Trace};
 
-use crate::channel::{encode, encode_module};
-use crate::log::Refusal;
+use crate::channel::{encode, encode_module, with_threads};
+use crate::log::{Refusal, decode_each};
 use crate::process::{Ending, Outcome, Patience, Process, Setup};
 use crate::segment::Segment;
-use crate::{Error, Interpreter, Limits, ModuleRequest, Request};
+use crate::threads::trace_of_thread;
+use crate::{Error, Interpreter, Limits, ModuleRequest, Recording, Request};
 
 /// Records one run, in a fresh interpreter process.
 ///
@@ -36,6 +37,23 @@ pub fn trace_module(
         values: Values::Repr,
     };
     Worker::launch(py, limits, setup)?.trace_module(request)
+}
+
+/// The same with all threads of the program: see [`Worker::trace_threads`].
+///
+/// # Errors
+/// When there is nothing to record: see [`Error`].
+pub fn trace_threads(
+    py: &Interpreter,
+    request: &Request<'_>,
+    limits: &Limits,
+) -> Result<Vec<Trace>, Error> {
+    let setup = Setup {
+        preload: false,
+        wanted: Mode::Direct,
+        values: Values::Repr,
+    };
+    Worker::launch(py, limits, setup)?.trace_threads(request)
 }
 
 /// A warm interpreter that records many small programs one after the other, each in a forked child.
@@ -210,6 +228,52 @@ impl Worker {
         Ok(self.assemble(main, Entry::Module, outcome, log))
     }
 
+    /// Records one run and keeps it as it was written.
+    ///
+    /// # Errors
+    /// When there is nothing to record: see [`Error`]. The worker stays usable.
+    pub fn record(&mut self, request: &Request<'_>) -> Result<Recording, Error> {
+        let message = encode(request);
+        let (outcome, bytes) = self.run_with(&message, Patience::None, Process::log_bytes)?;
+        let (mut log, _) = decode_each(&bytes, &mut |_| {});
+        if let Some(refusal) = log.refusal.take() {
+            return Err(refused(request, refusal));
+        }
+        let main = SourceFile {
+            path: request.file.to_owned(),
+            text: request.source.to_owned(),
+        };
+        let frame = self.assemble(main, request.entry.clone(), outcome, log);
+        Ok(Recording::new(bytes, frame))
+    }
+
+    /// Records one run with all its threads: the trace of the main one first, then those that the program
+    /// started, in order of appearance. Threads that the interpreter waits for at its end are waited for.
+    /// Only native modes record further threads.
+    ///
+    /// # Errors
+    /// When there is nothing to record: see [`Error`]. The worker stays usable.
+    pub fn trace_threads(&mut self, request: &Request<'_>) -> Result<Vec<Trace>, Error> {
+        let message = with_threads(encode(request));
+        let (outcome, mut logs) = self.run_with(&message, Patience::None, Process::read_logs)?;
+        if let Some(refusal) = logs[0].refusal.take() {
+            return Err(refused(request, refusal));
+        }
+        let main = SourceFile {
+            path: request.file.to_owned(),
+            text: request.source.to_owned(),
+        };
+        let others = logs.split_off(1);
+        let (main_log, ending) = (logs.remove(0), outcome.ending);
+        let main = self.assemble(main, request.entry.clone(), outcome, main_log);
+        let mut traces = vec![main];
+        for log in others {
+            let trace = trace_of_thread(&traces[0], log, || ending.describe(&self.limits));
+            traces.push(trace);
+        }
+        Ok(traces)
+    }
+
     /// Runs many calls of one program, as far as they go in one process.
     pub(crate) fn run_batch(&mut self, message: &[u8]) -> Result<Batched, Error> {
         let cap = self.limits.max_output_bytes as u64;
@@ -286,6 +350,7 @@ impl Worker {
             source: main.text,
             other_files: log.files,
             entry,
+            thread: None,
             functions: log.functions,
             events: log.events,
             end,

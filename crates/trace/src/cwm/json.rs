@@ -14,6 +14,14 @@ use super::special::special_at;
 /// is not printable ASCII is escaped, DEL too.
 pub(super) fn write_string(text: &str, out: &mut String) {
     out.push('"');
+    // Nearly all texts stand for themselves.
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'<');
+    // Without a way out in the middle the compiler looks at many bytes at once.
+    if text.bytes().fold(true, |all, byte| all & is_plain(byte)) {
+        out.push_str(text);
+        out.push('"');
+        return;
+    }
     for (start, character) in text.char_indices() {
         match character {
             '"' => out.push_str("\\\""),

@@ -17,6 +17,7 @@ pub fn strip_marker(line: &str) -> &str {
 }
 
 /// The lines of a traced file and which of them is the entry.
+#[derive(Debug)]
 pub(super) struct Source {
     /// Each line with one newline, as `linecache.getline` gives it.
     lines: Vec<Arc<str>>,
@@ -70,15 +71,24 @@ impl Source {
 
     /// The line of an event; empty where the file has no such line.
     pub(super) fn line(&self, event: &Event) -> Arc<str> {
+        let file = self.files.get(event.function as usize).copied();
+        self.line_of(file.unwrap_or(0), self.number(event))
+    }
+
+    /// The number, from 1, of the line that an event shows.
+    pub(super) fn number(&self, event: &Event) -> usize {
         // Interpreters disagree on the line of a module's call (0 or 1), and
         // neither means anything: the marked line takes its place.
         let module_call = event.kind == EventKind::Call && self.module == Some(event.function);
-        let number = match self.entry {
+        match self.entry {
             Some(entry) if module_call => entry,
             _ => event.line as usize,
-        };
-        let file = self.files.get(event.function as usize).copied();
-        let lines = match file.unwrap_or(0).checked_sub(1) {
+        }
+    }
+
+    /// A line of a file; empty where there is none.
+    pub(super) fn line_of(&self, file: u32, number: usize) -> Arc<str> {
+        let lines = match file.checked_sub(1) {
             None => Some(&self.lines),
             Some(other) => self.others.get(other as usize),
         };

@@ -82,6 +82,7 @@ pub(crate) fn trace(source: &str, table: &str) -> Trace {
         source: source.to_owned(),
         other_files: Vec::new(),
         entry: Entry::Module,
+        thread: None,
         functions: Vec::new(),
         events: Vec::new(),
         end: End::Finished,
