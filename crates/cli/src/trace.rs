@@ -355,7 +355,7 @@ fn report_end(trace: &Trace) {
             "warning: the program ran out of its memory limit; the trace is partial, {events} events"
         ),
         End::Crashed(why) => eprintln!(
-            "warning: the interpreter died ({why}); the trace is partial, {events} events"
+            "warning: the recording broke off ({why}); the trace is partial, {events} events"
         ),
     }
 }

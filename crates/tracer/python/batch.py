@@ -59,6 +59,8 @@ class Batch:
             result = function(*args, **named)
             if not recorder.over:
                 finish(result)
+            if not recorder.over and recorder.recorded():
+                raise SwitchedOff
             return result
         finally:
             recorder.silence()

@@ -29,6 +29,10 @@ class Refused(Exception):
         self.record = SMALL[ERROR] + SMALL[kind] + b"".join(fields)
 
 
+class SwitchedOff(Exception):
+    """The program ended, but its recording had ended before."""
+
+
 class Request:
     """What to run, as read from the control socket."""
 
@@ -173,6 +177,8 @@ def run_program(request, space, recorder, events):
             exec(code, space)
         finally:
             events.stop()
+    if not recorder.over:
+        raise SwitchedOff
 
 
 def exit_status(error):
@@ -230,6 +236,9 @@ def conclude(recorder, request, step):
     except Refused as refused:
         recorder.write(refused.record)
         return FINISHED, 0
+    except SwitchedOff:
+        recorder.close(FAILED, text_bytes("the program switched tracing off"))
+        return FAILED, 0
     except SystemExit as error:
         status = exit_status(error)
         recorder.close(EXITED, uint(status << 1 ^ (-1 if status < 0 else 0)))

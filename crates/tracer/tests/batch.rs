@@ -29,7 +29,11 @@ fn calls(of: &[(&str, &str)]) -> Vec<Call> {
 
 fn options() -> BatchOptions {
     BatchOptions {
-        limits: limits(),
+        // No clock decides, however busy the machine is, where a test does not ask for it.
+        limits: Limits {
+            timeout: Duration::from_secs(300),
+            ..limits()
+        },
         ..BatchOptions::default()
     }
 }
@@ -237,7 +241,7 @@ def f(how):
         let options = BatchOptions {
             sharing,
             limits: Limits {
-                timeout: Duration::from_secs(1),
+                timeout: Duration::from_secs(5),
                 max_events: 2_000,
                 ..limits()
             },
@@ -280,7 +284,7 @@ def f(x):
         .collect();
     let options = BatchOptions {
         limits: Limits {
-            timeout: Duration::from_millis(600),
+            timeout: Duration::from_secs(2),
             ..limits()
         },
         ..options()
@@ -301,14 +305,17 @@ def f(x):
 #[test]
 fn limits_of_the_process_have_outcomes() {
     let tight = |change: &dyn Fn(&mut Limits)| {
-        let mut limits = limits();
+        let mut limits = options().limits;
         change(&mut limits);
         BatchOptions {
             limits,
             ..options()
         }
     };
-    let cpu = tight(&|limits| limits.cpu_time = Some(Duration::from_secs(1)));
+    let cpu = tight(&|limits| {
+        limits.cpu_time = Some(Duration::from_secs(1));
+        limits.timeout = Duration::from_secs(300);
+    });
     let run = script(cpu, "x = 1\nsum(iter(int, 1))\n");
     assert!(
         matches!(run.outcome, Outcome::Stopped(Limit::CpuTime)),

@@ -253,7 +253,7 @@ def f():
     let trace = run(
         &call(source, "f", ""),
         &Limits {
-            timeout: Duration::from_secs(20),
+            timeout: Duration::from_secs(300),
             ..limits()
         },
     );

@@ -177,3 +177,20 @@ fn a_file_finds_its_arguments() {
         assert_eq!(trace.stdout, "['program.py', '-x', '', 'é']\n");
     });
 }
+
+#[test]
+fn a_module_that_is_not_utf_8_says_so_itself() {
+    let folder = folder(&[("wrong.py", "")]);
+    let latin = b"# coding: latin-1\nx = '\xe4'\n";
+    fs::write(folder.path().join("latin.py"), latin).expect("a file");
+    fs::write(folder.path().join("wrong.py"), b"x = '\xe4'\n").expect("a file");
+    for py in interpreters() {
+        let trace = trace_module(py, &request("latin", folder.path(), &[]), &limits());
+        let trace = trace.expect("a trace");
+        assert_eq!(trace.source, "# coding: latin-1\nx = 'ä'\n");
+        assert_eq!(trace.end, End::Finished);
+        let error = trace_module(py, &request("wrong", folder.path(), &[]), &limits());
+        let said = error.expect_err("not UTF-8").to_string();
+        assert!(said.contains("utf-8") || said.contains("UTF-8"), "{said}");
+    }
+}
