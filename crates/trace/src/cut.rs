@@ -189,6 +189,7 @@ fn renumbered(trace: &Trace, mut events: Vec<Event>, entry: Entry, end: End) -> 
         file: main.path,
         source: main.text,
         other_files: files.collect(),
+        thread: trace.thread.clone(),
         entry,
         functions,
         events,
@@ -264,6 +265,7 @@ mod tests {
                 path: "b.py".to_owned(),
                 text: "b".to_owned(),
             }],
+            thread: None,
             entry: Entry::Module,
             events: events.collect(),
             functions: ["f", "g", "h"]

@@ -242,6 +242,7 @@ fn test(py: &Interpreter, segment: Segment, process: ExitStatus) -> Test {
             file,
             source,
             other_files: files,
+            thread: None,
             entry,
             functions: segment.functions,
             events: segment.events,
