@@ -14,16 +14,27 @@ pub struct Lasting(ByAddress<(Held, Vec<u8>)>);
 
 impl Lasting {
     /// The text of an object that is known.
-    pub unsafe fn get(&self, value: *mut Object) -> Option<&[u8]> {
+    unsafe fn get(&self, value: *mut Object) -> Option<&[u8]> {
         let (alive, text) = self.0.get(&(value as usize))?;
         // SAFETY: the weak reference is owned; what it refers to is only compared.
         let referent = unsafe { PyWeakref_GetObject(alive.0) };
         (referent == value).then_some(text)
     }
 
+    /// The text, which is asked for if it is not known.
+    pub unsafe fn text(&mut self, value: *mut Object, whole: *mut Object) -> Option<&[u8]> {
+        // SAFETY: the value and the function are live.
+        unsafe {
+            if self.get(value).is_none() {
+                self.learn(value, whole);
+            }
+            self.get(value)
+        }
+    }
+
     /// Asks `whole`, which gives `(repr, detail or None, truncated)`; false if the text does not last, or
     /// the object could not be told from a later one at its place.
-    pub unsafe fn learn(&mut self, value: *mut Object, whole: *mut Object) -> bool {
+    unsafe fn learn(&mut self, value: *mut Object, whole: *mut Object) -> bool {
         // SAFETY: the value and the function are live; every other reference is owned.
         unsafe {
             let alive = Held(PyWeakref_NewRef(value, null_mut()));

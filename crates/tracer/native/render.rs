@@ -13,7 +13,7 @@ use crate::lasting::Lasting;
 use crate::layout::{self, Layout};
 use crate::record::Fail;
 use crate::snapshot::{Snapshot, Tag};
-use crate::types::Types;
+use crate::types::{Shown, Types, generator_name};
 use crate::{text, text_of};
 
 /// Nesting that is followed; deeper values go to Python's `repr`.
@@ -267,7 +267,7 @@ impl Renderer {
                 let close: &[u8] = if PyTuple_Size(value) == 1 { b",)" } else { b")" };
                 self.sequence(value, Tag::Tuple, [b"(", close, b"(...)"])
             } else if kind == &raw mut PyDict_Type {
-                self.mapping(value)
+                self.mapping(value, b"{...}")
             } else if kind == &raw mut PySet_Type {
                 self.set(value, Tag::Set, b"set()", [b"{", b"}", b"set(...)"])
             } else if kind == &raw mut PyFrozenSet_Type {
@@ -303,8 +303,17 @@ impl Renderer {
                 None => self.types.learn(value, self.helpers.describe)?.ok_or(Stop::Refused)?,
             };
             let info = self.types.get(number);
-            if info.is_varied {
-                return self.foreign(value);
+            match info.shown {
+                Shown::ByType => {}
+                Shown::Varied | Shown::AsClass => return self.foreign(value),
+                Shown::AsList => {
+                    self.notes.give_up();
+                    return self.sequence(value, Tag::List, [b"[", b"]", b"..."]);
+                }
+                Shown::AsDict => {
+                    self.notes.give_up();
+                    return self.mapping(value, b"...");
+                }
             }
             let is_own = info.is_own;
             if is_own && info.is_slotted {
@@ -333,14 +342,13 @@ impl Renderer {
         // SAFETY: callers hold the value.
         unsafe {
             let kind = kind_of(value);
+            let known = self.types.known(kind).map(|number| self.types.get(number).shown);
             let lasts = kind == &raw mut PyType_Type
+                || known == Some(Shown::AsClass)
                 || kind == &raw mut PyCFunction_Type
                 || kind == &raw mut PyModule_Type && self.is_safe();
             if lasts {
-                if self.lasting.get(value).is_none() {
-                    self.lasting.learn(value, self.helpers.whole);
-                }
-                if let Some(text) = self.lasting.get(value) {
+                if let Some(text) = self.lasting.text(value, self.helpers.whole) {
                     self.wide += text.iter().filter(|&byte| byte & 0xc0 == 0x80).count();
                     self.out.extend_from_slice(text);
                     return Ok(());
@@ -372,7 +380,8 @@ impl Renderer {
 
     /// Whether to go into a container: not twice into one, and not too deep.
     unsafe fn enter(&mut self, value: *mut Object, recursive: &[u8]) -> Result<bool, Stop> {
-        if self.open.contains(&value) {
+        let is_too_deep = self.open.len() >= DEEPEST && self.is_safe();
+        if is_too_deep || self.open.contains(&value) {
             self.notes.give_up();
             self.put_wide(recursive);
             return Ok(false);
@@ -540,7 +549,7 @@ impl Renderer {
         }
     }
 
-    unsafe fn mapping(&mut self, dict: *mut Object) -> Result<(), Stop> {
+    unsafe fn mapping(&mut self, dict: *mut Object, recursive: &[u8]) -> Result<(), Stop> {
         let visible = self.max / 3 + 2;
         let first = self.kept.len();
         let (mut at, mut key, mut value) = (0, null_mut(), null_mut());
@@ -558,7 +567,7 @@ impl Renderer {
                 self.kept.push(Held::to(key));
                 self.kept.push(Held::to(value));
             }
-            self.elements(dict, first, [b"{", b"}", b"{...}"], true)
+            self.elements(dict, first, [b"{", b"}", recursive], true)
         }
     }
 
@@ -766,18 +775,6 @@ unsafe fn exact_string(name: *mut Object) -> Result<(), Stop> {
     // SAFETY: callers pass a live object.
     let is_exact = unsafe { kind_of(name) } == &raw mut PyUnicode_Type;
     if is_exact { Ok(()) } else { Err(Stop::Refused) }
-}
-
-fn generator_name(kind: *mut Object) -> Option<&'static [u8]> {
-    if kind == &raw mut PyGen_Type {
-        Some(b"<generator object ")
-    } else if kind == &raw mut PyCoro_Type {
-        Some(b"<coroutine object ")
-    } else if kind == &raw mut PyAsyncGen_Type {
-        Some(b"<async_generator object ")
-    } else {
-        None
-    }
 }
 
 /// Appends a str's UTF-8, lone surrogates spelled out.

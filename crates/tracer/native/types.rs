@@ -19,8 +19,21 @@ pub struct TypeInfo {
     pub name: Vec<u8>,
     /// The `repr` of any instance, address removed.
     pub text: Vec<u8>,
-    /// Whether it has no such text: each instance has its own.
-    pub is_varied: bool,
+    pub shown: Shown,
+}
+
+/// How instances of a type are shown.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Shown {
+    /// By the type's one text.
+    ByType,
+    /// As the list or dictionary that they are, too.
+    AsList,
+    AsDict,
+    /// They are classes: each has a text that lasts.
+    AsClass,
+    /// By a text of their own.
+    Varied,
 }
 
 #[derive(Default)]
@@ -55,14 +68,14 @@ impl Types {
         (referent == kind).then_some(number)
     }
 
-    /// Takes the description `(own, slotted, name, text)` of the type of `value`; `None` if it cannot be
+    /// Takes the description `(own, slotted, name, text, how shown)` of the type of `value`; `None` if it cannot be
     /// had.
     pub unsafe fn learn(
         &mut self,
         value: *mut Object,
         describe: *mut Object,
     ) -> Result<Option<u32>, Fail> {
-        // SAFETY: the value is live, and so is its type meanwhile; the answer is a tuple of four.
+        // SAFETY: the value is live, and so is its type meanwhile; the answer is a tuple of five.
         unsafe {
             let kind = kind_of(value);
             let alive = Held(PyWeakref_NewRef(kind, std::ptr::null_mut()));
@@ -77,9 +90,14 @@ impl Types {
             }
             let item = |at| PyTuple_GetItem(answer.0, at);
             let Some(name) = text_of(item(2)) else { return Ok(None) };
-            let is_varied = item(3) == &raw mut _Py_NoneStruct;
-            let text = if is_varied { Some(&b""[..]) } else { text_of(item(3)) };
-            let Some(text) = text else { return Ok(None) };
+            let shown = match small_int(item(4)) {
+                0 => Shown::ByType,
+                1 => Shown::AsList,
+                2 => Shown::AsDict,
+                3 => Shown::AsClass,
+                _ => Shown::Varied,
+            };
+            let Some(text) = text_of(item(3)) else { return Ok(None) };
             let number = self.list.len() as u32;
             self.list.push(TypeInfo {
                 alive,
@@ -87,10 +105,23 @@ impl Types {
                 is_slotted: small_int(item(1)) != 0,
                 name: name.to_vec(),
                 text: text.to_vec(),
-                is_varied,
+                shown,
             });
             self.by_address.insert(kind as usize, number);
             Ok(Some(number))
         }
+    }
+}
+
+/// How the text of a generator or coroutine begins, if these are its instances.
+pub fn generator_name(kind: *mut Object) -> Option<&'static [u8]> {
+    if kind == &raw mut PyGen_Type {
+        Some(b"<generator object ")
+    } else if kind == &raw mut PyCoro_Type {
+        Some(b"<coroutine object ")
+    } else if kind == &raw mut PyAsyncGen_Type {
+        Some(b"<async_generator object ")
+    } else {
+        None
     }
 }

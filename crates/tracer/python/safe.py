@@ -43,6 +43,7 @@ HARMLESS = frozenset(
 )
 SINGLES = (bool, int, float, str, bytes)
 SHOWN_BASES = SINGLES + (tuple, list, dict, set, frozenset, BaseException, type)
+SHOWN_AS = {list: AS_LIST, dict: AS_DICT, type: AS_CLASS}
 
 
 def look_up(kind, name):
@@ -85,13 +86,16 @@ class Safe:
         return self.by_base(value, kind)
 
     @staticmethod
-    def is_by_type(kind):
-        """Whether all instances of a type have one text."""
+    def how_shown(kind):
+        """How `show` shows the instances of a type."""
         if id(kind) in HARMLESS or kind is ModuleType or kind is MethodType or is_enumeration(kind):
-            return False
+            return VARIED
         if type(look_up(kind, "__dataclass_fields__")) is dict:
-            return False
-        return not any(issubclass_of(kind, base) for base in SHOWN_BASES)
+            return VARIED
+        for base in SHOWN_BASES:
+            if issubclass_of(kind, base):
+                return SHOWN_AS.get(base, VARIED)
+        return BY_TYPE
 
     def by_base(self, value, kind):
         for base in SINGLES:

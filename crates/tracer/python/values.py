@@ -23,6 +23,10 @@ LITERAL_OR_ADDRESS = re.compile(
 )
 
 
+# How instances of a type are shown; `native/types.rs` has the same list.
+BY_TYPE, AS_LIST, AS_DICT, AS_CLASS, VARIED = range(5)
+
+
 class ReprTimeout(BaseException):
     """Raised by the timer inside a `__repr__` that takes too long."""
 
@@ -44,9 +48,9 @@ class Foreign:
             signal.signal(signal.SIGVTALRM, self.on_alarm)
 
     @staticmethod
-    def is_by_type(_kind):
-        """Whether all instances of a type have one text; of a `__repr__` that cannot be told."""
-        return False
+    def how_shown(_kind):
+        """What a `__repr__` says cannot be told."""
+        return VARIED
 
     def on_alarm(self, _signal, _frame):
         if self.armed:
@@ -134,16 +138,15 @@ class Renderer:
 
     def describe(self, value):
         """About the type of an object: whether it is a class of the program, whether it has slots, its
-        name, and the text of all its instances, if that is one."""
+        name, the text of all its instances if that is one, and how they are shown."""
         kind = type(value)
         is_slotted = any(
             slot_names(type.__getattribute__(base, "__dict__").get("__slots__"), "")
             for base in type.__getattribute__(kind, "__mro__")
         )
-        text = None
-        if look_up(kind, "__repr__") is object.__repr__ or self.stranger.is_by_type(kind):
-            text = self.stranger.show(value)
-        return self.is_own(kind), is_slotted, type_name(kind), text
+        how = BY_TYPE if look_up(kind, "__repr__") is object.__repr__ else self.stranger.how_shown(kind)
+        text = self.stranger.show(value) if how == BY_TYPE else ""
+        return self.is_own(kind), is_slotted, type_name(kind), text, how
 
     def text(self, value, detailed):
         self.parts = parts = []
