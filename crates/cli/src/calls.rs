@@ -12,9 +12,10 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value as Json, json};
 
+use crate::dialect::Dialect;
+use crate::many::ManyArgs;
 use crate::program::{ProgramArgs, RunArgs, read};
 use crate::progress;
-use crate::trace::{Dialect, ManyArgs};
 
 /// What is to be done.
 pub(crate) struct Job<'a> {

@@ -14,8 +14,9 @@ use cwm_tracer::{
 };
 use serde_json::json;
 
+use crate::dialect::Dialect;
+use crate::many::ManyArgs;
 use crate::program::RunArgs;
-use crate::trace::{Dialect, ManyArgs};
 
 /// What is to be done.
 pub(crate) struct Job<'a> {

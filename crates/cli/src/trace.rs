@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgMatches, Command, ValueEnum};
-use cwm_trace::{End, Trace, cwm, jsonl, live, parquet};
-use cwm_tracer::Values;
+use cwm_trace::{End, Trace};
 
+use crate::dialect::Dialect;
+use crate::many::ManyArgs;
 use crate::program::{ProgramArgs, RunArgs};
 use crate::{calls, pytest, view};
 
@@ -111,110 +112,10 @@ enum Threads {
     All,
 }
 
-/// What is done with many runs.
-#[derive(clap::Args)]
-pub(crate) struct ManyArgs {
-    /// How objects become text: by their own `repr`, or without running any code of theirs [default:
-    /// repr for calls, safe for tests]
-    #[arg(long, value_enum, requires = "many")]
-    pub(crate) values: Option<ValuesArg>,
-    /// Print the summary as JSON, on standard output; traces go to `--out`
-    #[arg(long, requires_all = ["many", "out"])]
-    pub(crate) json: bool,
-    /// Make every call twice; one whose traces differ says so
-    #[arg(long, requires = "calls")]
-    pub(crate) double_run: bool,
-    /// Make every call without tracing too; one that comes out differently says so
-    #[arg(long, requires = "calls")]
-    pub(crate) check_untraced: bool,
-    /// Files and folders whose code is recorded while tests run [default: the current folder]
-    #[arg(long, value_name = "PATH", requires = "pytest")]
-    pub(crate) include: Vec<PathBuf>,
-    /// Calls below a test whose frames are kept [default: all]
-    #[arg(long, value_name = "N", requires = "pytest")]
-    pub(crate) stack_depth: Option<u32>,
-    /// Probability that a call is stepped into; of the others only call and value are kept
-    #[arg(long, value_name = "P", requires = "pytest")]
-    pub(crate) step_in: Option<f64>,
-    /// Decides which calls are stepped into
-    #[arg(long, value_name = "N", requires = "step_in", default_value_t = 0)]
-    pub(crate) seed: u64,
-    /// Besides a trace per test write one per function call, at most so many of each test
-    #[arg(
-        long,
-        value_name = "N",
-        requires = "pytest",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "1000"
-    )]
-    pub(crate) per_call: Option<usize>,
-}
-
-/// How objects become text.
-#[derive(Clone, Copy, ValueEnum)]
-pub(crate) enum ValuesArg {
-    /// By their own `repr`
-    Repr,
-    /// By what they are made of
-    Safe,
-}
-
-impl From<ValuesArg> for Values {
-    fn from(argument: ValuesArg) -> Self {
-        match argument {
-            ValuesArg::Repr => Self::Repr,
-            ValuesArg::Safe => Self::Safe,
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Dialect {
-    /// Meta's format, special tokens as their strings
-    Cwm,
-    /// Numbered lines and changes only
-    Live,
-    /// JSON lines with everything
-    Json,
-    /// The same as a table of columns; needs --out
-    Parquet,
-}
-
 pub(crate) fn run(args: &Args) -> Result<()> {
     match args {
         Args::Record(args) => record(args),
         Args::View(args) => view::run(args),
-    }
-}
-
-impl Dialect {
-    /// How files in this form are called.
-    pub(crate) fn extension(self) -> &'static str {
-        match self {
-            Self::Cwm => "txt",
-            Self::Live => "live",
-            Self::Json => "json",
-            Self::Parquet => "parquet",
-        }
-    }
-
-    /// A trace as a file of its own.
-    pub(crate) fn render(self, trace: &Trace) -> Result<Vec<u8>> {
-        Ok(match self {
-            Self::Cwm => cwm::render(&cwm::Document::from_trace(trace)).into_bytes(),
-            Self::Live => live::render(&live::Document::from_trace(trace)).into_bytes(),
-            Self::Json => {
-                let mut text = Vec::new();
-                jsonl::write(trace, &mut text)?;
-                text
-            }
-            Self::Parquet => {
-                let mut table = Vec::new();
-                parquet::write(trace, &mut table)?;
-                table
-            }
-        })
     }
 }
 
