@@ -102,16 +102,7 @@ impl RunArgs {
         entry: Entry,
         arguments: &[String],
     ) -> Result<Trace> {
-        let stdin = self.stdin()?;
-        let interpreter = Interpreter::find(self.python.as_deref())?;
-        let request = Request {
-            file,
-            source,
-            entry,
-            stdin: &stdin,
-            arguments,
-        };
-        Ok(cwm_tracer::trace(&interpreter, &request, &self.limits()?)?)
+        self.recorded(file, source, entry, arguments, cwm_tracer::trace)
     }
 
     /// The same with all threads: the main one's trace first.
@@ -122,6 +113,18 @@ impl RunArgs {
         entry: Entry,
         arguments: &[String],
     ) -> Result<Vec<Trace>> {
+        self.recorded(file, source, entry, arguments, cwm_tracer::trace_threads)
+    }
+
+    /// What `record` makes of the program.
+    fn recorded<T>(
+        &self,
+        file: &str,
+        source: &str,
+        entry: Entry,
+        arguments: &[String],
+        record: impl Fn(&Interpreter, &Request<'_>, &Limits) -> Result<T, cwm_tracer::Error>,
+    ) -> Result<T> {
         let stdin = self.stdin()?;
         let interpreter = Interpreter::find(self.python.as_deref())?;
         let request = Request {
@@ -131,8 +134,7 @@ impl RunArgs {
             stdin: &stdin,
             arguments,
         };
-        let limits = self.limits()?;
-        Ok(cwm_tracer::trace_threads(&interpreter, &request, &limits)?)
+        Ok(record(&interpreter, &request, &self.limits()?)?)
     }
 
     /// Runs a module, looked for in the current folder first, and records it.

@@ -1,8 +1,8 @@
 //! `cwm trace FILE --calls CALLS`, as a person uses it.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
 
+use common::{cwm, text};
 use serde_json::Value as Json;
 
 const PROGRAM: &str = "\
@@ -17,18 +17,6 @@ def leave():
     import os
     os._exit(3)
 ";
-
-fn cwm(folder: &Path, args: &[&str]) -> Output {
-    let command = Command::new(env!("CARGO_BIN_EXE_cwm"))
-        .args(args)
-        .current_dir(folder)
-        .output();
-    command.expect("it runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
 
 /// A folder with a program and these calls.
 fn folder(program: &str, calls: &[u8]) -> tempfile::TempDir {

@@ -1,9 +1,12 @@
 //! `cwm trace --pytest`, as a person uses it. Needs an interpreter with pytest, which
 //! `CWM_PYTEST_PYTHONS` may name; without one the tests say that they skipped.
 
-use std::path::Path;
-use std::process::{Command, Output};
+mod common;
 
+use std::path::Path;
+use std::process::Command;
+
+use common::{cwm, text};
 use serde_json::Value as Json;
 
 const TESTS: &str = "\
@@ -35,18 +38,6 @@ fn python() -> Option<String> {
         eprintln!("SKIPPED: no Python with pytest");
     }
     found.map(str::to_owned)
-}
-
-fn cwm(folder: &Path, args: &[&str]) -> Output {
-    let command = Command::new(env!("CARGO_BIN_EXE_cwm"))
-        .args(args)
-        .current_dir(folder)
-        .output();
-    command.expect("it runs")
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 fn folder() -> tempfile::TempDir {

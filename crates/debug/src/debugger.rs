@@ -557,11 +557,7 @@ impl<P: Predictor> Debugger<P> {
 
 fn kind_noun(kind: EventKind) -> &'static str {
     match kind {
-        EventKind::Call => "call",
-        EventKind::Resume => "resume",
-        EventKind::Line => "line",
-        EventKind::Return => "return",
-        EventKind::Yield => "yield",
         EventKind::Unwind | EventKind::Exception => "raised exception",
+        other => other.name(),
     }
 }

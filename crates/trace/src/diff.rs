@@ -176,16 +176,7 @@ fn next_of(steps: &[Step], frame: usize) -> String {
 }
 
 fn describe(step: &Step) -> String {
-    let kind = match step.kind {
-        EventKind::Call => "call",
-        EventKind::Resume => "resume",
-        EventKind::Line => "line",
-        EventKind::Return => "return",
-        EventKind::Yield => "yield",
-        EventKind::Unwind => "unwind",
-        EventKind::Exception => "exception",
-    };
-    format!("{kind} at line {}", step.line)
+    format!("{} at line {}", step.kind.name(), step.line)
 }
 
 #[cfg(test)]

@@ -196,7 +196,7 @@ impl Rows<'_> {
             .map(|(i, event)| self.function(i, event).map(|f| f.qualname.as_str().into()))
             .collect::<Result<Vec<ByteArray>, Error>>()?;
         integers(group, &integer(&|i, _| (self.first + i) as i32))?;
-        let kinds = events.iter().map(|event| kind_name(event.kind).into());
+        let kinds = events.iter().map(|event| event.kind.name().into());
         texts(group, &kinds.collect::<Vec<_>>(), None)?;
         integers(group, &integer(&|_, e| e.activation as i32))?;
         integers(group, &self.depths[..events.len()])?;
@@ -289,28 +289,6 @@ fn value(json: serde_json::Value) -> Result<Value, String> {
     }
 }
 
-fn kind_name(kind: EventKind) -> &'static str {
-    match kind {
-        EventKind::Call => "call",
-        EventKind::Resume => "resume",
-        EventKind::Line => "line",
-        EventKind::Return => "return",
-        EventKind::Yield => "yield",
-        EventKind::Unwind => "unwind",
-        EventKind::Exception => "exception",
-    }
-}
-
-const KINDS: [EventKind; 7] = [
-    EventKind::Call,
-    EventKind::Resume,
-    EventKind::Line,
-    EventKind::Return,
-    EventKind::Yield,
-    EventKind::Unwind,
-    EventKind::Exception,
-];
-
 /// Reads a trace back.
 ///
 /// # Errors
@@ -383,9 +361,9 @@ fn event(row: &Row, functions: usize) -> Result<Event, String> {
     let text = |column: usize| row.get_string(column).map_err(|error| error.to_string());
     let parse = |text: &str| serde_json::from_str(text).map_err(|error| error.to_string());
     let name = text(1)?;
-    let kind = KINDS
+    let kind = EventKind::ALL
         .into_iter()
-        .find(|&kind| kind_name(kind) == name)
+        .find(|&kind| kind.name() == name)
         .ok_or_else(|| format!("there is no kind of event `{name}`"))?;
     let function = integer(4)?;
     if function as usize >= functions {

@@ -71,7 +71,7 @@ impl Statistics {
         self.functions += trace.functions.len() as u64;
         let (mut depth, mut deepest) = (0_usize, 0);
         for event in &trace.events {
-            *self.kinds.entry(kind_name(event.kind)).or_default() += 1;
+            *self.kinds.entry(event.kind.name()).or_default() += 1;
             if event.kind.enters() {
                 depth += 1;
                 deepest = deepest.max(depth);
@@ -150,18 +150,6 @@ impl Sample {
             p90: self.quantile(0.9),
             max,
         }
-    }
-}
-
-fn kind_name(kind: EventKind) -> &'static str {
-    match kind {
-        EventKind::Call => "call",
-        EventKind::Resume => "resume",
-        EventKind::Line => "line",
-        EventKind::Return => "return",
-        EventKind::Yield => "yield",
-        EventKind::Unwind => "unwind",
-        EventKind::Exception => "exception",
     }
 }
 

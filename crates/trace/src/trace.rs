@@ -155,6 +155,30 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All kinds.
+    pub const ALL: [Self; 7] = [
+        Self::Call,
+        Self::Resume,
+        Self::Line,
+        Self::Return,
+        Self::Yield,
+        Self::Unwind,
+        Self::Exception,
+    ];
+
+    /// Its name in files and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Resume => "resume",
+            Self::Line => "line",
+            Self::Return => "return",
+            Self::Yield => "yield",
+            Self::Unwind => "unwind",
+            Self::Exception => "exception",
+        }
+    }
+
     /// Whether the event takes its activation off the stack.
     pub fn leaves(self) -> bool {
         matches!(self, Self::Return | Self::Yield | Self::Unwind)

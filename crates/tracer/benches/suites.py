@@ -94,12 +94,12 @@ def measure(python, library, folder, tests, pairs):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--library")
+    parser.add_argument("--library", dest="native")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--out")
     parser.add_argument("suites", nargs="+", metavar="NAME=FOLDER[:TESTS]")
     options = parser.parse_args()
-    library = options.library or newest_library()
+    library = options.native or newest_library()
     results = {}
     for suite in options.suites:
         name, _, place = suite.partition("=")

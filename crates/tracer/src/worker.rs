@@ -9,17 +9,19 @@ use crate::segment::Segment;
 use crate::threads::trace_of_thread;
 use crate::{Error, Interpreter, Limits, ModuleRequest, Recording, Request};
 
+/// For an interpreter that records one run: what it needs not is not loaded ahead.
+const ONCE: Setup = Setup {
+    preload: false,
+    wanted: Mode::Direct,
+    values: Values::Repr,
+};
+
 /// Records one run, in a fresh interpreter process.
 ///
 /// # Errors
 /// When there is nothing to record: see [`Error`].
 pub fn trace(py: &Interpreter, request: &Request<'_>, limits: &Limits) -> Result<Trace, Error> {
-    let setup = Setup {
-        preload: false,
-        wanted: Mode::Direct,
-        values: Values::Repr,
-    };
-    Worker::launch(py, limits, setup)?.trace(request)
+    Worker::launch(py, limits, ONCE)?.trace(request)
 }
 
 /// The same for a module that the interpreter is to find.
@@ -31,12 +33,7 @@ pub fn trace_module(
     request: &ModuleRequest<'_>,
     limits: &Limits,
 ) -> Result<Trace, Error> {
-    let setup = Setup {
-        preload: false,
-        wanted: Mode::Direct,
-        values: Values::Repr,
-    };
-    Worker::launch(py, limits, setup)?.trace_module(request)
+    Worker::launch(py, limits, ONCE)?.trace_module(request)
 }
 
 /// The same with all threads of the program: see [`Worker::trace_threads`].
@@ -48,12 +45,7 @@ pub fn trace_threads(
     request: &Request<'_>,
     limits: &Limits,
 ) -> Result<Vec<Trace>, Error> {
-    let setup = Setup {
-        preload: false,
-        wanted: Mode::Direct,
-        values: Values::Repr,
-    };
-    Worker::launch(py, limits, setup)?.trace_threads(request)
+    Worker::launch(py, limits, ONCE)?.trace_threads(request)
 }
 
 /// A warm interpreter that records many small programs one after the other, each in a forked child.

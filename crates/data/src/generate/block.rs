@@ -12,6 +12,25 @@ pub(crate) struct Input {
     pub(crate) value: Template,
 }
 
+/// Names the inputs of a block and draws a value for each, in order.
+pub(crate) fn open_inputs(
+    inputs: &[(Template, Template)],
+    context: &mut Context,
+) -> (Vec<Input>, Vec<String>) {
+    let inputs: Vec<Input> = inputs
+        .iter()
+        .map(|(name, value)| Input {
+            name: expand(name, context),
+            value: value.clone(),
+        })
+        .collect();
+    let values = inputs
+        .iter()
+        .map(|input| expand(&input.value, context))
+        .collect();
+    (inputs, values)
+}
+
 /// Inputs, statements and a result, with the definitions they need.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Block {

@@ -14,7 +14,7 @@ use std::sync::OnceLock;
 
 use cwm_trace::Entry;
 
-use super::block::{Block, Input};
+use super::block::{Block, open_inputs};
 use super::context::Context;
 use super::idiom::split_definitions;
 use super::template::{Template, expand, parse};
@@ -61,18 +61,7 @@ impl Theme {
             context.define(role, candidates);
         }
         let function = context.name("f");
-        let inputs: Vec<Input> = self
-            .inputs
-            .iter()
-            .map(|(name, value)| Input {
-                name: expand(name, context),
-                value: value.clone(),
-            })
-            .collect();
-        let values = inputs
-            .iter()
-            .map(|input| expand(&input.value, context))
-            .collect();
+        let (inputs, values) = open_inputs(&self.inputs, context);
         let definitions = expand(&self.definitions, context);
         let definitions: Vec<String> = definitions.lines().map(str::to_owned).collect();
         let count = context.rng.range(4, 8);

@@ -21,7 +21,7 @@
 
 use std::sync::OnceLock;
 
-use super::block::{Block, Input};
+use super::block::{Block, open_inputs};
 use super::context::Context;
 use super::template::{Template, expand, parse};
 
@@ -139,19 +139,8 @@ impl Idiom {
             context.define(role, candidates);
         }
         let function = context.name("f");
-        let inputs: Vec<Input> = self
-            .inputs
-            .iter()
-            .map(|(name, value)| Input {
-                name: expand(name, context),
-                value: value.clone(),
-            })
-            .collect();
         // Inputs are drawn before the body so that the body's literals can refer to them.
-        let values = inputs
-            .iter()
-            .map(|input| expand(&input.value, context))
-            .collect();
+        let (inputs, values) = open_inputs(&self.inputs, context);
         let definitions = lines(&expand(&self.definitions, context));
         let body = lines(&expand(&self.body, context));
         let result = self.result.as_ref().map(|result| expand(result, context));
