@@ -635,6 +635,20 @@ def f(text, key=None):
     }
 
     #[test]
+    fn an_attribute_is_no_variable() {
+        // `x.append` in a tuple of targets, and cut off from its object.
+        for source in ["x.append, y = 1, 2\n", ".append,def f(x):\n"] {
+            let v = Arc::new(Vocabulary::default());
+            let c = Codec::new(v, source, Offsets::default()).unwrap();
+            for id in c.name_ids() {
+                let name = c.name(id).unwrap();
+                assert_ne!(&*name, "append", "{source}");
+                c.encode(&Piece::Name(name), &mut Vec::new()).unwrap();
+            }
+        }
+    }
+
+    #[test]
     fn too_large_programs_are_refused() {
         let v = Arc::new(Vocabulary::default());
         let long = "x = 1\n".repeat(200);

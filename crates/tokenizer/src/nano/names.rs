@@ -94,7 +94,10 @@ impl Names {
                 Lexeme::Name(name) => {
                     let context = Context::of(lexemes, i);
                     match self.word(name, context, vocabulary) {
-                        Some(Token::Word(word)) if is_bound(lexemes, i) => {
+                        // An attribute is no variable, however its line reads.
+                        Some(Token::Word(word))
+                            if context == Context::Variable && is_bound(lexemes, i) =>
+                        {
                             self.bound_words.insert(word);
                         }
                         Some(_) => {}
