@@ -39,8 +39,12 @@ pub struct TrainConfig {
 pub struct Optimizer {
     /// Which rule the hidden matrices follow; embeddings, head and norms always follow AdamW.
     pub kind: OptimizerKind,
-    /// Peak learning rate of every AdamW parameter.
+    /// Peak learning rate of the AdamW parameters.
     pub lr: f32,
+    /// Peak learning rate of the embedding tables (AdamW whatever the kind); `lr` if absent. A
+    /// row only moves when its token occurs, so tables bear much higher rates than dense weights.
+    #[serde(default)]
+    pub embedding_lr: Option<f32>,
     /// Peak learning rate of the Muon matrices (ignored by [`OptimizerKind::AdamW`]).
     pub muon_lr: f32,
     /// AdamW's decay rates of the first and second moment.
@@ -63,6 +67,7 @@ impl Optimizer {
         Self {
             kind: OptimizerKind::AdamW,
             lr,
+            embedding_lr: None,
             muon_lr: 0.0,
             betas: [0.9, 0.95],
             eps: 1e-8,
@@ -215,6 +220,10 @@ impl Optimizer {
     fn validate(&self) -> Result<(), Error> {
         for (field, value) in [
             ("optimizer.lr", self.lr),
+            (
+                "optimizer.embedding_lr",
+                self.embedding_lr.unwrap_or_default(),
+            ),
             ("optimizer.muon_lr", self.muon_lr),
             ("optimizer.weight_decay", self.weight_decay),
             ("optimizer.clip", self.clip),

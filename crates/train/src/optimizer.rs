@@ -29,8 +29,34 @@ struct Segment {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Rule {
-    AdamW { decay: bool },
+    AdamW(AdamWGroup),
     Muon { rows: usize, cols: usize },
+}
+
+/// The AdamW parameters that share a learning rate and a decay.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct AdamWGroup {
+    embedding: bool,
+    decay: bool,
+}
+
+impl AdamWGroup {
+    fn settings(self, settings: &Optimizer, multiplier: f64) -> AdamW {
+        let lr = match self.embedding {
+            true => settings.embedding_lr.unwrap_or(settings.lr),
+            false => settings.lr,
+        };
+        AdamW {
+            lr: (f64::from(lr) * multiplier) as f32,
+            beta1: settings.betas[0],
+            beta2: settings.betas[1],
+            eps: settings.eps,
+            weight_decay: match self.decay {
+                true => settings.weight_decay,
+                false => 0.0,
+            },
+        }
+    }
 }
 
 /// The optimiser's memory.
@@ -61,7 +87,7 @@ enum Task<'a> {
         first: &'a mut [f32],
         second: &'a mut [f32],
         grads: &'a [f32],
-        decay: bool,
+        group: AdamWGroup,
     },
     Muon {
         params: &'a mut [f32],
@@ -161,17 +187,6 @@ impl OptimizerState {
         self.updates += 1;
         // Beyond 4 billion updates the bias correction is 1 to the last bit.
         let step = u32::try_from(self.updates).unwrap_or(u32::MAX);
-        let adamw = AdamW {
-            lr: (f64::from(settings.lr) * multiplier) as f32,
-            beta1: settings.betas[0],
-            beta2: settings.betas[1],
-            eps: settings.eps,
-            weight_decay: settings.weight_decay,
-        };
-        let plain = AdamW {
-            weight_decay: 0.0,
-            ..adamw
-        };
         let muon_step = MuonStep {
             lr: (f64::from(settings.muon_lr) * multiplier) as f32,
             weight_decay: settings.weight_decay,
@@ -199,11 +214,11 @@ impl OptimizerState {
                         first,
                         second,
                         grads,
-                        decay,
+                        group,
                     } => {
-                        let settings = if decay { &adamw } else { &plain };
+                        let settings = group.settings(settings, multiplier);
                         cwm_kernels::adamw(
-                            params, first, second, grads, settings, step, grad_scale,
+                            params, first, second, grads, &settings, step, grad_scale,
                         );
                     }
                     Task::Muon {
@@ -222,7 +237,7 @@ impl OptimizerState {
 
 impl Segment {
     fn has_second(&self) -> bool {
-        matches!(self.rule, Rule::AdamW { .. })
+        matches!(self.rule, Rule::AdamW(_))
     }
 }
 
@@ -233,9 +248,10 @@ fn rule(name: &str, shape: &[usize], settings: &Optimizer) -> Rule {
         (OptimizerKind::Muon, &[rows, cols]) if name.ends_with("_proj.weight") => {
             Rule::Muon { rows, cols }
         }
-        _ => Rule::AdamW {
+        _ => Rule::AdamW(AdamWGroup {
+            embedding: name.starts_with("model.embed_"),
             decay: settings.decay_all || shape.len() > 1,
-        },
+        }),
     }
 }
 
@@ -285,14 +301,14 @@ fn tasks<'a>(
         let mut params = take(&mut params, segment.len);
         let mut first = take(&mut first, segment.len);
         match segment.rule {
-            Rule::AdamW { decay } => {
+            Rule::AdamW(group) => {
                 for grads in grads.chunks(PIECE) {
                     let task = Task::AdamW {
                         params: take(&mut params, grads.len()),
                         first: take(&mut first, grads.len()),
                         second: take(&mut second, grads.len()),
                         grads,
-                        decay,
+                        group,
                     };
                     tasks.push(grads.len() * ADAMW_COST, task);
                 }
