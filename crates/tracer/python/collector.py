@@ -111,12 +111,11 @@ def evaluate_arguments(request, space):
     """`(args, kwargs)`, or `Refused`.  Runs untraced."""
     source = "collect(\n%s\n)" % request.args
     try:
-        tree = compile(source, "<args>", "eval", ast.PyCF_ONLY_AST, dont_inherit=True)
-        call = tree.body
-        # `1)(2` would compile as two calls: the text must be one argument list.
-        if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-            raise SyntaxError("not an argument list")
-        code = compile(tree, "<args>", "eval", dont_inherit=True)
+        # `1)(2` would compile as two calls: the text must be one argument list. Without a `)` it
+        # is, and does without the tree, which takes longer than the rest together.
+        if ")" in request.args:
+            check_is_one_call(source)
+        code = compile(source, "<args>", "eval", dont_inherit=True)
         names = dict(space)
         names["collect"] = lambda *args, **named: (args, named)
         return eval(code, names)
@@ -124,6 +123,12 @@ def evaluate_arguments(request, space):
         raise bad_arguments(error.msg)
     except Exception as error:
         raise bad_arguments("%s: %s" % (type(error).__name__, error))
+
+
+def check_is_one_call(source):
+    call = compile(source, "<args>", "eval", ast.PyCF_ONLY_AST, dont_inherit=True).body
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        raise SyntaxError("not an argument list")
 
 
 def bad_arguments(message):
