@@ -80,6 +80,9 @@ struct Settings {
     /// Peak learning rate of AdamW parameters [default: 0.001 with muon, 0.003 alone]
     #[arg(long)]
     lr: Option<f32>,
+    /// Peak learning rate of the embedding tables [default: that of --lr]
+    #[arg(long)]
+    embedding_lr: Option<f32>,
     /// Peak learning rate of Muon matrices [default: 0.006]
     #[arg(long)]
     muon_lr: Option<f32>,
@@ -109,7 +112,7 @@ enum Rule {
 enum Preset {
     /// For tests: about 0.1M parameters
     Tiny,
-    /// About 3.6M parameters: the shape of the shipped model
+    /// About 1.7M parameters: the shape of the shipped model
     Small,
     /// About 7.6M parameters
     Medium,
@@ -121,7 +124,7 @@ impl Preset {
     fn config(self, vocab_size: usize) -> Config {
         let (hidden_size, n_layers, n_heads, n_kv_heads, intermediate_size) = match self {
             Self::Tiny => (64, 2, 2, 1, 128),
-            Self::Small => (192, 8, 6, 3, 512),
+            Self::Small => (128, 6, 4, 2, 384),
             Self::Medium => (288, 8, 9, 3, 768),
             Self::Large => (384, 10, 12, 4, 1152),
         };
@@ -133,8 +136,8 @@ impl Preset {
             n_heads,
             n_kv_heads,
             head_dim: 32,
-            layer_types: vec![LayerType::Full; n_layers],
-            sliding_window: 4096,
+            layer_types: layer_types(n_layers),
+            sliding_window: 64,
             rms_norm_eps: 1e-5,
             rope: Rope {
                 theta: 10_000.0,
@@ -147,6 +150,16 @@ impl Preset {
             eos_token_id: vec![0],
         }
     }
+}
+
+/// The last layer and every third before it see the source too; the others see
+/// only what is near, since all that a line does is told in its focus.
+fn layer_types(n_layers: usize) -> Vec<LayerType> {
+    let layer_type = |above: usize| match above % 3 {
+        0 => LayerType::Full,
+        _ => LayerType::Sliding,
+    };
+    (0..n_layers).rev().map(layer_type).collect()
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -280,6 +293,7 @@ impl Settings {
             .unwrap_or(decay.min(steps.saturating_sub(warmup)));
         let optimizer = Optimizer {
             lr: self.lr.unwrap_or(config.optimizer.lr),
+            embedding_lr: self.embedding_lr.or(config.optimizer.embedding_lr),
             muon_lr: self.muon_lr.unwrap_or(config.optimizer.muon_lr),
             weight_decay: self.weight_decay.unwrap_or(config.optimizer.weight_decay),
             ..config.optimizer.clone()

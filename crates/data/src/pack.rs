@@ -47,7 +47,7 @@ impl PackedProgram {
     /// [`CodecError`] when the program does not fit the vocabulary.
     pub fn new(document: &Document, vocabulary: &Arc<Vocabulary>) -> Result<Self, CodecError> {
         let codec = Codec::new(vocabulary.clone(), &document.source, Offsets::default())?;
-        let windows = Machine::windows(document, Machine::BUDGET)
+        let windows = Machine::windows(document)
             .iter()
             .map(|w| PackedWindow::new(w, &codec))
             .collect::<Result<_, _>>()?;

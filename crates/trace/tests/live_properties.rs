@@ -235,11 +235,9 @@ fn feed(machine: &mut Machine, document: &Document, event: &Event) {
     machine.feed(event, function.first_line);
 }
 
-/// Numbers of predicted words by what they are, in the order of [`KINDS`],
-/// and of variables.
-fn predicted(windows: &[Window]) -> ([usize; 7], usize) {
+/// Numbers of predicted words by what they are, in the order of [`KINDS`].
+fn predicted(windows: &[Window]) -> [usize; 7] {
     let mut counts = [0; 7];
-    let mut variables = 0;
     for window in windows {
         let mut previous: Option<&Piece> = None;
         for word in window.pieces.iter().filter(|word| word.predicted) {
@@ -247,6 +245,7 @@ fn predicted(windows: &[Window]) -> ([usize; 7], usize) {
             let kind = match &word.piece {
                 Piece::Mark(Mark::Call) => Some(0),
                 Piece::Mark(Mark::Resume) => Some(1),
+                Piece::Choice(_) => Some(2),
                 Piece::Line(_) if !is_entry => Some(2),
                 Piece::Mark(Mark::Return) => Some(3),
                 Piece::Mark(Mark::Yield) => Some(4),
@@ -257,11 +256,10 @@ fn predicted(windows: &[Window]) -> ([usize; 7], usize) {
             if let Some(kind) = kind {
                 counts[kind] += 1;
             }
-            variables += usize::from(matches!(word.piece, Piece::Name(_)));
             previous = Some(&word.piece);
         }
     }
-    (counts, variables)
+    counts
 }
 
 proptest! {
@@ -329,10 +327,9 @@ proptest! {
     fn any_events_make_windows(
         source in any_source(),
         events in vec(event(), 0..30),
-        budget in prop_oneof![0..40_usize, Just(usize::MAX)],
     ) {
         let document = Document { source, functions: functions(), events, complete: false };
-        for window in Machine::windows(&document, budget) {
+        for window in Machine::windows(&document) {
             prop_assert!(window.header <= window.pieces.len());
             prop_assert!(window.pieces[..window.header].iter().all(|word| !word.predicted));
         }
@@ -344,7 +341,7 @@ proptest! {
     #[test]
     fn feeding_gives_the_windows_of_the_run_so_far(document in document()) {
         let mut machine = Machine::new(&document.source);
-        let whole = Machine::windows(&document, Machine::BUDGET);
+        let whole = Machine::windows(&document);
         for (at, event) in document.events.iter().enumerate() {
             feed(&mut machine, &document, event);
             let so_far = Document {
@@ -352,7 +349,7 @@ proptest! {
                 complete: false,
                 ..document.clone()
             };
-            let windows = Machine::windows(&so_far, Machine::BUDGET);
+            let windows = Machine::windows(&so_far);
             // Callers hold the call at least; a fresh top window holds nothing.
             let is_fresh = machine.window().is_some_and(|top| top.pieces.len() == top.header);
             let open = machine.depth() - usize::from(is_fresh);
@@ -364,16 +361,15 @@ proptest! {
         }
     }
 
-    /// Windows hold every event once, and a smaller budget only cuts them.
+    /// Windows hold every event once.
     #[test]
-    fn budgets_do_not_change_what_is_predicted(document in document(), budget in 0..60_usize) {
-        let uncut = predicted(&Machine::windows(&document, usize::MAX));
-        prop_assert_eq!(predicted(&Machine::windows(&document, budget)), uncut);
+    fn windows_predict_every_event(document in document()) {
+        let found = predicted(&Machine::windows(&document));
         let count = |kind| document.events.iter().filter(|e| e.kind == kind).count();
         let mut expected = [0, 1, 2, 3, 4, 5, 6].map(|kind| count(KINDS[kind]));
         // The entry of the run has no caller that could have predicted it.
         expected[0] -= document.events.first().map_or(0, |_| 1);
-        prop_assert_eq!(uncut.0, expected);
+        prop_assert_eq!(found, expected);
     }
 }
 
@@ -411,7 +407,7 @@ fn a_long_run_needs_no_longer_windows() {
             events,
             complete: false,
         };
-        let windows = Machine::windows(&document, Machine::BUDGET);
+        let windows = Machine::windows(&document);
         windows.iter().map(|window| window.pieces.len()).max()
     };
     assert_eq!(longest(5_000), longest(100));

@@ -2,9 +2,7 @@
 
 mod literate;
 
-use cwm_trace::live::{
-    Document, Focus, Machine, Mark, Parsed, Piece, Window, WindowPiece, parse, render,
-};
+use cwm_trace::live::{Document, Focus, Machine, Parsed, Piece, Window, parse, render};
 use literate::{Section, sections};
 
 const SPEC: &str = include_str!("../specs/live.md");
@@ -38,9 +36,9 @@ fn check_good(section: &Section) {
     let document = Document::from_trace(&literate::trace(&source.replace('␍', "\r"), table));
     let mut results = 0;
     for (language, expected) in &section.blocks {
-        match language.split_once(' ').unwrap_or((language, "")) {
-            ("python" | "trace", _) => continue,
-            ("live", _) => {
+        match language.as_str() {
+            "python" | "trace" => continue,
+            "live" => {
                 let expected = expected.replace('␠', " ");
                 assert_eq!(render(&document), expected, "{title}");
                 let document = document.clone();
@@ -53,21 +51,17 @@ fn check_good(section: &Section) {
                     "{title}"
                 );
             }
-            ("windows", budget) => {
-                let budget = match budget {
-                    "" => Machine::BUDGET,
-                    budget => budget.parse().expect("a budget"),
-                };
-                let windows = Machine::windows(&document, budget);
-                let shown: Vec<String> = windows.iter().map(show).collect();
-                assert_eq!(shown.join("\n"), *expected, "{title}");
+            "windows" => {
+                let windows = Machine::windows(&document);
+                let shown: String = windows.iter().map(show).collect();
+                assert_eq!(shown, *expected, "{title}");
             }
-            ("foci", _) => {
-                let windows = Machine::windows(&document, Machine::BUDGET);
-                let shown: Vec<String> = windows.iter().map(show_foci).collect();
-                assert_eq!(shown.join("\n"), *expected, "{title}");
+            "foci" => {
+                let windows = Machine::windows(&document);
+                let shown: String = windows.iter().map(show_foci).collect();
+                assert_eq!(shown, *expected, "{title}");
             }
-            (language, _) => panic!("{title}: a block of {language}"),
+            language => panic!("{title}: a block of {language}"),
         }
         results += 1;
     }
@@ -121,84 +115,40 @@ fn show_focus(focus: &Focus) -> String {
     format!("{out} <next>{}\n", lines(&focus.next))
 }
 
-/// A window as words without its foci, a frame a line, with the given ones in
-/// parentheses.
+/// A window as words without its focus, with the given ones in parentheses.
 fn show(window: &Window) -> String {
-    let window = &without_foci(window);
     let mut out = String::new();
     let mut open = false;
-    for (at, word) in window.pieces.iter().enumerate() {
+    let shown = window
+        .pieces
+        .iter()
+        .filter(|word| !matches!(word.piece, Piece::Focus(_)));
+    for word in shown {
         if open && word.predicted {
             out.push(')');
             open = false;
         }
-        if at > 0 {
-            out.push(if ends_line(window, at - 1) { '\n' } else { ' ' });
+        if !out.is_empty() {
+            out.push(' ');
         }
         if !open && !word.predicted {
             out.push('(');
             open = true;
         }
         out.push_str(&show_piece(&word.piece));
-        if open && (at + 1 == window.pieces.len() || ends_line(window, at)) {
-            out.push(')');
-            open = false;
-        }
     }
-    out.push('\n');
+    out.push_str(if open { ")\n" } else { "\n" });
     out
-}
-
-fn without_foci(window: &Window) -> Window {
-    let is_focus = |word: &WindowPiece| matches!(word.piece, Piece::Focus(_));
-    let (head, frames) = window.pieces.split_at(window.header);
-    let kept = |part: &[WindowPiece]| -> Vec<WindowPiece> {
-        part.iter()
-            .filter(|word| !is_focus(word))
-            .cloned()
-            .collect()
-    };
-    let (mut pieces, frames) = (kept(head), kept(frames));
-    let header = pieces.len();
-    pieces.extend(frames);
-    Window { pieces, header }
 }
 
 fn show_piece(piece: &Piece) -> String {
     match piece {
         Piece::Mark(mark) => format!("<{mark:?}>").to_lowercase(),
         Piece::Line(line) => format!("L{line}"),
+        Piece::Choice(choice) => format!("N{choice}"),
         Piece::Ordinal(ordinal) => format!("#{ordinal}"),
         Piece::Name(name) => name.to_string(),
         Piece::Value(text) => format!("`{text}`"),
         Piece::Focus(focus) => show_focus(focus),
-    }
-}
-
-/// Whether a header, a frame or a back section ends with the piece.
-fn ends_line(window: &Window, at: usize) -> bool {
-    if at < window.header {
-        return at + 1 == window.header;
-    }
-    let before = |steps: usize| {
-        at.checked_sub(steps)
-            .filter(|&at| at >= window.header)
-            .map(|at| &window.pieces[at].piece)
-    };
-    let after = window.pieces.get(at + 1).map(|word| &word.piece);
-    match &window.pieces[at].piece {
-        Piece::Line(_) => {
-            !matches!(before(1), Some(Piece::Mark(Mark::Call)))
-                && !matches!(after, Some(Piece::Ordinal(_)))
-        }
-        Piece::Ordinal(_) | Piece::Mark(Mark::End) => true,
-        Piece::Mark(Mark::Unwind) => !matches!(before(1), Some(Piece::Mark(Mark::Back))),
-        Piece::Mark(Mark::Item) => {
-            matches!(
-                before(2),
-                Some(Piece::Mark(Mark::Return | Mark::Yield | Mark::Exception))
-            )
-        }
-        _ => false,
     }
 }

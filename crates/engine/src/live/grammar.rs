@@ -51,6 +51,8 @@ pub(super) struct Draft {
 pub(super) struct Legal {
     names: BTreeSet<u32>,
     lines: BTreeSet<u32>,
+    /// The lines that are chosen by their place in this list, and not by number.
+    next: Vec<u32>,
     /// Ids of the parameters by line of the call event.
     callees: BTreeMap<u32, Vec<u32>>,
     /// Variables that are bound, hence can vanish.
@@ -71,6 +73,7 @@ impl Legal {
         Self {
             names: codec.name_ids().into_iter().collect(),
             lines: BTreeSet::new(),
+            next: Vec::new(),
             callees: BTreeMap::new(),
             bound: BTreeSet::new(),
             suspended: BTreeSet::new(),
@@ -127,6 +130,9 @@ impl Legal {
             names: codec.name_ids().into_iter().collect(),
             yields: scope_lines().iter().any(has_yield),
             lines,
+            next: machine
+                .window()
+                .map_or(Vec::new(), |window| window.next_lines().to_vec()),
             callees,
             bound: machine.locals().iter().map(|l| l.name.clone()).collect(),
             suspended,
@@ -256,7 +262,11 @@ impl<'a> FrameGrammar<'a> {
             return token == Token::Mark(Mark::Return);
         }
         match token {
-            Token::Line(n) => self.legal.lines.contains(&n),
+            Token::Line(n) => self.legal.lines.contains(&n) && !self.legal.next.contains(&n),
+            Token::Choice(n) => {
+                let chosen = self.legal.next.get(n as usize);
+                chosen.is_some_and(|line| self.legal.lines.contains(line))
+            }
             Token::Mark(Mark::Return) => self.legal.returns,
             Token::Mark(Mark::Delete) => !self.legal.bound.is_empty(),
             Token::Mark(Mark::Yield) => self.legal.yields,
@@ -378,6 +388,10 @@ impl<'a> FrameGrammar<'a> {
     fn take_start(&mut self, id: u32, token: Token) -> Option<Draft> {
         match token {
             Token::Line(n) => return self.finish(Ending::Line(n)),
+            Token::Choice(n) => {
+                let line = self.legal.next.get(n as usize).copied()?;
+                return self.finish(Ending::Line(line));
+            }
             Token::Mark(Mark::Unwind) => return self.finish(Ending::Unwind),
             Token::Mark(Mark::Delete) => self.place = Place::DeleteName,
             Token::Mark(Mark::Call) => self.place = Place::CallLine,

@@ -1,7 +1,7 @@
 //! Free-running prediction in the `live` dialect.
 //!
 //! A [`Predictor`] holds one program: its source is prefilled once, and every
-//! activation's window is a fork of that session. [`Predictor::next`] decodes
+//! line's window is a fork of that session. [`Predictor::next`] decodes
 //! one frame under the frame grammar and hands it to the same
 //! [`Machine`](cwm_trace::live::Machine) that made the training data, which
 //! says what the model sees next. Nothing is executed.

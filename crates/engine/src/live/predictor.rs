@@ -67,8 +67,8 @@ pub enum Sampling {
     /// The most probable legal token.
     #[default]
     Greedy,
-    /// Sampled; the seed is mixed with the position, so a point always gives
-    /// the same frame.
+    /// Sampled; the seed is mixed with the number of events so far, so a point
+    /// always gives the same frame.
     Sample(SamplerOptions),
 }
 
@@ -95,6 +95,8 @@ pub struct Point {
     machine: Machine,
     lanes: Vec<Lane>,
     next_activation: u32,
+    /// Events so far, which tell moments with equal windows apart.
+    events: u64,
 }
 
 impl Point {
@@ -109,7 +111,7 @@ impl Point {
     }
 }
 
-/// The cached window of one activation on the stack.
+/// The cached window of the line that one activation on the stack is at.
 #[derive(Clone, Debug)]
 struct Lane {
     session: Session,
@@ -218,6 +220,7 @@ impl Predictor {
             machine: self.machine.clone(),
             lanes: Vec::new(),
             next_activation: 0,
+            events: 0,
         }
     }
 
@@ -235,6 +238,7 @@ impl Predictor {
         };
         point.machine.feed(event, definition);
         point.next_activation = point.next_activation.max(event.activation + 1);
+        point.events += 1;
         self.synchronise(&mut point)?;
         Ok(point)
     }
@@ -256,14 +260,14 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::next`].
     pub fn peek(&self, at: &Point) -> Result<Option<Predicted>, LiveError> {
-        let Some(lane) = at.lanes.last() else {
+        if at.lanes.is_empty() {
             return Ok(None);
-        };
+        }
         if at.machine.depth() > MAX_DEPTH {
             return Err(LiveError::TooDeep(at.machine.depth()));
         }
         let legal = self.legal(at);
-        let (draft, logprob) = self.decode(lane, &legal)?;
+        let (draft, logprob) = self.decode(at, &legal)?;
         self.frame(at, draft, logprob).map(Some)
     }
 
@@ -304,10 +308,7 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::next`].
     pub fn answer(&self, at: &Point) -> Result<String, LiveError> {
-        let Some(lane) = at.lanes.last() else {
-            return Err(LiveError::Endless);
-        };
-        let (draft, _) = self.decode(lane, &Legal::only_return(&self.codec))?;
+        let (draft, _) = self.decode(at, &Legal::only_return(&self.codec))?;
         match draft.ending {
             Ending::Return(value) => Ok(self.text("the value", &value)?.repr.to_string()),
             _ => Err(LiveError::Endless),
@@ -385,15 +386,18 @@ impl Predictor {
         Ok(())
     }
 
-    /// Decodes one frame; the lane itself is left as it is.
-    fn decode(&self, lane: &Lane, legal: &Legal) -> Result<(Draft, f64), LiveError> {
+    /// Decodes one frame; `at` itself is left as it is.
+    fn decode(&self, at: &Point, legal: &Legal) -> Result<(Draft, f64), LiveError> {
+        let Some(lane) = at.lanes.last() else {
+            return Err(LiveError::Endless);
+        };
         let mut session = lane.session.fork();
         let mut logits = lane.logits.clone();
         let mut grammar = FrameGrammar::new(&self.codec, legal);
         let mut sampler = match &self.sampling {
             Sampling::Greedy => None,
             Sampling::Sample(options) => {
-                let seed = options.seed ^ (session.len() as u64).wrapping_mul(0x9e37_79b9);
+                let seed = options.seed ^ at.events.wrapping_mul(0x9e37_79b9);
                 Some(Sampler::new(SamplerOptions { seed, ..*options })?)
             }
         };

@@ -175,6 +175,7 @@ impl Codec {
         match piece {
             Piece::Mark(mark) => out.push(self.vocabulary.id(Token::Mark(*mark))),
             Piece::Line(n) => out.push(self.vocabulary.id(self.line_token(*n)?)),
+            Piece::Choice(n) => out.push(self.vocabulary.id(Token::Choice(*n))),
             Piece::Ordinal(n) => {
                 if *n >= ORDINALS {
                     let high = (n / ORDINALS).min(ORDINALS - 1);
@@ -199,9 +200,9 @@ impl Codec {
     /// loop, the item that is next to be consumed is pointed at.
     fn encode_focus(&self, focus: &Focus, out: &mut Vec<u32>) -> Result<(), CodecError> {
         let mut notes = Notes::default();
-        // Where a string is indexed, its characters are told apart by number,
-        // as the items of lists always are.
-        let numbered = focus.text.contains('[');
+        // Where a string is indexed or measured, its characters are told apart
+        // by number, as the items of lists always are.
+        let numbered = focus.text.contains('[') || focus.text.contains("len(");
         for (name, value) in &focus.values {
             let mut ids = Vec::new();
             self.encode_value(value, &mut ids);

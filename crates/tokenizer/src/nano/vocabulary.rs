@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use cwm_trace::live::Mark;
+use cwm_trace::live::{MOST_NEXT, Mark};
 use serde::{Deserialize, Serialize};
 
 use super::words;
@@ -22,6 +22,8 @@ pub enum Token {
     Mark(Mark),
     /// A line number.
     Line(u32),
+    /// One of the lines that a focus lists, counted from 0.
+    Choice(u32),
     /// Nesting depth of a line of source.
     Depth(u32),
     /// Items a `for` loop has consumed (two tokens from 100 on); inside
@@ -59,7 +61,6 @@ const MARKS: &[(Mark, &str)] = &[
     (Mark::Unwind, "unwind"),
     (Mark::Back, "back"),
     (Mark::Delete, "delete"),
-    (Mark::Globals, "globals"),
     (Mark::Item, "item"),
     (Mark::End, "end"),
     (Mark::Next, "next"),
@@ -67,6 +68,7 @@ const MARKS: &[(Mark, &str)] = &[
 
 pub(super) const MAX_LINE: u32 = 127;
 pub(super) const MAX_DEPTH: u32 = 11;
+pub(super) const CHOICES: u32 = MOST_NEXT as u32;
 pub(super) const ORDINALS: u32 = 100;
 pub(super) const SYMBOLS: u32 = 96;
 
@@ -246,6 +248,7 @@ fn all_tokens() -> Vec<Token> {
             tokens.push(Token::Word(word));
         }
     }
+    tokens.extend((0..CHOICES).map(Token::Choice));
     tokens.extend((0..=MAX_LINE).map(Token::Line));
     tokens.extend((0..=MAX_DEPTH).map(Token::Depth));
     tokens.extend((0..ORDINALS).map(Token::Ordinal));
@@ -268,6 +271,7 @@ fn token_name(token: &Token) -> String {
             format!("<{name}>")
         }
         Token::Line(n) => format!("L{n}"),
+        Token::Choice(n) => format!("N{n}"),
         Token::Depth(n) => format!("D{n}"),
         Token::Ordinal(n) => format!("#{n}"),
         Token::Symbol(n) => format!("${n}"),

@@ -40,6 +40,13 @@ enum Keyword {
     Plain,
 }
 
+impl Keyword {
+    /// Whether it goes on with a statement that another keyword began.
+    fn is_clause(self) -> bool {
+        matches!(self, Self::Elif | Self::Else | Self::Except | Self::Finally)
+    }
+}
+
 /// A statement that begins on a line of its own.
 #[derive(Clone, Copy, Debug)]
 struct Statement {
@@ -122,6 +129,71 @@ impl Flow {
     /// Whether the activation may return when `line` has run.
     pub fn may_end(&self, line: u32) -> bool {
         self.after(line).is_none_or(|lines| lines.contains(&END))
+    }
+
+    /// Lines that are likely next after `line`, likelier kinds of steps first: on
+    /// to lines below, back to lines above, and to where an exception would be
+    /// handled. Unlike [`Flow::successors`] it always has a guess and promises
+    /// nothing.
+    pub fn likely(&self, line: u32) -> Vec<u32> {
+        let index = (line as usize).checked_sub(1);
+        let Some(index) = index.and_then(|index| *self.statement_of.get(index)?) else {
+            return Vec::new();
+        };
+        let mut reached = self.after(line).unwrap_or_else(|| self.guess(index));
+        reached.remove(&END);
+        let (back, mut next): (Vec<u32>, Vec<u32>) =
+            reached.into_iter().partition(|&next| next <= line);
+        next.extend(back);
+        let handler = self.handler(index).filter(|line| !next.contains(line));
+        next.extend(handler);
+        next
+    }
+
+    /// Where control may go from statements of which nothing is sure.
+    fn guess(&self, index: usize) -> BTreeSet<u32> {
+        let mut out = BTreeSet::new();
+        let statement = self.statements[index];
+        match statement.keyword {
+            Keyword::Raise | Keyword::Return | Keyword::Break | Keyword::Continue => {}
+            Keyword::Except | Keyword::Match => {
+                self.body(index, &mut out);
+                let clause = self.sibling(index);
+                let is_next = |&i: &usize| self.statements[i].keyword == statement.keyword;
+                match clause.filter(is_next) {
+                    Some(clause) => self.enter(Some(clause), &mut out),
+                    None if statement.keyword == Keyword::Match => self.exits(index, &mut out),
+                    None => {}
+                }
+            }
+            _ => self.exits(index, &mut out),
+        }
+        out
+    }
+
+    /// Where an exception that the statement raises would be handled, or a jump
+    /// out of it go first: an `except`, or the first line of a `finally`.
+    fn handler(&self, index: usize) -> Option<u32> {
+        let is_except = |&i: &usize| self.statements[i].keyword == Keyword::Except;
+        let itself = Some(index).filter(is_except);
+        let clause = itself
+            .into_iter()
+            .chain(self.ancestors(index))
+            .find_map(|header| {
+                let wanted: &[Keyword] = match self.statements[header].keyword {
+                    Keyword::Try => &[Keyword::Except, Keyword::Finally],
+                    Keyword::Except | Keyword::Else => &[Keyword::Finally],
+                    _ => return None,
+                };
+                std::iter::successors(self.sibling(header), |&i| self.sibling(i))
+                    .take_while(|&i| self.statements[i].keyword.is_clause())
+                    .find(|&i| wanted.contains(&self.statements[i].keyword))
+            })?;
+        let first = match self.statements[clause].keyword {
+            Keyword::Finally => clause + 1,
+            _ => clause,
+        };
+        self.statements.get(first).map(|statement| statement.line)
     }
 
     /// All lines of the statement that `line` belongs to.
@@ -473,6 +545,48 @@ def f(x):
             source,
             &[(5, &[5, 6, 7, 8]), (7, &[5, 6, 7, 8]), (8, &[4, 5, 6, 7])],
         );
+    }
+
+    #[test]
+    fn likely_lines_have_an_order() {
+        let source = "\
+def f(xs):
+    for x in xs:
+        try:
+            if x:
+                raise ValueError(x)
+            x += 1
+        except ValueError as e:
+            return e
+        except TypeError:
+            x = 0
+        finally:
+            xs.clear()
+    match x:
+        case 1:
+            return x
+        case _:
+            x = 2
+    return xs
+";
+        let flow = flow(source);
+        for (line, expected) in [
+            (2, &[3, 4, 13][..]),
+            (3, &[4]),
+            (4, &[5, 6, 7]),
+            (5, &[7]),
+            (6, &[12, 2, 7]),
+            (7, &[8, 9, 12]),
+            (8, &[12]),
+            (9, &[10, 12]),
+            (12, &[2]),
+            (13, &[14, 18]),
+            (14, &[15, 16]),
+            (16, &[17, 18]),
+            (18, &[]),
+        ] {
+            assert_eq!(flow.likely(line), expected, "after line {line}");
+        }
     }
 
     #[test]

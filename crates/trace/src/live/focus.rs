@@ -16,8 +16,8 @@ use crate::Local;
 /// Values longer than this many bytes are not repeated.
 const LONGEST: usize = 200;
 
-/// More lines than this are no help in choosing the next.
-const MOST_LINES: usize = 6;
+/// More lines than this are not listed as next.
+pub const MOST_NEXT: usize = 6;
 
 /// One line in focus.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,16 +34,8 @@ pub struct Focus {
     pub definitions: Vec<(Arc<str>, Vec<u32>)>,
     /// In the header of a `for` loop, how many items the loop has consumed.
     pub consumed: Option<u32>,
-    /// Lines that control can reach next, going on before going back.
+    /// Lines that are likely next: on, back, then where an exception is handled.
     pub next: Vec<u32>,
-}
-
-impl Focus {
-    /// Rough length in characters.
-    pub(super) fn cost(&self) -> usize {
-        let values = self.values.iter().map(|(_, v)| v.len()).sum::<usize>();
-        self.text.len() / 2 + values
-    }
 }
 
 /// What the foci of one program have in common.
@@ -70,18 +62,10 @@ impl Program {
         }
     }
 
-    /// Whether `name` occurs in the line.
-    pub(super) fn mentions(&self, line: u32, name: &Arc<str>) -> bool {
-        (line as usize)
-            .checked_sub(1)
-            .and_then(|i| self.words.get(i))
-            .is_some_and(|words| words.contains(name))
-    }
-
     /// The first line of a scope (0: module) is about to be chosen.
     pub(super) fn before(&self, scope: u32) -> Focus {
         Focus {
-            next: shortlist(self.flow.first(scope), 0),
+            next: shortlist(Vec::from_iter(self.flow.first(scope))),
             ..Focus::default()
         }
     }
@@ -111,14 +95,14 @@ impl Program {
         let definition = |name: &Arc<str>| {
             let made = value(name).and_then(|(_, text)| self.generator(&text));
             let lines = made.or_else(|| self.definitions.get(name))?;
-            (lines.len() <= MOST_LINES).then(|| (name.clone(), lines.clone()))
+            (lines.len() <= MOST_NEXT).then(|| (name.clone(), lines.clone()))
         };
         Focus {
             text: text.join("\n").trim_start().into(),
             values: named.iter().filter_map(|name| value(name)).collect(),
             definitions: named.iter().filter_map(|name| definition(name)).collect(),
             consumed: None,
-            next: shortlist(self.flow.successors(line).unwrap_or_default(), line),
+            next: shortlist(self.flow.likely(line)),
         }
     }
 
@@ -131,13 +115,12 @@ impl Program {
     }
 }
 
-/// Lines behind `line` first: the way into a block stands before the way out.
-fn shortlist(lines: BTreeSet<u32>, line: u32) -> Vec<u32> {
-    if lines.len() > MOST_LINES {
-        return Vec::new();
+/// All of the lines, or none if they are too many to help.
+fn shortlist(lines: Vec<u32>) -> Vec<u32> {
+    match lines.len() <= MOST_NEXT {
+        true => lines,
+        false => Vec::new(),
     }
-    let (back, on): (Vec<u32>, Vec<u32>) = lines.into_iter().partition(|&next| next <= line);
-    on.into_iter().chain(back).collect()
 }
 
 /// The lines of call events by name.

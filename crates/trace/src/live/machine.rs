@@ -1,14 +1,15 @@
 //! Windows: what a model sees of a run, made event by event.
 //!
-//! A window is the context of one activation. It begins with a *header* that
-//! holds the full state, and goes on with the activation's own frames. When
-//! the activation calls another one, that one gets a window of its own; once
-//! it is done, its caller's window receives a *back* section with the value
-//! and the callee's variables that changed, and nothing else.
+//! A window is the context of one line of one activation. It begins with a
+//! *header* that says where control is and puts the line in focus, and goes on
+//! with what the line does, up to the choice of the next one. When the line
+//! calls another activation, that one gets windows of its own; once it is
+//! done, its caller's window receives a *back* section with the value and the
+//! callee's variables that changed, and nothing else.
 //!
 //! Some pieces are *predicted* (a model must produce them), the others are
-//! *given* (they follow from earlier pieces by rule): headers, back sections,
-//! loop ordinals and foci. The layout is specified in `specs/live.md`.
+//! *given* (they follow from earlier events by rule): headers, back sections
+//! and foci. The layout is specified in `specs/live.md`.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ pub enum Mark {
     Call,
     /// A suspended activation goes on.
     Resume,
-    /// Header of a window that begins in the middle of an activation.
+    /// A line of an activation is about to run.
     State,
     /// The activation returns the value that follows.
     Return,
@@ -38,8 +39,6 @@ pub enum Mark {
     Back,
     /// The name that follows is no longer bound.
     Delete,
-    /// The names that follow are variables of the module.
-    Globals,
     /// Ends a value.
     Item,
     /// Ends a list of variables.
@@ -55,6 +54,9 @@ pub enum Piece {
     Mark(Mark),
     /// A line number of the source.
     Line(u32),
+    /// One of the lines that the focus of the window lists as next, counted
+    /// from 0.
+    Choice(u32),
     /// How many items the `for` loop just named has consumed.
     Ordinal(u32),
     /// A variable's name.
@@ -74,12 +76,12 @@ pub struct WindowPiece {
     pub predicted: bool,
 }
 
-/// The context of one activation, after the source.
+/// The context of one line of an activation, after the source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Window {
     /// Its words.
     pub pieces: Vec<WindowPiece>,
-    /// Where the header ends and the frames begin.
+    /// Where the header ends and what the line does begins.
     pub header: usize,
 }
 
@@ -114,6 +116,15 @@ impl Window {
         self.push(Piece::Mark(Mark::Item), predicted);
     }
 
+    /// The lines that the focus lists as next.
+    pub fn next_lines(&self) -> &[u32] {
+        let header = &self.pieces[..self.header];
+        match header.last().map(|word| &word.piece) {
+            Some(Piece::Focus(focus)) => &focus.next,
+            _ => &[],
+        }
+    }
+
     /// The mark of a fresh header in this window's place: its own while no
     /// frame has followed.
     fn mark_for_edit(&self) -> Mark {
@@ -124,23 +135,6 @@ impl Window {
             }) if self.pieces.len() == self.header => *mark,
             _ => Mark::State,
         }
-    }
-
-    /// Rough length of the frames in characters, the same for recorded and
-    /// predicted runs.
-    fn frames_cost(&self) -> usize {
-        self.pieces[self.header..]
-            .iter()
-            .map(|p| piece_cost(&p.piece))
-            .sum()
-    }
-}
-
-fn piece_cost(piece: &Piece) -> usize {
-    match piece {
-        Piece::Value(text) => text.len(),
-        Piece::Focus(focus) => focus.cost(),
-        _ => 1,
     }
 }
 
@@ -165,7 +159,6 @@ struct Activation {
 #[derive(Clone, Debug)]
 pub struct Machine {
     program: Arc<Program>,
-    budget: usize,
     stack: Vec<Activation>,
     suspended: Vec<Activation>,
     finished: Vec<Window>,
@@ -173,14 +166,10 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Frames of a window may cost this much before a fresh header is made.
-    pub const BUDGET: usize = 400;
-
     /// A machine that keeps no finished windows, for predicting.
     pub fn new(source: &str) -> Self {
         Self {
             program: Arc::new(Program::new(source)),
-            budget: Self::BUDGET,
             stack: Vec::new(),
             suspended: Vec::new(),
             finished: Vec::new(),
@@ -189,10 +178,9 @@ impl Machine {
     }
 
     /// All windows of a recorded run, in order of completion, cut-off ones
-    /// included. `budget` is [`Machine::BUDGET`] unless training varies it.
-    pub fn windows(document: &super::Document, budget: usize) -> Vec<Window> {
+    /// included.
+    pub fn windows(document: &super::Document) -> Vec<Window> {
         let mut machine = Self {
-            budget,
             keep_finished: true,
             ..Self::new(&document.source)
         };
@@ -231,7 +219,6 @@ impl Machine {
     /// The pieces that a model has to produce for `event`.
     pub fn frame(&self, event: &Event, definition: u32) -> Vec<Piece> {
         let mut next = Self {
-            budget: usize::MAX,
             keep_finished: true,
             finished: Vec::new(),
             ..self.clone()
@@ -239,6 +226,7 @@ impl Machine {
         let known = next.window().map_or(0, |window| window.pieces.len());
         next.feed(event, definition);
         let window = match event.kind {
+            EventKind::Line => next.finished.last(),
             kind if kind.leaves() => next.finished.last(),
             kind if kind.enters() => {
                 let caller = next.stack.len().checked_sub(2);
@@ -390,17 +378,16 @@ impl Machine {
         if !self.program.flow.may_be_unwinding(event.line) {
             top.raised = None;
         }
-        top.window.predicted(Piece::Line(event.line));
-        if let Some(ordinal) = top.visit(event.line, &self.program.outline) {
-            top.window.given(Piece::Ordinal(ordinal));
-        }
-        let focus = self.focus(&top);
-        top.window.given(Piece::Focus(Box::new(focus)));
-        if top.window.frames_cost() > self.budget {
-            let fresh = self.header(Mark::State, &top);
-            let old = std::mem::replace(&mut top.window, fresh);
-            self.retire(old);
-        }
+        let next = top.window.next_lines();
+        let choice = next.iter().position(|&line| line == event.line);
+        top.window.predicted(match choice {
+            Some(index) => Piece::Choice(index as u32),
+            None => Piece::Line(event.line),
+        });
+        top.visit(event.line, &self.program.outline);
+        let fresh = self.header(Mark::State, &top);
+        let old = std::mem::replace(&mut top.window, fresh);
+        self.retire(old);
         self.stack.push(top);
     }
 
@@ -462,28 +449,21 @@ impl Machine {
         }
     }
 
-    /// A header with the full state of `activation`, which is not (or no
-    /// longer) on the stack.
+    /// The header of the line that `activation`, which is not (or no longer)
+    /// on the stack, is about to run.
     fn header(&self, mark: Mark, activation: &Activation) -> Window {
         let mut window = Window::default();
         window.given(Piece::Mark(mark));
         window.given(Piece::Line(activation.line));
-        for &(line, ordinal) in &activation.loops {
-            window.given(Piece::Line(line));
-            window.given(Piece::Ordinal(ordinal));
+        if let Some(consumed) = activation.consumed() {
+            window.given(Piece::Ordinal(consumed));
         }
-        let globals = self.globals(activation);
-        if !globals.is_empty() {
-            window.given(Piece::Mark(Mark::Globals));
-            for local in globals {
-                window.variable(local, false);
-            }
-            window.given(Piece::Mark(Mark::End));
-        }
-        window.variables(&activation.locals, false);
-        window.given(Piece::Mark(Mark::End));
         let focus = match mark {
-            Mark::Call => self.program.before(activation.scope),
+            Mark::Call => {
+                window.variables(&activation.locals, false);
+                window.given(Piece::Mark(Mark::End));
+                self.program.before(activation.scope)
+            }
             _ => self.focus(activation),
         };
         window.given(Piece::Focus(Box::new(focus)));
@@ -498,31 +478,12 @@ impl Machine {
             Some(module) if module.scope == 0 => module.locals.as_slice(),
             _ => &[],
         };
-        let line = activation.line;
-        let found = activation.loops.iter().find(|(header, _)| *header == line);
         Focus {
-            consumed: found.map(|&(_, ordinal)| ordinal),
-            ..self.program.focus(line, &activation.locals, globals)
+            consumed: activation.consumed(),
+            ..self
+                .program
+                .focus(activation.line, &activation.locals, globals)
         }
-    }
-
-    /// Variables of the module that the activation's own lines mention.
-    fn globals(&self, activation: &Activation) -> Vec<&Local> {
-        let Some(module) = self.stack.first().filter(|m| m.scope == 0) else {
-            return Vec::new();
-        };
-        if activation.scope == 0 {
-            return Vec::new();
-        }
-        let program = &self.program;
-        let lines: Vec<u32> = program.outline.scope_lines(activation.scope).collect();
-        let mentioned = |name: &Arc<str>| lines.iter().any(|&n| program.mentions(n, name));
-        module
-            .locals
-            .iter()
-            .filter(|l| !activation.locals.iter().any(|own| own.name == l.name))
-            .filter(|l| mentioned(&l.name))
-            .collect()
     }
 }
 
@@ -549,32 +510,27 @@ impl Activation {
             .collect()
     }
 
-    /// Notes that `line` is about to run; gives the ordinal if it heads a
-    /// `for` loop.
-    fn visit(&mut self, line: u32, outline: &Outline) -> Option<u32> {
+    /// Items consumed by the `for` loop that the line about to run heads.
+    fn consumed(&self) -> Option<u32> {
+        let found = self.loops.iter().find(|(header, _)| *header == self.line);
+        found.map(|&(_, consumed)| consumed)
+    }
+
+    /// Notes that `line` is about to run, and counts the items that the `for`
+    /// loop it may head has consumed.
+    fn visit(&mut self, line: u32, outline: &Outline) {
         let previous = std::mem::replace(&mut self.line, line);
         self.loops
             .retain(|&(header, _)| line >= header && line <= outline.block_end(header));
         if !outline.is_for(line) {
-            return None;
+            return;
         }
         let inside = previous >= line && previous <= outline.block_end(line);
-        let known = self.loops.iter().position(|&(header, _)| header == line);
-        let ordinal = match known {
-            Some(at) if inside => {
-                self.loops[at].1 += 1;
-                self.loops[at].1
-            }
-            Some(at) => {
-                self.loops[at].1 = 0;
-                0
-            }
-            None => {
-                self.loops.push((line, 0));
-                0
-            }
-        };
-        Some(ordinal)
+        match self.loops.iter_mut().find(|(header, _)| *header == line) {
+            Some((_, consumed)) if inside => *consumed += 1,
+            Some((_, consumed)) => *consumed = 0,
+            None => self.loops.push((line, 0)),
+        }
     }
 }
 

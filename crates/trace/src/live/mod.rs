@@ -4,12 +4,12 @@
 //!
 //! * [`Document`] and its text: the whole run, one frame a line, for people
 //!   and files. `parse(render(d)) == d`.
-//! * [`Machine`]: what a model sees of it. Each activation has a *window*: a
-//!   header with its full state, then its own frames, in which a finished
-//!   call leaves only its value. A window that grows long is replaced by a
-//!   fresh header, so the context is bounded by the program and not by the
-//!   length of the run. The same machine makes training windows from
-//!   recorded events and prompts from predicted ones.
+//! * [`Machine`]: what a model sees of it. Each line that runs has a *window*:
+//!   a header that puts the line in focus, then what the line does, in which a
+//!   finished call leaves only its value. So the context is bounded by the
+//!   program and the values that one line names, not by the length of the
+//!   run. The same machine makes training windows from recorded events and
+//!   prompts from predicted ones.
 
 mod document;
 mod flow;
@@ -19,6 +19,6 @@ mod outline;
 
 pub use document::{Broken, Document, Parsed, VERSION, parse, render};
 pub use flow::Flow;
-pub use focus::Focus;
+pub use focus::{Focus, MOST_NEXT};
 pub use machine::{Machine, Mark, Piece, Window, WindowPiece};
 pub use outline::{LineInfo, LineKind, Outline, defined_name};
