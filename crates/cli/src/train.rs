@@ -77,13 +77,13 @@ struct Settings {
     /// Rule for the hidden matrices; cannot change within a run [default: muon]
     #[arg(long, value_enum)]
     optimizer: Option<Rule>,
-    /// Peak learning rate of AdamW parameters [default: 0.001 with muon, 0.003 alone]
+    /// Peak learning rate of AdamW parameters [default: 0.003; 0.001 with muon and --from]
     #[arg(long)]
     lr: Option<f32>,
-    /// Peak learning rate of the embedding tables [default: that of --lr]
+    /// Peak learning rate of the embedding tables [default: 0.01 with muon and random weights, else that of --lr]
     #[arg(long)]
     embedding_lr: Option<f32>,
-    /// Peak learning rate of Muon matrices [default: 0.006]
+    /// Peak learning rate of Muon matrices [default: 0.02; 0.006 with --from]
     #[arg(long)]
     muon_lr: Option<f32>,
     /// Decoupled weight decay [default: 0.02]
@@ -252,9 +252,15 @@ fn default_config(args: &Args) -> TrainConfig {
         steps: 2000,
         batch_tokens: 4096,
         optimizer: match args.settings.optimizer {
-            None | Some(Rule::Muon) => Optimizer {
+            // The rates that suit random weights are noise to good ones.
+            None | Some(Rule::Muon) if args.from.is_some() => Optimizer {
                 weight_decay: 0.02,
                 ..Optimizer::muon(0.006, 1e-3)
+            },
+            None | Some(Rule::Muon) => Optimizer {
+                weight_decay: 0.02,
+                embedding_lr: Some(0.01),
+                ..Optimizer::muon(0.02, 3e-3)
             },
             Some(Rule::Adamw) => Optimizer {
                 weight_decay: 0.02,
