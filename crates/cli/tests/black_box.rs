@@ -592,17 +592,15 @@ fn programs_of_benchmarks_are_left_out() {
     let item = serde_json::json!({ "code": renamed });
     std::fs::write(&bench, format!("{item}\n")).expect("disk");
 
-    let report = cwm(&[
+    let command = [
         "data",
         "decontaminate",
         "--data",
         &data,
         "--against",
         &bench,
-        "--out",
-        &kept,
-        "--json",
-    ]);
+    ];
+    let report = cwm(&[&command[..], &["--out", &kept, "--json"]].concat());
     let report: serde_json::Value =
         serde_json::from_str(&report.succeeds().stdout()).expect("JSON");
     assert_eq!(report["programs"], 6);
@@ -613,15 +611,7 @@ fn programs_of_benchmarks_are_left_out() {
     assert!(kept.lines().eq(expected.map(|(_, line)| line)));
 
     std::fs::write(&bench, "[]\n").expect("disk");
-    cwm(&[
-        "data",
-        "decontaminate",
-        "--data",
-        &data,
-        "--against",
-        &bench,
-    ])
-    .fails_with(&["line 1 is not a JSON object"]);
+    cwm(&command).fails_with(&["line 1 is not a JSON object"]);
 }
 
 #[test]

@@ -19,6 +19,9 @@ const LONGEST: usize = 200;
 /// More lines than this are not listed as next.
 pub const MOST_NEXT: usize = 6;
 
+/// A name with more definitions than this is shown without them.
+const MOST_DEFINITIONS: usize = 6;
+
 /// One line in focus.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Focus {
@@ -95,7 +98,7 @@ impl Program {
         let definition = |name: &Arc<str>| {
             let made = value(name).and_then(|(_, text)| self.generator(&text));
             let lines = made.or_else(|| self.definitions.get(name))?;
-            (lines.len() <= MOST_NEXT).then(|| (name.clone(), lines.clone()))
+            (lines.len() <= MOST_DEFINITIONS).then(|| (name.clone(), lines.clone()))
         };
         Focus {
             text: text.join("\n").trim_start().into(),
