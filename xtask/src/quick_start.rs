@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::cargo;
 
-const FILE: &str = "examples/strawberry.py";
+const FILE: &str = "examples/find_the_bug.py";
 
 /// What is typed: two steps, a look at the variables, and the comparison with a
 /// real run. Whether that comparison agrees is the model's affair, not CI's.
@@ -65,14 +65,14 @@ mod tests {
     use super::*;
 
     const GOOD: &str = "\
-predicting examples/strawberry.py: nothing is executed unless you type `verify`
+predicting examples/find_the_bug.py: nothing is executed unless you type `verify`
 call of <module>, line 1  (depth 0)  frame 0  p 1.00
 (cwm) step
 line 5 in <module>  (depth 0)  frame 1  p 0.99
 (cwm) step
 line 13 in <module>  (depth 0)  frame 2  p 0.99
 (cwm) verify
-executed examples/strawberry.py for real: 44 frames observed
+executed examples/find_the_bug.py for real: 15 frames observed
 differs first at frame 3, line 5 in count_letters: variable `text`
 ";
 

@@ -125,6 +125,7 @@ fn frame(predicted: &Predicted) -> Frame {
         locals: event.locals.iter().map(variable).collect(),
         value: event.value.as_ref().map(|v| (v.repr.clone(), value_origin)),
         probability: Some(predicted.probability),
+        working: predicted.working.clone(),
     }
 }
 

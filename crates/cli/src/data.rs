@@ -9,8 +9,10 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use cwm_data::decontaminate::{Report, Summary};
 use cwm_data::{
-    Benchmarks, Normaliser, Plan, build, fingerprint, normalise_program, read_records, write_record,
+    Benchmarks, Evaluator, Normaliser, Plan, build, fingerprint, normalise_program, read_records,
+    write_record,
 };
+use cwm_trace::live::Document;
 use cwm_trace::{Entry, Trace};
 use cwm_tracer::Interpreter;
 use serde::Serialize;
@@ -24,6 +26,21 @@ pub(crate) enum Command {
     Generate(GenerateArgs),
     /// Leave out programs that benchmarks contain
     Decontaminate(DecontaminateArgs),
+    /// Write down what the parts of each line's expressions come to
+    Work(WorkArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct WorkArgs {
+    /// Recorded programs, JSON lines of `cwm data generate`
+    #[arg(long, value_name = "FILE.jsonl")]
+    data: PathBuf,
+    /// Where to write them with the working of their lines
+    #[arg(long, value_name = "FILE.jsonl")]
+    out: PathBuf,
+    /// Python interpreter, 3.8 or later [default: python3 on the PATH]
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
 }
 
 #[derive(Args)]
@@ -91,7 +108,30 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Generate(args) => generate(args),
         Command::Decontaminate(args) => decontaminate(args),
+        Command::Work(args) => work(args),
     }
+}
+
+fn work(args: &WorkArgs) -> Result<()> {
+    let interpreter = Interpreter::find(args.python.as_deref())?;
+    let mut evaluator = Evaluator::start(&interpreter)?;
+    let mut out = Partial::create(&args.out)?;
+    let shown = args.data.display();
+    let bar = progress::spinner("work");
+    let (mut programs, mut steps) = (0, 0);
+    for record in read_records(open(&args.data)?) {
+        let mut record = record.with_context(|| format!("cannot use `{shown}`"))?;
+        let workings = evaluator.workings(&Document::from_trace(&record.trace));
+        record.workings = workings.with_context(|| format!("cannot work out `{}`", record.id))?;
+        write_record(&mut out.file, &record)?;
+        programs += 1;
+        steps += record.workings.values().map(Vec::len).sum::<usize>();
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    out.keep()?;
+    eprintln!("{steps} steps in {programs} programs");
+    Ok(())
 }
 
 /// What `cwm data decontaminate` reports.

@@ -379,7 +379,8 @@ fn dataset(
         let input = BufReader::with_capacity(1 << 20, bar.wrap_read(file));
         for record in read_records(input) {
             let record = record.with_context(|| format!("cannot use `{shown}`"))?;
-            match PackedProgram::new(&Document::from_trace(&record.trace), vocabulary) {
+            let document = Document::from_trace(&record.trace);
+            match PackedProgram::new(&document, &record.workings, vocabulary) {
                 Ok(program) => programs.push(program),
                 Err(_) => refused += 1,
             }

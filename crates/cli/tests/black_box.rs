@@ -396,6 +396,11 @@ fn predictions_verify_themselves() {
     assert_eq!(value["agrees"].as_bool().unwrap(), diverges.is_none());
     assert_eq!(value["real_output"], "None");
     assert_eq!(frames[0]["kind"], "call");
+    let steps = frames
+        .iter()
+        .filter_map(|frame| frame["working"].as_array());
+    let steps: Vec<_> = steps.flatten().filter_map(|step| step.as_str()).collect();
+    assert!(steps.iter().any(|step| step.contains(" = ")), "{steps:?}");
 }
 
 #[test]
@@ -562,8 +567,20 @@ fn data_is_a_function_of_its_seed() {
         assert!((0.0..=1.0).contains(&rate), "{key}");
         assert!(value["counts"][key].as_u64().unwrap() > 0, "{key}");
     }
+    let worked = path("worked.jsonl");
+    let work = |data: &str| cwm(&["data", "work", "--data", data, "--out", &worked]);
+    work(&path("a.jsonl")).succeeds();
+    let with_steps = std::fs::read_to_string(&worked).unwrap();
+    assert_eq!(with_steps.lines().count(), 40);
+    assert!(with_steps.contains(" = True\""), "{with_steps}");
+    // Work that is done already is done again, to the same result.
+    std::fs::copy(&worked, path("a.jsonl")).unwrap();
+    work(&path("a.jsonl")).succeeds();
+    assert_eq!(std::fs::read_to_string(&worked).unwrap(), with_steps);
     let foreign = path("foreign.jsonl");
     std::fs::write(&foreign, "{\"hello\": 1}\n").unwrap();
+    work(&foreign).fails_with(&["line 1"]);
+    assert_eq!(std::fs::read_to_string(&worked).unwrap(), with_steps);
     cwm(&["eval", "traces", "--data", &foreign]).fails_with(&["line 1"]);
     cwm(&["train", "--data", &foreign, "--out", &path("run")]).fails_with(&["line 1"]);
 }

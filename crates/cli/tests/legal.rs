@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use cwm_data::{Plan, build, read_records};
+use cwm_data::{Evaluator, Plan, build, read_records};
 use cwm_engine::live::Predictor;
 use cwm_engine::{Engine, Options};
 use cwm_model::{Config, LayerType, Model, Rope};
@@ -56,9 +56,11 @@ fn every_real_frame_is_legal() {
     build(&plan, &interpreter, &mut bytes, |_| {}).expect("programs are built");
     let vocabulary = Arc::new(Vocabulary::default());
     let engine = engine(&vocabulary);
-    let (mut frames, mut returns_elsewhere, mut illegal) = (0, 0, Vec::new());
+    let mut evaluator = Evaluator::start(&interpreter).expect("the interpreter starts");
+    let (mut frames, mut worked, mut returns_elsewhere, mut illegal) = (0, 0, 0, Vec::new());
     for record in read_records(&bytes[..]) {
         let document = Document::from_trace(&record.expect("a record").trace);
+        let workings = evaluator.workings(&document).expect("the script answers");
         let predictor = Predictor::new(engine.clone(), vocabulary.clone(), &document.source)
             .expect("generated programs fit the vocabulary");
         let last = document.events.last().expect("a run has events");
@@ -66,19 +68,25 @@ fn every_real_frame_is_legal() {
         for (index, event) in document.events.iter().enumerate() {
             if index > 0 {
                 frames += 1;
-                let is_legal = |event| predictor.is_legal(&point, event).expect("names are known");
-                if !is_legal(event) {
-                    illegal.push(format!("{event:?} in\n{}", document.source));
+                let steps = workings.get(&index).map_or(&[][..], Vec::as_slice);
+                let is_legal = |steps, event| {
+                    let legal = predictor.is_legal(&point, steps, event);
+                    legal.expect("names are known")
+                };
+                worked += steps.len();
+                if !is_legal(steps, event) || !is_legal(&[], event) {
+                    illegal.push(format!("{steps:?} {event:?} in\n{}", document.source));
                 }
                 // The end of the run, moved to where it does not belong.
                 let mut moved = last.clone();
                 moved.activation = event.activation;
-                returns_elsewhere += usize::from(!event.kind.leaves() && is_legal(&moved));
+                returns_elsewhere += usize::from(!event.kind.leaves() && is_legal(&[], &moved));
             }
             point = predictor.follow(&point, event).expect("the run fits");
         }
     }
     assert!(frames > 5000, "{frames}");
+    assert!(worked > 2500, "{worked}");
     assert!(
         illegal.is_empty(),
         "{} of {frames}: {}",

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use cwm_trace::Trace;
+use cwm_trace::live::Workings;
 use cwm_tracer::{Interpreter, Limits, Request, Worker};
 use sha2::{Digest, Sha256};
 
@@ -129,6 +130,7 @@ pub fn build(
                 index,
                 level: program.level,
                 trace,
+                workings: Workings::new(),
             };
             let mut line = Vec::new();
             write_record(&mut line, &record)?;

@@ -14,7 +14,8 @@ use cwm_trace::Entry;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::normalise::{NormaliseError, Normalised, Normaliser};
+use crate::normalise::{Normalised, Normaliser};
+use crate::python::PythonError;
 
 /// Words in a row that are taken for a copy.
 pub const GRAM: usize = 12;
@@ -67,7 +68,7 @@ pub enum BenchmarkError {
     },
     /// The code cannot be compared.
     #[error(transparent)]
-    Normalise(#[from] NormaliseError),
+    Normalise(#[from] PythonError),
 }
 
 /// What was read of one file.
@@ -205,7 +206,7 @@ pub fn normalise_program(
     source: &str,
     entry: &Entry,
     normaliser: &mut Normaliser,
-) -> Result<Option<Normalised>, NormaliseError> {
+) -> Result<Option<Normalised>, PythonError> {
     let args = match entry {
         Entry::Module => None,
         Entry::Call { args, .. } => Some(args.as_str()),

@@ -3,7 +3,7 @@
 //! [`generate`] makes one random Python program from a seed and an index; [`coverage`] counts what a
 //! set of them exercises. [`build`] runs many of them and keeps the good runs as [`Record`]s, which
 //! [`read_records`] reads back. [`fingerprint`] tells programs apart by what they say, not by how
-//! they name things. [`decontaminate`] keeps the items of benchmarks out.
+//! they name things. [`Evaluator`] writes the working of their lines. [`decontaminate`] keeps the items of benchmarks out.
 
 mod build;
 pub mod decontaminate;
@@ -12,12 +12,16 @@ mod fingerprint;
 mod generate;
 mod normalise;
 pub mod pack;
+mod python;
 mod record;
+mod working;
 
 pub use build::{BuildError, Plan, Report, build, limits};
 pub use decontaminate::{Benchmarks, Overlap, normalise_program};
 pub use filter::{EVENTS, Rejection, judge};
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use generate::{Coverage, Level, NoSuchLevel, Program, coverage, generate};
-pub use normalise::{NormaliseError, Normalised, Normaliser};
+pub use normalise::{Normalised, Normaliser};
+pub use python::PythonError;
 pub use record::{Record, RecordError, read_records, write_record};
+pub use working::Evaluator;

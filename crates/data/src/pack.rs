@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use cwm_tokenizer::nano::{Codec, CodecError, Offsets, Vocabulary};
-use cwm_trace::live::{Document, Machine, Window};
+use cwm_trace::live::{Document, Machine, Window, Workings};
 
 /// The windows of one program as ids, encoded without offsets.
 #[derive(Clone, Debug)]
@@ -41,13 +41,17 @@ pub struct PackedRow {
 }
 
 impl PackedProgram {
-    /// Encodes a run.
+    /// Encodes a run, with the working of its frames where there is one.
     ///
     /// # Errors
     /// [`CodecError`] when the program does not fit the vocabulary.
-    pub fn new(document: &Document, vocabulary: &Arc<Vocabulary>) -> Result<Self, CodecError> {
+    pub fn new(
+        document: &Document,
+        workings: &Workings,
+        vocabulary: &Arc<Vocabulary>,
+    ) -> Result<Self, CodecError> {
         let codec = Codec::new(vocabulary.clone(), &document.source, Offsets::default())?;
-        let windows = Machine::windows(document)
+        let windows = Machine::windows(document, workings)
             .iter()
             .map(|w| PackedWindow::new(w, &codec))
             .collect::<Result<_, _>>()?;

@@ -3,6 +3,7 @@
 use std::io::{self, BufRead, Write};
 
 use cwm_trace::Trace;
+use cwm_trace::live::Workings;
 use serde::{Deserialize, Serialize};
 
 /// A generated program with its real run.
@@ -19,6 +20,10 @@ pub struct Record {
     pub level: u8,
     /// Its run; holds the source and the entry too.
     pub trace: Trace,
+    /// The working of its frames, by the index of the event in the `live`
+    /// document of the run.
+    #[serde(default, skip_serializing_if = "Workings::is_empty")]
+    pub workings: Workings,
 }
 
 /// Writes the record as one line.

@@ -172,6 +172,7 @@ mod tests {
             }],
             value: None,
             probability: None,
+            working: Vec::new(),
         };
         Condition::parse(condition).expect(condition).holds(&frame)
     }

@@ -108,6 +108,7 @@ pub fn observed(trace: &Trace) -> Vec<Frame> {
                 .as_ref()
                 .map(|v| (Arc::clone(v.detailed()), Origin::Observed)),
             probability: None,
+            working: Vec::new(),
         };
         frame.mark_changes(states.get(&event.activation).map(|&index| &frames[index]));
         if frame.has_state() {

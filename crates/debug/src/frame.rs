@@ -84,6 +84,10 @@ pub struct Frame {
     /// The model's probability for the whole frame, its line and kind
     /// included; `None` where the frame was observed.
     pub probability: Option<f32>,
+    /// How the model came to the frame, step by step: what it took the parts
+    /// of the expressions to be that ran just before, such as `7 % 5 = 2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub working: Vec<String>,
 }
 
 /// A value and its origin as one JSON object instead of a pair.
@@ -180,6 +184,7 @@ mod tests {
             locals: locals.iter().map(variable).collect(),
             value: None,
             probability: Some(0.9),
+            working: Vec::new(),
         }
     }
 

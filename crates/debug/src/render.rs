@@ -97,6 +97,14 @@ fn header(frame: &Frame, index: usize, fork: usize, style: Style) -> String {
 
 fn body(frame: &Frame, source: Option<&str>, style: Style) -> String {
     let mut text = String::new();
+    if !frame.working.is_empty() {
+        let steps = shorten(&frame.working.join("; "), SHOWN_CHARS);
+        let _ = writeln!(
+            text,
+            "   {}",
+            style.paint(Paint::Dim, format!("from {steps}"))
+        );
+    }
     if let Some(source) = source {
         let arrow = style.paint(Paint::Green, "->");
         let _ = writeln!(

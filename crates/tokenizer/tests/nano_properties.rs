@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use cwm_tokenizer::nano::{Codec, CodecError, Offsets, Token, Vocabulary};
-use cwm_trace::live::{Mark, Piece};
+use cwm_trace::live::{Mark, Piece, Told};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -123,6 +123,28 @@ fn repr_of_str(text: &str) -> String {
 }
 
 /// The `repr` of an object that [`SOURCE`] might make, nested.
+/// Containers that have items in common.
+fn items() -> impl Strategy<Value = String> {
+    let item = prop_oneof![
+        4 => select(&["1", "23", "'ab'", "[4, 5]"][..]).prop_map(str::to_owned),
+        1 => repr(),
+    ];
+    let kind = select(
+        &[
+            ("[", "]"),
+            ("(", ")"),
+            ("{", "}"),
+            ("Acc(", ")"),
+            ("'", "'"),
+        ][..],
+    );
+    (kind, vec(item, 0..6)).prop_map(|((open, close), items)| match open {
+        "'" => repr_of_str(&items.concat()),
+        "(" if items.len() == 1 => format!("({},)", items[0]),
+        _ => format!("{open}{}{close}", items.join(", ")),
+    })
+}
+
 fn repr() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         any::<i64>().prop_map(|n| n.to_string()),
@@ -231,6 +253,40 @@ proptest! {
 
     /// Ids that a model might produce are a value or none, and a value's text
     /// has ids of its own.
+    /// However a value is told, it comes back.
+    #[test]
+    fn a_told_value_comes_back(
+        before in proptest::option::of(items()),
+        now in items(),
+        other in repr(),
+        offsets in offsets(),
+    ) {
+        let codec = codec(offsets);
+        let told = Told {
+            text: now.into(),
+            before: before.map(Into::into),
+            shown: vec![("lines".into(), other.into())],
+        };
+        let mut ids = Vec::new();
+        codec.encode(&Piece::Told(Box::new(told.clone())), &mut ids).expect("no name");
+        let back = codec.decode_told(&ids, told.before.as_deref(), &told.shown);
+        prop_assert_eq!(back.as_deref(), Some(&*told.text));
+        let mut whole = Vec::new();
+        codec.encode_value(&told.text, &mut whole);
+        prop_assert!(ids.len() <= whole.len());
+    }
+
+    /// Whatever a model writes is a value, or is seen not to be one.
+    #[test]
+    fn any_ids_can_be_told(
+        ids in vec(0..1000_u32, 0..12),
+        before in proptest::option::of(items()),
+        shown in repr(),
+    ) {
+        let shown = [("lines".into(), shown.into())];
+        let _ = codec(Offsets::default()).decode_told(&ids, before.as_deref(), &shown);
+    }
+
     #[test]
     fn any_ids_can_be_asked_for(
         ids in vec(prop_oneof![9 => 0..900_u32, 1 => any::<u32>()], 0..24),

@@ -1,6 +1,10 @@
 //! What holds of the `live` dialect whatever the program, the run or the text.
 
-use cwm_trace::live::{Document, Machine, Mark, Parsed, Piece, VERSION, Window, parse, render};
+use std::sync::Arc;
+
+use cwm_trace::live::{
+    Document, Machine, Mark, Parsed, Piece, VERSION, Window, Workings, parse, render,
+};
 use cwm_trace::{End, Entry, Event, EventKind, Function, Local, Trace, Value};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -329,7 +333,7 @@ proptest! {
         events in vec(event(), 0..30),
     ) {
         let document = Document { source, functions: functions(), events, complete: false };
-        for window in Machine::windows(&document) {
+        for window in Machine::windows(&document, &Workings::new()) {
             prop_assert!(window.header <= window.pieces.len());
             prop_assert!(window.pieces[..window.header].iter().all(|word| !word.predicted));
         }
@@ -341,7 +345,7 @@ proptest! {
     #[test]
     fn feeding_gives_the_windows_of_the_run_so_far(document in document()) {
         let mut machine = Machine::new(&document.source);
-        let whole = Machine::windows(&document);
+        let whole = Machine::windows(&document, &Workings::new());
         for (at, event) in document.events.iter().enumerate() {
             feed(&mut machine, &document, event);
             let so_far = Document {
@@ -349,7 +353,7 @@ proptest! {
                 complete: false,
                 ..document.clone()
             };
-            let windows = Machine::windows(&so_far);
+            let windows = Machine::windows(&so_far, &Workings::new());
             // Callers hold the call at least; a fresh top window holds nothing.
             let is_fresh = machine.window().is_some_and(|top| top.pieces.len() == top.header);
             let open = machine.depth() - usize::from(is_fresh);
@@ -361,10 +365,18 @@ proptest! {
         }
     }
 
-    /// Windows hold every event once.
+    /// Windows hold every event once, whatever workings there are, and every
+    /// step once.
     #[test]
-    fn windows_predict_every_event(document in document()) {
-        let found = predicted(&Machine::windows(&document));
+    fn windows_predict_every_event(document in document(), worked in vec(0..40_usize, 0..8)) {
+        let steps = |at| (at, vec![Arc::from("1 + 1 = 2"); 1 + at % 3]);
+        let first = |at: &usize| *at > 0 && *at < document.events.len();
+        let workings: Workings = worked.into_iter().filter(first).map(steps).collect();
+        let windows = Machine::windows(&document, &workings);
+        let found = predicted(&windows);
+        let written = windows.iter().flat_map(|window| &window.pieces);
+        let written = written.filter(|word| matches!(word.piece, Piece::Step(_)));
+        prop_assert_eq!(written.count(), workings.values().map(Vec::len).sum::<usize>());
         let count = |kind| document.events.iter().filter(|e| e.kind == kind).count();
         let mut expected = [0, 1, 2, 3, 4, 5, 6].map(|kind| count(KINDS[kind]));
         // The entry of the run has no caller that could have predicted it.
@@ -407,7 +419,7 @@ fn a_long_run_needs_no_longer_windows() {
             events,
             complete: false,
         };
-        let windows = Machine::windows(&document);
+        let windows = Machine::windows(&document, &Workings::new());
         windows.iter().map(|window| window.pieces.len()).max()
     };
     assert_eq!(longest(5_000), longest(100));

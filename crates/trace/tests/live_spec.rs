@@ -2,7 +2,9 @@
 
 mod literate;
 
-use cwm_trace::live::{Document, Focus, Machine, Parsed, Piece, Window, parse, render};
+use std::sync::Arc;
+
+use cwm_trace::live::{Document, Focus, Machine, Parsed, Piece, Window, Workings, parse, render};
 use literate::{Section, sections};
 
 const SPEC: &str = include_str!("../specs/live.md");
@@ -34,10 +36,13 @@ fn check_good(section: &Section) {
             .unwrap_or_else(|| panic!("{title}: no {language}"))
     });
     let document = Document::from_trace(&literate::trace(&source.replace('␍', "\r"), table));
+    let workings = section
+        .block("working")
+        .map_or_else(Workings::new, workings);
     let mut results = 0;
     for (language, expected) in &section.blocks {
         match language.as_str() {
-            "python" | "trace" => continue,
+            "python" | "trace" | "working" => continue,
             "live" => {
                 let expected = expected.replace('␠', " ");
                 assert_eq!(render(&document), expected, "{title}");
@@ -52,12 +57,12 @@ fn check_good(section: &Section) {
                 );
             }
             "windows" => {
-                let windows = Machine::windows(&document);
+                let windows = Machine::windows(&document, &workings);
                 let shown: String = windows.iter().map(show).collect();
                 assert_eq!(shown, *expected, "{title}");
             }
             "foci" => {
-                let windows = Machine::windows(&document);
+                let windows = Machine::windows(&document, &workings);
                 let shown: String = windows.iter().map(show_foci).collect();
                 assert_eq!(shown, *expected, "{title}");
             }
@@ -66,6 +71,17 @@ fn check_good(section: &Section) {
         results += 1;
     }
     assert!(results > 0, "{title}: nothing is expected");
+}
+
+/// Steps, one a line, each behind the number of the event it stands before.
+fn workings(block: &str) -> Workings {
+    let mut workings = Workings::new();
+    for line in block.lines() {
+        let (event, step) = line.split_once(' ').expect("a number and a step");
+        let event = event.parse().expect("the number of an event");
+        workings.entry(event).or_default().push(Arc::from(step));
+    }
+    workings
 }
 
 /// A text gives some frames and a message.
@@ -148,7 +164,8 @@ fn show_piece(piece: &Piece) -> String {
         Piece::Choice(choice) => format!("N{choice}"),
         Piece::Ordinal(ordinal) => format!("#{ordinal}"),
         Piece::Name(name) => name.to_string(),
-        Piece::Value(text) => format!("`{text}`"),
+        Piece::Value(text) | Piece::Step(text) => format!("`{text}`"),
+        Piece::Told(told) => format!("`{}`", told.text),
         Piece::Focus(focus) => show_focus(focus),
     }
 }

@@ -225,6 +225,7 @@ pub(crate) fn frame(line: &str) -> Frame {
             .map(sourced)
             .map(|(value, origin)| (value.into(), origin)),
         probability: Some(0.97),
+        working: Vec::new(),
     }
 }
 

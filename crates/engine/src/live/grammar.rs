@@ -1,17 +1,18 @@
 //! What a frame may look like, token by token.
 //!
-//! A frame is `(NAME value item | delete NAME)* ENDING`, with the endings
+//! A frame is `(work step item)*` and then `(NAME value item | delete NAME)* ENDING`, with the endings
 //! `LINE`, `return value item`, `yield value item`, `unwind`, and without
 //! changes before them `exception value item`, `call LINE (NAME value item)*
-//! end` and `resume LINE`. Which names, lines and endings there are is taken
+//! end` and `resume LINE`. A value but that of an exception may also be told as
+//! an edit, `keep [#n] items [rest #m]`, and it or any item in it as `same NAME`. Which names, lines and endings there are is taken
 //! from the program and the state of the run; the next line is one of those
 //! that [`Flow`](cwm_trace::live::Flow) says control can reach.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cwm_tokenizer::nano::{Codec, Token};
-use cwm_trace::live::{LineKind, Machine, Mark, Piece};
+use cwm_tokenizer::nano::{Codec, Shape, Token};
+use cwm_trace::live::{LineKind, Machine, Mark, Piece, Window};
 
 use super::definitions::Definition;
 
@@ -39,9 +40,18 @@ pub(super) enum Ending {
     Unwind,
 }
 
+/// Tokens of a working, marks included, after which no further step may begin.
+/// Models are trained on workings of at most 380 characters.
+const MAX_WORKING: usize = 400;
+
+/// Tokens that one step may take before it has to close what is open, and end.
+const MAX_STEP: usize = 80;
+
 /// A decoded frame.
 #[derive(Clone, Debug)]
 pub(super) struct Draft {
+    /// The steps written before it.
+    pub(super) working: Vec<DraftValue>,
     pub(super) changes: Vec<(Arc<str>, DraftValue)>,
     pub(super) deleted: Vec<Arc<str>>,
     pub(super) ending: Ending,
@@ -61,6 +71,10 @@ pub(super) struct Legal {
     /// Names that may become bound: those the statement mentions, or all
     /// where it cannot be known.
     bindable: Option<BTreeSet<Arc<str>>>,
+    /// Ids of the variables whose values the focus shows.
+    shown: BTreeSet<u32>,
+    /// Values before the frame.
+    values: BTreeMap<Arc<str>, Arc<str>>,
     returns: bool,
     yields: bool,
     raised: bool,
@@ -78,6 +92,8 @@ impl Legal {
             bound: BTreeSet::new(),
             suspended: BTreeSet::new(),
             bindable: None,
+            shown: BTreeSet::new(),
+            values: BTreeMap::new(),
             returns: true,
             yields: false,
             raised: false,
@@ -137,6 +153,18 @@ impl Legal {
             bound: machine.locals().iter().map(|l| l.name.clone()).collect(),
             suspended,
             bindable: bindable(machine, source),
+            shown: machine
+                .window()
+                .and_then(Window::focus)
+                .map_or(&[][..], |focus| &focus.values)
+                .iter()
+                .filter_map(|(name, _)| id_of(name.clone()))
+                .collect(),
+            values: machine
+                .locals()
+                .iter()
+                .map(|l| (l.name.clone(), l.value.repr.clone()))
+                .collect(),
             returns: returns(machine),
             raised: machine.raised(),
             only_return: false,
@@ -187,6 +215,7 @@ enum Place {
 }
 
 enum Target {
+    Step,
     Change(Arc<str>),
     Argument(Arc<str>),
     Return,
@@ -194,9 +223,32 @@ enum Target {
     Exception,
 }
 
+/// How a value is being told.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Telling {
+    /// Written out.
+    #[default]
+    Whole,
+    /// As an edit: `keep` was said, perhaps a number follows.
+    Kept(Shape),
+    /// As an edit: what stands between `keep` and `rest`.
+    Between(Shape),
+    /// As an edit: the number of `rest` follows.
+    Rest(Shape),
+    /// It is complete.
+    Done,
+}
+
 /// Where inside a value the decoder is.
 #[derive(Default)]
 struct ValueState {
+    telling: Telling,
+    /// The last token.
+    last: Option<Token>,
+    /// Whether the last token named a variable for its value.
+    is_named: bool,
+    /// What the value may be an edit of.
+    shape: Option<Shape>,
     /// The token that closes the open string or raw text.
     open: Option<Token>,
     /// Open brackets, each with the index of its last item.
@@ -210,6 +262,7 @@ pub(super) struct FrameGrammar<'a> {
     place: Place,
     value: DraftValue,
     state: ValueState,
+    working: Vec<DraftValue>,
     changes: Vec<(Arc<str>, DraftValue)>,
     deleted: Vec<Arc<str>>,
     call_line: u32,
@@ -224,6 +277,7 @@ impl<'a> FrameGrammar<'a> {
             place: Place::Start,
             value: DraftValue::default(),
             state: ValueState::default(),
+            working: Vec::new(),
             changes: Vec::new(),
             deleted: Vec::new(),
             call_line: 0,
@@ -272,9 +326,24 @@ impl<'a> FrameGrammar<'a> {
             Token::Mark(Mark::Yield) => self.legal.yields,
             Token::Mark(Mark::Unwind) => self.legal.raised,
             Token::Mark(Mark::Exception) => untouched,
+            Token::Mark(Mark::Work) => untouched && self.may_work(),
             Token::Mark(Mark::Call) => untouched && !self.legal.callees.is_empty(),
             Token::Mark(Mark::Resume) => untouched && !self.legal.suspended.is_empty(),
             _ => self.is_new_name(id) && self.may_change(id),
+        }
+    }
+
+    fn may_work(&self) -> bool {
+        let used: usize = self.working.iter().map(|step| step.ids.len() + 2).sum();
+        used < MAX_WORKING
+    }
+
+    /// Whether the next token belongs to the working, or begins a step of it.
+    pub(super) fn is_working(&self, next: u32) -> bool {
+        match &self.place {
+            Place::Value(target) => matches!(target, Target::Step),
+            Place::Start => self.codec.token(next) == Some(Token::Mark(Mark::Work)),
+            _ => false,
         }
     }
 
@@ -316,6 +385,74 @@ impl<'a> FrameGrammar<'a> {
     }
 
     fn allows_in_value(&self, id: u32, token: Token) -> bool {
+        let is_item = token == Token::Mark(Mark::Item);
+        if matches!(self.place, Place::Value(Target::Step)) && self.value_len() >= MAX_STEP {
+            return self.state.closes(token);
+        }
+        let begins = self.value.ids.is_empty();
+        if self.state.open.is_none() {
+            if self.state.last == Some(Token::Mark(Mark::Same)) {
+                return self.legal.shown.contains(&id);
+            }
+            if token == Token::Mark(Mark::Same) {
+                return self.may_be_same();
+            }
+            let ends = matches!(
+                token,
+                Token::Mark(Mark::Item | Mark::Rest)
+                    | Token::Ordinal(_)
+                    | Token::Operator(")" | "]" | "}" | ",")
+            );
+            if self.state.is_named && !ends {
+                return false;
+            }
+        }
+        match self.state.telling {
+            Telling::Done => is_item,
+            Telling::Rest(shape) => matches!(token, Token::Ordinal(n) if n < shape.items),
+            Telling::Whole if begins => match token {
+                Token::Mark(Mark::Keep) => self.state.shape.is_some(),
+                _ => self.allows_in_plain(id, token),
+            },
+            Telling::Whole => self.allows_in_plain(id, token),
+            Telling::Kept(shape) => match token {
+                Token::Ordinal(n) => n < shape.items,
+                Token::Mark(Mark::Item | Mark::Rest) => false,
+                _ => self.allows_between(shape, id, token),
+            },
+            Telling::Between(shape) => self.allows_between(shape, id, token),
+        }
+    }
+
+    /// Whether a variable may be named for its value: where a value or an item
+    /// begins, but not among characters.
+    fn may_be_same(&self) -> bool {
+        let is_told = !matches!(self.place, Place::Value(Target::Exception | Target::Step));
+        let among_characters = match self.state.telling {
+            Telling::Whole => false,
+            Telling::Kept(shape) | Telling::Between(shape) => shape.is_text,
+            Telling::Rest(_) | Telling::Done => true,
+        };
+        let begins = match self.state.last {
+            None | Some(Token::Ordinal(_) | Token::Mark(Mark::Keep)) => true,
+            Some(Token::Operator(open)) => matches!(open, "(" | "[" | "{"),
+            _ => false,
+        };
+        is_told && !among_characters && begins && !self.legal.shown.is_empty()
+    }
+
+    /// Whether an edit may go on with `id` between what is kept.
+    fn allows_between(&self, shape: Shape, id: u32, token: Token) -> bool {
+        let outside = self.state.open.is_none() && self.state.brackets.is_empty();
+        match token {
+            Token::Char(_) | Token::Escape(_) | Token::Byte(_) if outside => shape.is_text,
+            _ if shape.is_text => matches!(token, Token::Mark(Mark::Item | Mark::Rest)),
+            Token::Ordinal(_) | Token::Mark(Mark::Rest) if outside => true,
+            _ => self.allows_in_plain(id, token),
+        }
+    }
+
+    fn allows_in_plain(&self, id: u32, token: Token) -> bool {
         match self.state.open {
             Some(close) => {
                 token == close
@@ -396,6 +533,7 @@ impl<'a> FrameGrammar<'a> {
             Token::Mark(Mark::Delete) => self.place = Place::DeleteName,
             Token::Mark(Mark::Call) => self.place = Place::CallLine,
             Token::Mark(Mark::Resume) => self.place = Place::ResumeLine,
+            Token::Mark(Mark::Work) => self.begin(Target::Step),
             Token::Mark(Mark::Return) => self.begin(Target::Return),
             Token::Mark(Mark::Yield) => self.begin(Target::Yield),
             Token::Mark(Mark::Exception) => self.begin(Target::Exception),
@@ -408,14 +546,22 @@ impl<'a> FrameGrammar<'a> {
     }
 
     fn begin(&mut self, target: Target) {
+        let before = match &target {
+            Target::Change(name) => self.legal.values.get(name),
+            _ => None,
+        };
         self.value = DraftValue::default();
-        self.state = ValueState::default();
+        self.state = ValueState {
+            shape: before.and_then(|text| self.codec.shape(text)),
+            ..ValueState::default()
+        };
         self.place = Place::Value(target);
     }
 
     fn end_value(&mut self, target: Target) -> Option<Draft> {
         let value = std::mem::take(&mut self.value);
         match target {
+            Target::Step => self.working.push(value),
             Target::Change(name) => self.changes.push((name, value)),
             Target::Argument(name) => {
                 self.arguments.push((name, value));
@@ -430,6 +576,7 @@ impl<'a> FrameGrammar<'a> {
 
     fn finish(&mut self, ending: Ending) -> Option<Draft> {
         Some(Draft {
+            working: std::mem::take(&mut self.working),
             changes: std::mem::take(&mut self.changes),
             deleted: std::mem::take(&mut self.deleted),
             ending,
@@ -442,7 +589,31 @@ fn closes(open: &str, close: &str) -> bool {
 }
 
 impl ValueState {
+    /// Whether the token ends what is open, or the value where nothing is.
+    fn closes(&self, token: Token) -> bool {
+        match (self.open, self.brackets.last()) {
+            (Some(close), _) => token == close,
+            (None, Some((open, _))) => {
+                matches!(token, Token::Operator(close) if closes(open, close))
+            }
+            (None, None) => token == Token::Mark(Mark::Item),
+        }
+    }
+
     fn take(&mut self, token: Token) {
+        self.telling = match (self.telling, token) {
+            (Telling::Rest(_), _) => Telling::Done,
+            (Telling::Whole, Token::Mark(Mark::Keep)) => {
+                self.shape.map_or(Telling::Done, Telling::Kept)
+            }
+            (Telling::Kept(shape) | Telling::Between(shape), Token::Mark(Mark::Rest)) => {
+                Telling::Rest(shape)
+            }
+            (Telling::Kept(shape), _) => Telling::Between(shape),
+            (telling, _) => telling,
+        };
+        self.is_named = self.last == Some(Token::Mark(Mark::Same));
+        self.last = Some(token);
         match (self.open, token) {
             (Some(close), _) if token == close => self.open = None,
             (Some(_), _) => {}

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cwm_tokenizer::nano::{Codec, CodecError, Offsets, Vocabulary};
-use cwm_trace::live::Machine;
+use cwm_trace::live::{Machine, Window, step_pieces};
 use cwm_trace::{Entry, Event, EventKind, Local, Value};
 
 use super::arguments::{ArgumentError, bind_arguments};
@@ -14,7 +14,7 @@ use crate::{Engine, Sampler, SamplerOptions, Session, TokenSet, Want, greedy};
 /// Tokens a value may take.
 const MAX_VALUE: usize = 600;
 
-/// Tokens a frame may take before it is given up.
+/// Tokens a frame may take, besides its working, before it is given up.
 const MAX_FRAME: usize = 1200;
 
 /// Why a run cannot be predicted, or not further.
@@ -85,8 +85,13 @@ pub struct Predicted {
     pub changes: Vec<(Arc<str>, f32)>,
     /// Probability of the returned, yielded or raised value.
     pub value_probability: Option<f32>,
-    /// Probability of the whole frame among all legal frames.
+    /// Probability of the whole frame, given its working, among all that
+    /// might legally follow: other frames, and further steps.
     pub probability: f32,
+    /// What the model made of the parts of the line's expressions on its way
+    /// to the frame, step by step: `7 % 5 = 2`. Steps that are no text are
+    /// left out.
+    pub working: Vec<String>,
 }
 
 /// A moment of a predicted run. Cloning shares the caches.
@@ -209,6 +214,7 @@ impl Predictor {
             changes: Vec::new(),
             value_probability: None,
             probability: 1.0,
+            working: Vec::new(),
             event,
         };
         Ok((point, predicted))
@@ -272,17 +278,24 @@ impl Predictor {
     }
 
     /// Whether the grammar that predictions are held to allows a frame such
-    /// as `event` after `at`. It should allow whatever Python does.
+    /// as `event` after `at`, with this working before it. It should allow
+    /// whatever Python does.
     ///
     /// # Errors
     /// When a name or line of the event is not in the program.
-    pub fn is_legal(&self, at: &Point, event: &Event) -> Result<bool, LiveError> {
+    pub fn is_legal(
+        &self,
+        at: &Point,
+        working: &[Arc<str>],
+        event: &Event,
+    ) -> Result<bool, LiveError> {
         let definition = match event.kind {
             EventKind::Call => event.line,
             _ => 0,
         };
         let mut ids = Vec::new();
-        for piece in at.machine.frame(event, definition) {
+        let steps = working.iter().flat_map(step_pieces);
+        for piece in steps.chain(at.machine.frame(event, definition)) {
             self.codec.encode(&piece, &mut ids)?;
         }
         let legal = self.legal(at);
@@ -310,7 +323,10 @@ impl Predictor {
     pub fn answer(&self, at: &Point) -> Result<String, LiveError> {
         let (draft, _) = self.decode(at, &Legal::only_return(&self.codec))?;
         match draft.ending {
-            Ending::Return(value) => Ok(self.text("the value", &value)?.repr.to_string()),
+            Ending::Return(value) => {
+                let value = self.text(&at.machine, "the value", None, &value)?;
+                Ok(value.repr.to_string())
+            }
             _ => Err(LiveError::Endless),
         }
     }
@@ -402,7 +418,8 @@ impl Predictor {
             }
         };
         let mut total = 0.0;
-        for _ in 0..MAX_FRAME {
+        let mut len = 0;
+        while len < MAX_FRAME {
             if grammar.value_len() > MAX_VALUE {
                 return Err(LiveError::LongValue);
             }
@@ -413,7 +430,11 @@ impl Predictor {
                 None => greedy(&logits, allowed.mask())?,
                 Some(sampler) => sampler.sample(&logits, allowed.mask())?,
             };
-            total += choice.logprob;
+            // The grammar bounds the working by itself.
+            if !grammar.is_working(choice.id) {
+                total += choice.logprob;
+                len += 1;
+            }
             if let Some(draft) = grammar.take(choice.id, choice.logprob) {
                 return Ok((draft, total));
             }
@@ -423,8 +444,18 @@ impl Predictor {
         Err(LiveError::Endless)
     }
 
-    fn text(&self, what: &str, value: &DraftValue) -> Result<Value, LiveError> {
-        let text = self.codec.decode_value(&value.ids);
+    /// The value of `what`, which held `before`.
+    fn text(
+        &self,
+        machine: &Machine,
+        what: &str,
+        before: Option<&Local>,
+        value: &DraftValue,
+    ) -> Result<Value, LiveError> {
+        let before = before.map(|local| &*local.value.repr);
+        let focus = machine.window().and_then(Window::focus);
+        let shown = focus.map_or(&[][..], |focus| &focus.values);
+        let text = self.codec.decode_told(&value.ids, before, shown);
         text.map(Value::new)
             .ok_or_else(|| LiveError::Malformed(what.to_owned()))
     }
@@ -436,7 +467,8 @@ impl Predictor {
         locals.retain(|l| !draft.deleted.contains(&l.name));
         let mut changes = Vec::new();
         for (name, value) in &draft.changes {
-            let text = self.text(name, value)?;
+            let before = machine.locals().iter().find(|l| l.name == *name);
+            let text = self.text(machine, name, before, value)?;
             changes.push((name.clone(), probability(value.logprob)));
             match locals.iter_mut().find(|l| l.name == *name) {
                 Some(local) => local.value = text,
@@ -459,7 +491,7 @@ impl Predictor {
         let mut value_probability = None;
         let mut valued = |event: &mut Event, kind, value: &DraftValue| -> Result<(), LiveError> {
             event.kind = kind;
-            event.value = Some(self.text("the value", value)?);
+            event.value = Some(self.text(machine, "the value", None, value)?);
             value_probability = Some(probability(value.logprob));
             Ok(())
         };
@@ -481,7 +513,7 @@ impl Predictor {
                 event.locals.clear();
                 for (name, value) in arguments {
                     changes.push((name.clone(), probability(value.logprob)));
-                    let value = self.text(name, value)?;
+                    let value = self.text(machine, name, None, value)?;
                     event.locals.push(Local {
                         name: name.clone(),
                         value,
@@ -508,6 +540,11 @@ impl Predictor {
             changes,
             value_probability,
             probability: probability(logprob),
+            working: draft
+                .working
+                .iter()
+                .filter_map(|step| self.codec.decode_step(&step.ids))
+                .collect(),
         })
     }
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use cwm_trace::live::{Focus, LineKind, Mark, Outline, Piece};
+use cwm_trace::live::{Focus, LineKind, Mark, Outline, Piece, Told};
 
+use super::edit::{self, Shape};
 use super::lex::{FormatPart, Lexeme, lex};
 use super::names::{Context, Names};
 use super::notes::{Commas, Notes, comma, number_characters, point_at};
 use super::text::{
-    is_number, needs_space, push_chars, push_content, push_content_text, push_number,
+    StepSpacing, is_number, needs_space, push_chars, push_content, push_content_text, push_number,
     push_number_text, push_raw, push_raw_text, push_string,
 };
 use super::vocabulary::{MAX_DEPTH, MAX_LINE, ORDINALS, SYMBOLS, Token, Vocabulary};
@@ -189,6 +190,8 @@ impl Codec {
                 out.push(self.vocabulary.id(token));
             }
             Piece::Value(text) => self.encode_value(text, out),
+            Piece::Told(told) => self.encode_told(told, out),
+            Piece::Step(text) => self.encode_step(text, out),
             Piece::Focus(focus) => self.encode_focus(focus, out)?,
         }
         Ok(())
@@ -204,12 +207,7 @@ impl Codec {
         // by number, as the items of lists always are.
         let numbered = focus.text.contains('[') || focus.text.contains("len(");
         for (name, value) in &focus.values {
-            let mut ids = Vec::new();
-            self.encode_value(value, &mut ids);
-            let mut tokens: Vec<Token> = ids
-                .iter()
-                .filter_map(|&id| self.vocabulary.token(id))
-                .collect();
+            let mut tokens = self.value_tokens(value);
             if let Some(consumed) = focus.consumed {
                 tokens = point_at(consumed, &tokens);
             } else if numbered {
@@ -246,15 +244,104 @@ impl Codec {
     /// Appends the ids of a value's text. Text that would not come back
     /// unchanged is written character by character between two raw marks.
     pub fn encode_value(&self, text: &str, out: &mut Vec<u32>) {
+        let tokens = self.value_tokens(text);
+        out.extend(tokens.into_iter().map(|t| self.vocabulary.id(t)));
+    }
+
+    fn value_tokens(&self, text: &str) -> Vec<Token> {
         let mut tokens = Vec::new();
         let mut notes = Notes::default();
         if self
             .tokens(&lex(text), &mut tokens, true, &mut notes)
             .is_none()
-            || self.text_of(&tokens).as_deref() != Some(text)
+            || self.text_of(&tokens, needs_space).as_deref() != Some(text)
         {
             tokens.clear();
             tokens.push(Token::Raw);
+            push_raw(text, &mut tokens);
+            tokens.push(Token::Raw);
+        }
+        tokens
+    }
+
+    /// Appends the ids of a value in the shortest of the ways in which it can
+    /// be told; if there is a choice, written out.
+    fn encode_told(&self, told: &Told, out: &mut Vec<u32>) {
+        let shown = told.shown.iter().filter_map(|(name, text)| {
+            let name = self.resolve(name, Context::Variable)?;
+            Some((self.value_tokens(text), vec![Token::Mark(Mark::Same), name]))
+        });
+        let shown: Vec<(Vec<Token>, Vec<Token>)> = shown.collect();
+        let shorten = |value: &[Token]| {
+            let found = shown.iter().find(|(shown, _)| shown == value);
+            found
+                .filter(|_| value.len() > 2)
+                .map(|(_, name)| name.clone())
+        };
+        let whole = self.value_tokens(&told.text);
+        let edited = told.before.as_deref().and_then(|before| {
+            let old = self.value_tokens(before);
+            let edited = edit::edit(&old, &whole, shorten)?;
+            let back = edit::apply(&old, &self.expand(&edited, &told.shown)?)?;
+            (back == whole).then_some(edited)
+        });
+        let ways = [
+            shorten(&whole),
+            edit::with_short_items(&whole, shorten),
+            edited,
+        ];
+        let shortest = ways.into_iter().flatten().min_by_key(Vec::len);
+        let best = shortest
+            .filter(|way| way.len() < whole.len())
+            .unwrap_or(whole);
+        out.extend(best.into_iter().map(|t| self.vocabulary.id(t)));
+    }
+
+    /// Puts values in the place of the variables that are named for them.
+    fn expand(&self, tokens: &[Token], shown: &[(Arc<str>, Arc<str>)]) -> Option<Vec<Token>> {
+        let mut out = Vec::new();
+        let mut tokens = tokens.iter().copied();
+        while let Some(token) = tokens.next() {
+            if token != Token::Mark(Mark::Same) {
+                out.push(token);
+                continue;
+            }
+            let name = self.name(self.vocabulary.id(tokens.next()?))?;
+            let (_, text) = shown.iter().find(|(known, _)| *known == name)?;
+            out.extend(self.value_tokens(text));
+        }
+        Some(out)
+    }
+
+    /// The text of a value that was told; `None` if the ids are no value.
+    /// `before` is what the variable held, `shown` what the focus shows.
+    pub fn decode_told(
+        &self,
+        ids: &[u32],
+        before: Option<&str>,
+        shown: &[(Arc<str>, Arc<str>)],
+    ) -> Option<String> {
+        let tokens = self.expand(&self.tokens_of(ids)?, shown)?;
+        if edit::is_edit(&tokens) {
+            let old = self.value_tokens(before?);
+            return self.text_of(&edit::apply(&old, &tokens)?, needs_space);
+        }
+        self.text_of(&tokens, needs_space)
+    }
+
+    /// What can be edited in the value of this text.
+    pub fn shape(&self, text: &str) -> Option<Shape> {
+        edit::shape(&self.value_tokens(text))
+    }
+
+    /// Appends the ids of a step of a working; its spacing is not kept.
+    fn encode_step(&self, text: &str, out: &mut Vec<u32>) {
+        let mut tokens = Vec::new();
+        if self
+            .tokens(&lex(text), &mut tokens, true, &mut Notes::default())
+            .is_none()
+        {
+            tokens = vec![Token::Raw];
             push_raw(text, &mut tokens);
             tokens.push(Token::Raw);
         }
@@ -263,8 +350,18 @@ impl Codec {
 
     /// The text of a value's ids; `None` if they are no value.
     pub fn decode_value(&self, ids: &[u32]) -> Option<String> {
-        let tokens: Option<Vec<Token>> = ids.iter().map(|&id| self.vocabulary.token(id)).collect();
-        self.text_of(&tokens?)
+        self.text_of(&self.tokens_of(ids)?, needs_space)
+    }
+
+    /// The text of a step's ids; `None` if they are no step.
+    pub fn decode_step(&self, ids: &[u32]) -> Option<String> {
+        let mut spacing = StepSpacing::default();
+        let spaced = |previous, token| spacing.needs_space(previous, token);
+        self.text_of(&self.tokens_of(ids)?, spaced)
+    }
+
+    fn tokens_of(&self, ids: &[u32]) -> Option<Vec<Token>> {
+        ids.iter().map(|&id| self.vocabulary.token(id)).collect()
     }
 
     fn resolve(&self, name: &str, context: Context) -> Option<Token> {
@@ -367,8 +464,12 @@ impl Codec {
         Some(())
     }
 
-    /// Writes tokens with the spacing of `repr`.
-    fn text_of(&self, tokens: &[Token]) -> Option<String> {
+    /// Writes tokens; `needs_space` says whether a space stands between two.
+    fn text_of(
+        &self,
+        tokens: &[Token],
+        mut needs_space: impl FnMut(Option<Token>, Token) -> bool,
+    ) -> Option<String> {
         let mut out = Vec::new();
         let mut at = 0;
         while at < tokens.len() {
@@ -415,248 +516,4 @@ impl Codec {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use cwm_trace::live::Mark;
-
-    const SOURCE: &str = "\
-class Acc:
-    def __init__(self, total):
-        self.count = total
-
-def f(text, key=None):
-    # a comment
-    items = text.split(',')
-    return [f\"{x!r}={len(x)}\" for x in items]
-";
-
-    fn codec(offsets: Offsets) -> Codec {
-        Codec::new(Arc::new(Vocabulary::default()), SOURCE, offsets).unwrap()
-    }
-
-    fn shown(codec: &Codec, ids: &[u32]) -> String {
-        ids.iter()
-            .map(|&i| codec.vocabulary().name(i))
-            .collect::<Vec<_>>()
-            .join(" ")
-    }
-
-    #[test]
-    fn source_is_lines_depths_and_symbols() {
-        let c = codec(Offsets::default());
-        assert_eq!(
-            shown(&c, c.source()),
-            "<begin> <source> L1 D0 w:class $0 o:: \
-             L2 D1 w:def w:__init__ o:( w:self #1 $1 o:) o:: \
-             L3 D2 w:self o:. $2 o:= $1 \
-             L5 D0 w:def $3 o:( $4 #1 $5 o:= w:None o:) o:: \
-             L7 D1 $6 o:= $4 o:. w:split o:( q:' c:, q:' o:) \
-             L8 D1 w:return o:[ w:f q:' o:{ $7 c:! c:r o:} c:= o:{ w:len o:( $7 o:) o:} q:' \
-             w:for $7 w:in $6 o:]"
-        );
-    }
-
-    #[test]
-    fn values_come_back_unchanged() {
-        for offsets in [
-            Offsets::default(),
-            Offsets {
-                line: 9,
-                symbol: 93,
-            },
-        ] {
-            let c = codec(offsets);
-            for text in [
-                "1203",
-                "-7",
-                "[1, -20, 300]",
-                "3.14",
-                "1e-05",
-                "-0.0",
-                "inf",
-                "(1,)",
-                "()",
-                "{'a': [1, 2], 'b': {}}",
-                "{1, 2}",
-                "set()",
-                "\"it's\"",
-                "'it\\'s \"x\"'",
-                "'tab\\t nl\\n back\\\\ bell\\x07'",
-                "'é漢🙂'",
-                "b'ab'",
-                "Acc(count=3)",
-                "[Acc(count=3), None, True]",
-                "KeyError('x')",
-                "<function f>",
-                "<generator object f>",
-                "<class 'int'>",
-                "<weird  thing at all>",
-                "unterminated 'str...",
-                "range(0, 5)",
-                "deque([1, 2], maxlen=3)",
-                "1j",
-                "",
-                "12 34",
-                "'\\u200b'",
-                "a\nb",
-                "bell \u{7} and \\x07",
-            ] {
-                let mut ids = Vec::new();
-                c.encode_value(text, &mut ids);
-                assert_eq!(c.decode_value(&ids).as_deref(), Some(text));
-            }
-        }
-    }
-
-    #[test]
-    fn commas_in_brackets_are_numbered() {
-        let c = codec(Offsets::default());
-        for (text, expected) in [
-            ("[[7, 8], 9]", "o:[ o:[ d:7 #1 d:8 o:] #1 d:9 o:]"),
-            ("(1,)", "o:( d:1 o:, o:)"),
-            ("{1: 2, 3: 4}", "o:{ d:1 o:: d:2 #1 d:3 o:: d:4 o:}"),
-            ("'a,b'", "q:' c:a c:, c:b q:'"),
-        ] {
-            let mut ids = Vec::new();
-            c.encode_value(text, &mut ids);
-            assert_eq!(shown(&c, &ids), expected);
-        }
-    }
-
-    fn focus(text: &str, values: &[(&str, &str)], definitions: &[(&str, &[u32])]) -> String {
-        focus_at(text, values, definitions, None)
-    }
-
-    fn focus_at(
-        text: &str,
-        values: &[(&str, &str)],
-        definitions: &[(&str, &[u32])],
-        consumed: Option<u32>,
-    ) -> String {
-        let c = codec(Offsets::default());
-        let values = values.iter().map(|&(n, v)| (n.into(), v.into()));
-        let definitions = definitions.iter().map(|&(n, l)| (n.into(), l.to_vec()));
-        let focus = Focus {
-            text: text.into(),
-            values: values.collect(),
-            definitions: definitions.collect(),
-            consumed,
-            next: vec![7, 3],
-        };
-        let mut ids = Vec::new();
-        c.encode(&Piece::Focus(Box::new(focus)), &mut ids).unwrap();
-        shown(&c, &ids)
-    }
-
-    #[test]
-    fn a_focus_has_each_value_behind_its_name() {
-        assert_eq!(
-            focus(
-                "items = text.split(key)",
-                &[("text", "'ab'")],
-                &[("split", &[2])]
-            ),
-            "$6 o:= $4 q:' c:a c:b q:' <item> o:. w:split L2 <item> o:( $5 o:) <next> L7 L3"
-        );
-        // Only once, and where the name is a variable.
-        assert_eq!(
-            focus("f(text, key=key + key)", &[("key", "5")], &[("f", &[5])]),
-            "$3 L5 <item> o:( $4 #1 w:key o:= $5 d:5 <item> o:+ $5 o:) <next> L7 L3"
-        );
-    }
-
-    #[test]
-    fn characters_are_numbered_where_they_are_indexed() {
-        let expected = "$4 q:' c:a #1 c:b q:' <item> o:[ d:0 o:] <next> L7 L3";
-        assert_eq!(focus("text[0]", &[("text", "'ab'")], &[]), expected);
-        let plain = focus("text + ''", &[("text", "'ab'")], &[]);
-        assert!(!plain.contains('#'), "{plain}");
-    }
-
-    #[test]
-    fn a_loop_points_at_its_next_item() {
-        for (consumed, value, expected) in [
-            (0, "[7, 8]", "o:[ <next> d:7 #1 d:8 o:]"),
-            (1, "[7, 8]", "o:[ d:7 #1 <next> d:8 o:]"),
-            (2, "[7, 8]", "o:[ d:7 #1 d:8 <next> o:]"),
-            (3, "[7, 8]", "o:[ d:7 #1 d:8 o:]"),
-            (0, "()", "o:( <next> o:)"),
-            (1, "(5,)", "o:( d:5 o:, <next> o:)"),
-            (
-                1,
-                "[[1, 2], [3]]",
-                "o:[ o:[ d:1 #1 d:2 o:] #1 <next> o:[ d:3 o:] o:]",
-            ),
-            (
-                1,
-                "{'a': 1, 'b': 2}",
-                "o:{ q:' c:a q:' o:: d:1 #1 <next> q:' c:b q:' o:: d:2 o:}",
-            ),
-            (1, "'ab'", "q:' c:a <next> c:b q:'"),
-            (2, "'ab'", "q:' c:a c:b <next> q:'"),
-            (0, "12", "d:2 d:1"),
-        ] {
-            let found = focus_at("for x in text:", &[("text", value)], &[], Some(consumed));
-            let expected = format!("w:for $7 w:in $4 {expected} <item> o:: <next> L7 L3");
-            assert_eq!(found, expected);
-        }
-    }
-
-    #[test]
-    fn digits_stand_lowest_first() {
-        let c = codec(Offsets::default());
-        let mut ids = Vec::new();
-        c.encode_value("120", &mut ids);
-        assert_eq!(shown(&c, &ids), "d:0 d:2 d:1");
-        ids.clear();
-        c.encode_value("1.25", &mut ids);
-        assert_eq!(shown(&c, &ids), "d:1 n:. d:2 d:5");
-    }
-
-    #[test]
-    fn pieces_and_names() {
-        let c = codec(Offsets { line: 3, symbol: 5 });
-        let mut ids = Vec::new();
-        for piece in [
-            Piece::Mark(Mark::State),
-            Piece::Line(7),
-            Piece::Ordinal(7),
-            Piece::Ordinal(123),
-            Piece::Name("items".into()),
-        ] {
-            c.encode(&piece, &mut ids).unwrap();
-        }
-        assert_eq!(shown(&c, &ids), "<state> L10 #7 #1 #23 $11");
-        assert_eq!(c.token(ids[1]), Some(Token::Line(7)));
-        assert_eq!(c.name(ids[5]).as_deref(), Some("items"));
-        let missing = c.encode(&Piece::Name("nothing".into()), &mut ids);
-        assert_eq!(missing, Err(CodecError::UnknownName("nothing".into())));
-        let names: Vec<_> = c.name_ids().iter().filter_map(|&i| c.name(i)).collect();
-        assert!(names.iter().any(|n| &**n == "self"), "{names:?}");
-    }
-
-    #[test]
-    fn an_attribute_is_no_variable() {
-        // `x.append` in a tuple of targets, and cut off from its object.
-        for source in ["x.append, y = 1, 2\n", ".append,def f(x):\n"] {
-            let v = Arc::new(Vocabulary::default());
-            let c = Codec::new(v, source, Offsets::default()).unwrap();
-            for id in c.name_ids() {
-                let name = c.name(id).unwrap();
-                assert_ne!(&*name, "append", "{source}");
-                c.encode(&Piece::Name(name), &mut Vec::new()).unwrap();
-            }
-        }
-    }
-
-    #[test]
-    fn too_large_programs_are_refused() {
-        let v = Arc::new(Vocabulary::default());
-        let long = "x = 1\n".repeat(200);
-        let error = Codec::new(v.clone(), &long, Offsets::default()).unwrap_err();
-        assert!(matches!(error, CodecError::TooManyLines { lines: 200, .. }));
-        let names: String = (0..100).map(|i| format!("v{i} = 1;")).collect();
-        let error = Codec::new(v, &names, Offsets::default()).unwrap_err();
-        assert!(matches!(error, CodecError::TooManyNames { names: 100, .. }));
-    }
-}
+mod tests;

@@ -13,6 +13,7 @@
 //! and [window pieces](cwm_trace::live::Piece) to ids and ids back to text.
 
 mod codec;
+mod edit;
 mod lex;
 mod names;
 mod notes;
@@ -21,4 +22,5 @@ mod vocabulary;
 mod words;
 
 pub use codec::{Codec, CodecError, Offsets};
+pub use edit::Shape;
 pub use vocabulary::{Token, Vocabulary, VocabularyError};

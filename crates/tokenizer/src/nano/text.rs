@@ -136,3 +136,54 @@ pub(super) fn needs_space(previous: Option<Token>, token: Token) -> bool {
         (p, t) => is_word(p) && (is_word(t) || is_number(&t)),
     }
 }
+
+/// The spacing of the steps of a working: `[0] + -1 == 2 = True`. Where
+/// values are shown inside, they keep the spacing of `repr`.
+#[derive(Debug, Default)]
+pub(super) struct StepSpacing {
+    brackets: Vec<&'static str>,
+    /// Whether the token before was an operator between two operands.
+    after_binary: bool,
+}
+
+impl StepSpacing {
+    /// Whether a space stands before `token`.
+    pub(super) fn needs_space(&mut self, previous: Option<Token>, token: Token) -> bool {
+        let ends_operand = matches!(
+            previous,
+            Some(
+                Token::Digit(_)
+                    | Token::NumberPart(_)
+                    | Token::Quote(_)
+                    | Token::Raw
+                    | Token::Word(_)
+                    | Token::Symbol(_)
+                    | Token::Operator(")" | "]" | "}")
+            )
+        );
+        let in_index = self.brackets.last() == Some(&"[");
+        let is_binary = match token {
+            Token::Operator("=") => true,
+            Token::Operator("," | ":" | "." | "(" | ")" | "[" | "]" | "{" | "}") => false,
+            Token::Operator(_) => ends_operand,
+            _ => false,
+        } && self.brackets.is_empty();
+        let needs = match (previous, token) {
+            (None, _) => false,
+            (Some(Token::Operator(":")), _) if in_index => false,
+            _ if is_binary || self.after_binary => true,
+            (Some(Token::Operator(".")), _) => false,
+            (_, Token::Word(_) | Token::Symbol(_)) if ends_operand => true,
+            _ => needs_space(previous, token),
+        };
+        self.after_binary = is_binary;
+        match token {
+            Token::Operator(open @ ("(" | "[" | "{")) => self.brackets.push(open),
+            Token::Operator(")" | "]" | "}") => {
+                self.brackets.pop();
+            }
+            _ => {}
+        }
+        needs
+    }
+}

@@ -64,6 +64,10 @@ const MARKS: &[(Mark, &str)] = &[
     (Mark::Item, "item"),
     (Mark::End, "end"),
     (Mark::Next, "next"),
+    (Mark::Work, "work"),
+    (Mark::Same, "same"),
+    (Mark::Keep, "keep"),
+    (Mark::Rest, "rest"),
 ];
 
 pub(super) const MAX_LINE: u32 = 127;

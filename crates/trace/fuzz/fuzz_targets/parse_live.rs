@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use cwm_trace::live::{self, Machine};
+use cwm_trace::live::{self, Machine, Workings};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
@@ -11,5 +11,5 @@ fuzz_target!(|text: &str| {
     let again = live::parse(&live::render(&first.document));
     assert_eq!(again.broken, None);
     assert_eq!(again.document, first.document);
-    Machine::windows(&first.document);
+    Machine::windows(&first.document, &Workings::new());
 });

@@ -41,6 +41,23 @@ pub struct Focus {
     pub next: Vec<u32>,
 }
 
+impl Focus {
+    /// The values in the order in which the text names their variables first.
+    pub(super) fn in_order(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        let place = |name: &str| {
+            let is_part = |c: char| c.is_alphanumeric() || c == '_';
+            let whole = |(at, _): &(usize, &str)| {
+                let (before, after) = (&self.text[..*at], &self.text[at + name.len()..]);
+                !before.ends_with(is_part) && !after.starts_with(is_part)
+            };
+            self.text.match_indices(name).find(whole).map(|(at, _)| at)
+        };
+        let mut values = self.values.clone();
+        values.sort_by_cached_key(|(name, _)| place(name));
+        values
+    }
+}
+
 /// What the foci of one program have in common.
 #[derive(Debug)]
 pub(super) struct Program {

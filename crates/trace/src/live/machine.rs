@@ -10,7 +10,13 @@
 //! Some pieces are *predicted* (a model must produce them), the others are
 //! *given* (they follow from earlier events by rule): headers, back sections
 //! and foci. The layout is specified in `specs/live.md`.
+//!
+//! Before a frame there may be its *working*: what the parts of the line's
+//! expressions come to, step by step. It is scratch paper. A model writes it
+//! to get the frame right; once the frame is known it is gone.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::flow::Flow;
@@ -45,6 +51,14 @@ pub enum Mark {
     End,
     /// Ends the text of a line in focus; the lines that may come next follow.
     Next,
+    /// A step of a working follows.
+    Work,
+    /// The value is that of the variable that follows.
+    Same,
+    /// The first items of what the variable held before.
+    Keep,
+    /// The last items of what the variable held before.
+    Rest,
 }
 
 /// A word of a window, before any vocabulary.
@@ -63,8 +77,26 @@ pub enum Piece {
     Name(Arc<str>),
     /// A value's text.
     Value(Arc<str>),
+    /// A value, with what it may be told by.
+    Told(Box<Told>),
+    /// A step of a working, such as `7 % 5 = 2`.
+    Step(Arc<str>),
     /// The line that is about to run.
     Focus(Box<Focus>),
+}
+
+/// A value that a model has to produce. It may be written out or as an edit of
+/// what the variable held before; it or its items may be named by a variable
+/// that the focus shows with the same value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Its text.
+    pub text: Arc<str>,
+    /// What the variable held before.
+    pub before: Option<Arc<str>>,
+    /// The variables that the focus shows, with their values, in the order in
+    /// which the line names them.
+    pub shown: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// A piece and where it comes from.
@@ -83,9 +115,34 @@ pub struct Window {
     pub pieces: Vec<WindowPiece>,
     /// Where the header ends and what the line does begins.
     pub header: usize,
+    /// Where the working of the frame to come stands.
+    working: Option<Range<usize>>,
 }
 
+/// The steps before events, by the index of the event in its document.
+pub type Workings = BTreeMap<usize, Vec<Arc<str>>>;
+
 impl Window {
+    fn work(&mut self, steps: &[Arc<str>]) {
+        let start = self.pieces.len();
+        for piece in steps.iter().flat_map(step_pieces) {
+            self.predicted(piece);
+        }
+        self.working = Some(start..self.pieces.len());
+    }
+
+    /// The window without the working of the frame that is known now, if
+    /// there is one.
+    fn without_working(&self) -> Option<Self> {
+        let working = self.working.clone().filter(|range| !range.is_empty())?;
+        let mut rest = self.clone();
+        rest.pieces.drain(working);
+        rest.working = None;
+        for word in &mut rest.pieces {
+            word.predicted = false;
+        }
+        Some(rest)
+    }
     fn given(&mut self, piece: Piece) {
         self.pieces.push(WindowPiece {
             piece,
@@ -100,29 +157,41 @@ impl Window {
         });
     }
 
-    fn push(&mut self, piece: Piece, predicted: bool) {
-        self.pieces.push(WindowPiece { piece, predicted });
+    /// A variable and its value follow by rule.
+    fn show(&mut self, local: &Local) {
+        self.given(Piece::Name(local.name.clone()));
+        self.given(Piece::Value(local.value.repr.clone()));
+        self.given(Piece::Mark(Mark::Item));
     }
 
-    fn variables(&mut self, locals: &[Local], predicted: bool) {
-        for local in locals {
-            self.variable(local, predicted);
+    /// A variable and its new value have to be predicted.
+    fn assign(&mut self, local: &Local, before: Option<&Local>) {
+        self.predicted(Piece::Name(local.name.clone()));
+        self.tell(&local.value.repr, before.map(|old| &old.value.repr));
+    }
+
+    /// A value has to be predicted.
+    fn tell(&mut self, text: &Arc<str>, before: Option<&Arc<str>>) {
+        let told = Told {
+            text: text.clone(),
+            before: before.cloned(),
+            shown: self.focus().map_or(Vec::new(), Focus::in_order),
+        };
+        self.predicted(Piece::Told(Box::new(told)));
+        self.predicted(Piece::Mark(Mark::Item));
+    }
+
+    /// The line in focus.
+    pub fn focus(&self) -> Option<&Focus> {
+        match self.pieces[..self.header].last().map(|word| &word.piece) {
+            Some(Piece::Focus(focus)) => Some(focus),
+            _ => None,
         }
-    }
-
-    fn variable(&mut self, local: &Local, predicted: bool) {
-        self.push(Piece::Name(local.name.clone()), predicted);
-        self.push(Piece::Value(local.value.repr.clone()), predicted);
-        self.push(Piece::Mark(Mark::Item), predicted);
     }
 
     /// The lines that the focus lists as next.
     pub fn next_lines(&self) -> &[u32] {
-        let header = &self.pieces[..self.header];
-        match header.last().map(|word| &word.piece) {
-            Some(Piece::Focus(focus)) => &focus.next,
-            _ => &[],
-        }
+        self.focus().map_or(&[], |focus| &focus.next)
     }
 
     /// The mark of a fresh header in this window's place: its own while no
@@ -178,17 +247,23 @@ impl Machine {
     }
 
     /// All windows of a recorded run, in order of completion, cut-off ones
-    /// included.
-    pub fn windows(document: &super::Document) -> Vec<Window> {
+    /// included. A line that calls others has, besides the window of its end,
+    /// one for each of its frames that has a working.
+    pub fn windows(document: &super::Document, workings: &Workings) -> Vec<Window> {
         let mut machine = Self {
             keep_finished: true,
             ..Self::new(&document.source)
         };
-        for event in &document.events {
+        for (index, event) in document.events.iter().enumerate() {
             let definition = document
                 .functions
                 .get(event.function as usize)
                 .map_or(event.line, |f| f.first_line);
+            if let Some(steps) = workings.get(&index)
+                && let Some(top) = machine.stack.last_mut()
+            {
+                top.window.work(steps);
+            }
             machine.feed(event, definition);
         }
         while let Some(activation) = machine.stack.pop() {
@@ -334,9 +409,12 @@ impl Machine {
             let window = &mut caller.window;
             window.predicted(Piece::Mark(Mark::Call));
             window.predicted(Piece::Line(event.line));
-            window.variables(&event.locals, true);
+            for argument in &event.locals {
+                window.assign(argument, None);
+            }
             window.predicted(Piece::Mark(Mark::End));
         }
+        self.clear_working();
         let scope = self.program.outline.definition(definition);
         let mut activation = Activation {
             id: event.activation,
@@ -362,6 +440,7 @@ impl Machine {
             caller.window.predicted(Piece::Mark(Mark::Resume));
             caller.window.predicted(Piece::Line(activation.definition));
         }
+        self.clear_working();
         activation.line = event.line;
         activation.locals = event.locals.clone();
         activation.entered_with = event.locals.clone();
@@ -400,6 +479,7 @@ impl Machine {
         top.window.predicted(Piece::Value(value.clone()));
         top.window.predicted(Piece::Mark(Mark::Item));
         top.raised = Some(value);
+        self.clear_working();
     }
 
     fn leave(&mut self, event: &Event) {
@@ -416,8 +496,7 @@ impl Machine {
         };
         top.window.predicted(Piece::Mark(mark));
         if mark != Mark::Unwind {
-            top.window.predicted(Piece::Value(text_of(event)));
-            top.window.predicted(Piece::Mark(Mark::Item));
+            top.window.tell(&text_of(event), None);
         }
         if let Some(caller) = self.stack.last_mut() {
             let window = &mut caller.window;
@@ -432,7 +511,7 @@ impl Machine {
             window.given(Piece::Value(value));
             window.given(Piece::Mark(Mark::Item));
             for local in top.changed_since_entry() {
-                window.variable(local, false);
+                window.show(local);
             }
             window.given(Piece::Mark(Mark::End));
         }
@@ -440,6 +519,17 @@ impl Machine {
         self.retire(window);
         if event.kind == EventKind::Yield {
             self.suspended.push(top);
+        }
+    }
+
+    /// Takes the working out of the window on top, which goes on after the
+    /// frame that the working was for.
+    fn clear_working(&mut self) {
+        if let Some(top) = self.stack.last_mut()
+            && let Some(rest) = top.window.without_working()
+        {
+            let with_working = std::mem::replace(&mut top.window, rest);
+            self.retire(with_working);
         }
     }
 
@@ -460,7 +550,9 @@ impl Machine {
         }
         let focus = match mark {
             Mark::Call => {
-                window.variables(&activation.locals, false);
+                for argument in &activation.locals {
+                    window.show(argument);
+                }
                 window.given(Piece::Mark(Mark::End));
                 self.program.before(activation.scope)
             }
@@ -497,7 +589,8 @@ impl Activation {
             }
         }
         for local in changed(&self.locals, locals) {
-            self.window.variable(local, true);
+            let before = self.locals.iter().find(|old| old.name == local.name);
+            self.window.assign(local, before);
         }
         self.locals = locals.to_vec();
     }
@@ -532,6 +625,12 @@ impl Activation {
             None => self.loops.push((line, 0)),
         }
     }
+}
+
+/// The words of one step of a working.
+pub fn step_pieces(step: &Arc<str>) -> [Piece; 3] {
+    let text = Piece::Step(step.clone());
+    [Piece::Mark(Mark::Work), text, Piece::Mark(Mark::Item)]
 }
 
 fn changed<'a>(old: &[Local], new: &'a [Local]) -> Vec<&'a Local> {

@@ -20,5 +20,5 @@ mod outline;
 pub use document::{Broken, Document, Parsed, VERSION, parse, render};
 pub use flow::Flow;
 pub use focus::{Focus, MOST_NEXT};
-pub use machine::{Machine, Mark, Piece, Window, WindowPiece};
+pub use machine::{Machine, Mark, Piece, Told, Window, WindowPiece, Workings, step_pieces};
 pub use outline::{LineInfo, LineKind, Outline, defined_name};

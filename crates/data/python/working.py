@@ -1,0 +1,791 @@
+"""Shows the working of lines: what their expressions come to, part by part.
+
+Reads JSON lines from standard input and answers each with one. A request is
+a list of lines that ran in one program, as `[text, values, consumed, calls]`:
+the statement, the variables it names as `{name: repr}`, the items its `for`
+loop has consumed (or null), and the calls of the program's own functions that
+it made, each as `[name, value]` with null where what came back is not known.
+The answer is a list with, for each line, one list of steps before each of its
+calls and one before its end. A step is a text such as `7 % 5 = 2`.
+
+Only literals, operators and a list of harmless built-ins are evaluated, on
+values made anew from their texts; nothing of the program itself runs. A part
+whose value cannot be known this way is silently without steps.
+
+Works on every Python from 3.8.
+"""
+import ast
+import builtins
+import itertools
+import json
+import operator
+import re
+import resource
+import signal
+import sys
+
+LONGEST_STEP = 60
+# Characters of the working of one frame. A model writes a token for each at
+# most, and is stopped at 400.
+LONGEST_WORKING = 380
+MOST_ITEMS = 10
+LARGEST_SIZE = 2000
+LARGEST_INT = 1 << 256
+# Expressions that are evaluated for one line.
+MOST_WORK = 2000
+# A width or precision that would pad a text to thousands of characters.
+WIDE = re.compile(r"\d{4}")
+
+
+class Stop(Exception):
+    """The working cannot be followed any further."""
+
+
+class Unknown:
+    """A value that is not known."""
+
+
+UNKNOWN = Unknown()
+
+
+class Instance:
+    """An object of one of the program's own classes."""
+
+    def __init__(self, name, attributes):
+        self.name = name
+        self.attributes = attributes
+
+    def __repr__(self):
+        shown = ", ".join(f"{k}={v!r}" for k, v in self.attributes.items())
+        return f"{self.name}({shown})"
+
+
+OPERATORS = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.Div: ("/", operator.truediv),
+    ast.FloorDiv: ("//", operator.floordiv),
+    ast.Mod: ("%", operator.mod),
+    ast.Pow: ("**", operator.pow),
+    ast.LShift: ("<<", operator.lshift),
+    ast.RShift: (">>", operator.rshift),
+    ast.BitAnd: ("&", operator.and_),
+    ast.BitOr: ("|", operator.or_),
+    ast.BitXor: ("^", operator.xor),
+    ast.Eq: ("==", operator.eq),
+    ast.NotEq: ("!=", operator.ne),
+    ast.Lt: ("<", operator.lt),
+    ast.LtE: ("<=", operator.le),
+    ast.Gt: (">", operator.gt),
+    ast.GtE: (">=", operator.ge),
+    ast.Is: ("is", operator.is_),
+    ast.IsNot: ("is not", operator.is_not),
+    ast.In: ("in", lambda a, b: a in b),
+    ast.NotIn: ("not in", lambda a, b: a not in b),
+    ast.USub: ("-", operator.neg),
+    ast.UAdd: ("+", operator.pos),
+    ast.Invert: ("~", operator.invert),
+    ast.Not: ("not", operator.not_),
+}
+
+BUILTINS = {
+    name: getattr(builtins, name)
+    for name in (
+        "abs all any bin bool chr dict divmod enumerate filter float hex int len list map max min oct "
+        "ord range repr reversed round set sorted str sum tuple zip"
+    ).split()
+}
+
+METHODS = {
+    str: "capitalize casefold center count endswith find format index isalnum isalpha isascii isdecimal isdigit "
+    "isidentifier islower isnumeric isprintable isspace istitle isupper join ljust lower lstrip partition replace rfind "
+    "rindex rjust rpartition rsplit rstrip split splitlines startswith strip swapcase title upper zfill",
+    list: "append clear copy count extend index insert pop remove reverse sort",
+    tuple: "count index",
+    dict: "clear copy get items keys pop popitem setdefault update values",
+    set: "add clear copy difference discard intersection isdisjoint issubset issuperset pop remove "
+    "symmetric_difference union update",
+    int: "bit_length",
+    float: "is_integer",
+}
+METHODS = {kind: set(names.split()) for kind, names in METHODS.items()}
+
+RUNNING = {"sum": operator.add, "max": max, "min": min}
+
+
+def value_of(text):
+    """The value that a text shows, made anew."""
+    try:
+        return _value(ast.parse(text, mode="eval").body)
+    except (SyntaxError, ValueError, TypeError, MemoryError, RecursionError):
+        return UNKNOWN
+
+
+def _value(node):
+    if isinstance(node, ast.Constant) and node.value is not ...:
+        return node.value
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_value(node.operand)
+    if isinstance(node, (ast.List, ast.Tuple)):
+        items = [_value(item) for item in node.elts]
+        return items if isinstance(node, ast.List) else tuple(items)
+    if isinstance(node, ast.Dict):
+        return {_value(k): _value(v) for k, v in zip(node.keys, node.values)}
+    if isinstance(node, ast.Set):
+        items = [_value(item) for item in node.elts]
+        if not is_ordered(items):
+            raise ValueError
+        return set(items)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.args:
+        if node.func.id == "set" and not node.keywords:
+            return set()
+        if node.func.id not in BUILTINS:
+            return Instance(node.func.id, {k.arg: _value(k.value) for k in node.keywords})
+    if isinstance(node, ast.Name) and node.id in ("inf", "nan"):
+        return float(node.id)
+    raise ValueError
+
+
+def is_ordered(items):
+    """Whether a set of these shows them in this order in every process."""
+    return all(type(item) is int for item in items) and list(set(items)) == list(items)
+
+
+def is_scalar(value):
+    return isinstance(value, (int, float)) or value is None or (isinstance(value, str) and len(value) <= 12)
+
+
+def is_plain(value, depth=0):
+    """Whether its `repr` is its value."""
+    if isinstance(value, (bool, int, float, str, bytes)) or value is None:
+        return True
+    if depth > 8:
+        return False
+    if isinstance(value, (list, tuple)):
+        return all(is_plain(item, depth + 1) for item in value)
+    if isinstance(value, set):
+        return is_ordered(value)
+    if type(value) is dict:
+        return all(is_plain(item, depth + 1) for pair in value.items() for item in pair)
+    return False
+
+
+def is_shown(value):
+    """Whether it can be told: plain, or an object of the program with plain attributes."""
+    if isinstance(value, Instance):
+        return all(is_shown(item) for item in value.attributes.values())
+    return is_plain(value)
+
+
+def called_name(node):
+    """The name that is called, if the node is the call of one."""
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
+
+
+def is_leaf(node):
+    if isinstance(node, ast.UnaryOp):
+        return isinstance(node.op, (ast.USub, ast.UAdd)) and isinstance(node.operand, ast.Constant)
+    return isinstance(node, (ast.Constant, ast.Name))
+
+
+def check(value):
+    """Refuses values that are not wholly known, and large ones: C code that is busy with one cannot be stopped."""
+    if isinstance(value, int) and abs(value) > LARGEST_INT:
+        raise Stop
+    if isinstance(value, (bytes, str)) and len(value) > LARGEST_SIZE:
+        raise Stop
+    if isinstance(value, (list, tuple, set, dict)) and (not is_plain(value) or len(repr(value)) > LARGEST_SIZE):
+        raise Stop
+    if isinstance(value, (Unknown, Instance)) or type(value) is complex:
+        raise Stop
+
+
+def guard(symbol, left, right):
+    """Refuses what would take too much time or memory."""
+    check(left)
+    check(right)
+    if symbol in ("**", "<<") and (not isinstance(right, (int, float)) or abs(right) > 64):
+        raise Stop
+    if symbol == "%" and isinstance(left, (str, bytes)) and WIDE.search(str(left)):
+        raise Stop
+    if symbol == "*":
+        for repeated, count in ((left, right), (right, left)):
+            if isinstance(repeated, (bytes, str, list, tuple)) and isinstance(count, int):
+                if len(repr(repeated)) * count > LARGEST_SIZE:
+                    raise Stop
+
+
+class Line:
+    """One line that ran."""
+
+    def __init__(self, values, calls):
+        self.texts = values
+        self.calls = calls
+        self.variables = {}
+        self.steps = []
+        self.parts = [self.steps]
+        self.length = 0
+        self.work = 0
+
+    def step(self, text, value):
+        """Notes that `text` came to `value`."""
+        if not is_shown(value):
+            return
+        text = f"{text} = {value!r}"
+        if len(text) > LONGEST_STEP:
+            return
+        self.length += len(text) + 2
+        if self.length > LONGEST_WORKING:
+            raise Stop
+        self.steps.append(text)
+
+    def call(self, names):
+        """The value of a call of one of the program's own functions.
+
+        The line's next call must be one of these names. If it is another, this was no such call, and what
+        made the next one cannot be told.
+        """
+        if not self.calls:
+            return UNKNOWN
+        name, text = self.calls[0]
+        if name not in names:
+            raise Stop
+        self.calls.pop(0)
+        self.steps = []
+        self.parts.append(self.steps)
+        self.length = 0
+        self.forget()
+        if name == "__init__":
+            return UNKNOWN
+        if text is None:
+            raise Stop
+        return value_of(text)
+
+    def forget(self):
+        """What a call may have changed is known no longer."""
+        for name in [*self.texts, *self.variables]:
+            if not isinstance(self.name(name), (bool, int, float, str, tuple)):
+                self.variables[name] = UNKNOWN
+
+    def special(self):
+        """The value of a special method of one of the program's objects."""
+        return self.call([name for name, _ in self.calls[:1] if name.startswith("__") and name != "__init__"])
+
+    # Statements.
+
+    def run(self, statement, consumed):
+        if isinstance(statement, (ast.If, ast.While)):
+            self.root(statement.test)
+        elif isinstance(statement, ast.Assert):
+            self.root(statement.test)
+        elif isinstance(statement, ast.For):
+            self.loop(statement, consumed)
+        elif isinstance(statement, (ast.Assign, ast.AnnAssign)):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            if statement.value is not None:
+                self.root(statement.value)
+            for target in targets:
+                self.target(target)
+        elif isinstance(statement, ast.AugAssign):
+            self.augmented(statement)
+        elif isinstance(statement, ast.Return):
+            if statement.value is not None:
+                self.root(statement.value)
+        elif isinstance(statement, ast.Raise):
+            if isinstance(statement.exc, ast.Call):
+                for argument in statement.exc.args:
+                    self.value(argument)
+        elif isinstance(statement, ast.Delete):
+            for target in statement.targets:
+                self.target(target)
+        elif isinstance(statement, ast.Expr):
+            node = statement.value
+            if isinstance(node, (ast.Yield, ast.Await)):
+                node = node.value
+            if node is not None and (called_name(node) != "print" or self.calls):
+                self.root(node)
+
+    def loop(self, statement, consumed):
+        node = statement.iter
+        named = called_name(node)
+        if named is not None and consumed and not self.is_builtin(named):
+            return
+        if named == "range" and not node.keywords and not any(isinstance(a, ast.Starred) for a in node.args):
+            self.counted([self.value(argument) for argument in node.args], consumed or 0)
+        elif named in ("enumerate", "zip"):
+            for argument in node.args:
+                self.value(argument)
+        else:
+            value = self.value(node)
+            if named == "reversed" and not isinstance(value, Unknown):
+                self.step("reversed", list(itertools.islice(value, LARGEST_SIZE)))
+
+    def counted(self, bounds, consumed):
+        """The next number of a range."""
+        if not bounds or not all(type(bound) is int for bound in bounds):
+            return
+        start, stop, stride = ([0] + bounds + [1])[:3] if len(bounds) == 1 else (bounds + [1])[:3]
+        if stride != 1:
+            self.step(f"{consumed} * {stride}", consumed * stride)
+        offset = consumed * stride
+        if len(bounds) > 1:
+            self.step(f"{start} + {offset}", start + offset)
+        now = start + offset
+        symbol, compare = OPERATORS[ast.Gt if stride < 0 else ast.Lt]
+        self.step(f"{now} {symbol} {stop}", compare(now, stop))
+
+    def target(self, node):
+        if isinstance(node, (ast.Tuple, ast.List)):
+            for item in node.elts:
+                self.target(item)
+                # A later target may use it, with its new value.
+                if isinstance(item, ast.Name):
+                    self.variables[item.id] = UNKNOWN
+        elif isinstance(node, ast.Subscript):
+            self.owner(node.value)
+            self.index(node.slice)
+        elif isinstance(node, ast.Attribute):
+            self.owner(node.value)
+
+    def owner(self, node):
+        """What is assigned into; a plain place needs no working."""
+        while isinstance(node, ast.Attribute):
+            node = node.value
+        if not is_leaf(node):
+            self.value(node)
+
+    def augmented(self, statement):
+        place = statement.target
+        symbol, apply = OPERATORS[type(statement.op)]
+        left = self.value(place)
+        right = self.value(statement.value)
+        self.operation(symbol, apply, left, right, True)
+
+    # Expressions.
+
+    def root(self, node):
+        """The expression of a statement: its own value is told only if it is a number."""
+        if isinstance(node, (ast.Tuple, ast.List, ast.Set, ast.Dict)):
+            self.value(node)
+        else:
+            self.value(node, True)
+
+    def value(self, node, is_root=False):
+        self.work += 1
+        if self.work > MOST_WORK:
+            raise Stop
+        method = getattr(self, "on_" + type(node).__name__.lower(), None)
+        if method is None:
+            raise Stop
+        return method(node, is_root)
+
+    def told(self, text, value, is_root):
+        """Notes a step, of a statement's own expression only if it is small."""
+        if value is None:
+            return value
+        if not is_root or isinstance(value, (int, float)):
+            self.step(text, value)
+        return value
+
+    def name(self, name):
+        if name in self.variables:
+            return self.variables[name]
+        if name not in self.texts:
+            return UNKNOWN
+        value = self.variables[name] = value_of(self.texts[name])
+        return value
+
+    def on_constant(self, node, _):
+        return node.value
+
+    def on_name(self, node, _):
+        return self.name(node.id)
+
+    def on_namedexpr(self, node, is_root):
+        value = self.value(node.value, is_root)
+        self.variables[node.target.id] = value
+        return value
+
+    def items(self, nodes):
+        values = []
+        for node in nodes:
+            if isinstance(node, ast.Starred):
+                value = self.value(node.value)
+                if not isinstance(value, (list, tuple, str, range)):
+                    raise Stop
+                values.extend(value)
+            else:
+                values.append(self.value(node))
+        return values
+
+    def on_list(self, node, _):
+        return self.items(node.elts)
+
+    def on_tuple(self, node, _):
+        return tuple(self.items(node.elts))
+
+    def on_set(self, node, _):
+        values = self.items(node.elts)
+        return set(values) if is_ordered(values) else UNKNOWN
+
+    def on_dict(self, node, _):
+        made = {}
+        for key, value in zip(node.keys, node.values):
+            if key is None:
+                raise Stop
+            key = self.value(key)
+            made[key] = self.value(value)
+        return made
+
+    def on_joinedstr(self, node, is_root):
+        parts = []
+        for part in node.values:
+            if isinstance(part, ast.Constant):
+                parts.append(part.value)
+                continue
+            value = self.value(part.value)
+            check(value)
+            if not is_plain(value):
+                raise Stop
+            if part.conversion != -1:
+                value = {"s": str, "r": repr, "a": ascii}[chr(part.conversion)](value)
+            form = self.value(part.format_spec, True) if part.format_spec else ""
+            if WIDE.search(form):
+                raise Stop
+            parts.append(format(value, form))
+        return self.told("f", "".join(parts), is_root)
+
+    def on_unaryop(self, node, is_root):
+        if is_leaf(node):
+            return ast.literal_eval(node)
+        symbol, apply = OPERATORS[type(node.op)]
+        operand = self.value(node.operand)
+        if isinstance(operand, Unknown):
+            return UNKNOWN
+        check(operand)
+        shown = repr(operand) if is_scalar(operand) else ""
+        between = " " if symbol == "not" and shown else ""
+        return self.told(f"{symbol}{between}{shown}", apply(operand), is_root)
+
+    def on_binop(self, node, is_root):
+        left = self.value(node.left)
+        right = self.value(node.right)
+        return self.operation(*OPERATORS[type(node.op)], left, right, is_root)
+
+    def operation(self, symbol, apply, left, right, is_root):
+        if isinstance(left, Instance) or isinstance(right, Instance):
+            return self.special()
+        if isinstance(left, Unknown) or isinstance(right, Unknown):
+            if self.calls and self.calls[0][0].startswith("__"):
+                raise Stop
+            return UNKNOWN
+        guard(symbol, left, right)
+        sides = [repr(side) if is_scalar(side) else "" for side in (left, right)]
+        return self.told(f"{sides[0]} {symbol} {sides[1]}".strip(), apply(left, right), is_root)
+
+    def on_compare(self, node, is_root):
+        left = self.value(node.left)
+        result = True
+        for op, right in zip(node.ops, node.comparators):
+            right = self.value(right)
+            symbol, apply = OPERATORS[type(op)]
+            if isinstance(op, (ast.Is, ast.IsNot)):
+                # Only of these is there one: other values are made anew here.
+                if right not in (None, True, False) or isinstance(left, Unknown):
+                    raise Stop
+                shown = repr(left) if is_scalar(left) else ""
+                result = self.told(f"{shown} {symbol} {right!r}".strip(), apply(left, right), is_root)
+            else:
+                result = self.operation(symbol, apply, left, right, is_root)
+            if isinstance(result, Unknown) and len(node.ops) > 1:
+                raise Stop
+            if not isinstance(result, Unknown) and not result:
+                break
+            left = right
+        return result
+
+    def truth(self, value):
+        if isinstance(value, (Unknown, Instance)):
+            raise Stop
+        return bool(value)
+
+    def on_boolop(self, node, is_root):
+        value = None
+        for part in node.values:
+            value = self.value(part, is_root)
+            if self.truth(value) == isinstance(node.op, ast.Or):
+                break
+        return value
+
+    def on_ifexp(self, node, is_root):
+        chosen = node.body if self.truth(self.value(node.test)) else node.orelse
+        return self.value(chosen, is_root)
+
+    def index(self, node):
+        if isinstance(node, ast.Slice):
+            bounds = [None if part is None else self.value(part) for part in (node.lower, node.upper, node.step)]
+            if any(isinstance(bound, Unknown) for bound in bounds):
+                return UNKNOWN
+            return slice(*bounds)
+        if type(node).__name__ == "Index":  # Before Python 3.9.
+            node = node.value
+        return self.value(node)
+
+    def on_subscript(self, node, is_root):
+        base = self.value(node.value)
+        index = self.index(node.slice)
+        if isinstance(base, Instance):
+            return self.special()
+        if isinstance(base, Unknown) or isinstance(index, Unknown):
+            return UNKNOWN
+        if isinstance(index, slice):
+            bounds = ["" if bound is None else repr(bound) for bound in (index.start, index.stop, index.step)]
+            shown = ":".join(bounds if bounds[2] else bounds[:2])
+        else:
+            shown = repr(index) if is_scalar(index) or isinstance(index, tuple) else ""
+        return self.told(f"[{shown}]", base[index], is_root)
+
+    def on_attribute(self, node, is_root):
+        base = self.value(node.value)
+        if not isinstance(base, Instance) or node.attr not in base.attributes:
+            # It may be a property.
+            return self.call([node.attr]) if self.calls and self.calls[0][0] == node.attr else UNKNOWN
+        return self.told(f".{node.attr}", base.attributes[node.attr], is_root)
+
+    def on_lambda(self, node, _):
+        parameters = node.args
+        if parameters.defaults or parameters.vararg or parameters.kwarg or parameters.kwonlyargs:
+            raise Stop
+        names = [argument.arg for argument in parameters.args]
+
+        def run(*values):
+            with Scope(self, dict(zip(names, values))):
+                return self.value(node.body)
+
+        return run
+
+    def arguments(self, node):
+        values = self.items(node.args)
+        named = {}
+        for keyword in node.keywords:
+            if keyword.arg is None:
+                raise Stop
+            named[keyword.arg] = self.value(keyword.value)
+        return values, named
+
+    def on_call(self, node, is_root):
+        function = node.func
+        if isinstance(function, ast.Name):
+            if self.is_builtin(function.id):
+                return self.builtin(function.id, node, is_root)
+            if function.id == "super":
+                return UNKNOWN
+            names = [function.id] if hasattr(builtins, function.id) else [function.id, "__init__"]
+        elif isinstance(function, ast.Attribute):
+            base = self.value(function.value)
+            allowed = METHODS.get(type(base), ())
+            if function.attr in allowed:
+                return self.method(base, function.attr, node, is_root)
+            names = [function.attr]
+        else:
+            raise Stop
+        self.arguments(node)
+        return self.call(names)
+
+    def is_builtin(self, name):
+        return name in BUILTINS and name not in self.texts and all(name != called for called, _ in self.calls)
+
+    def method(self, base, name, node, is_root):
+        values, named = self.arguments(node)
+        check(base)
+        self.known(values, named)
+        if name == "format" and WIDE.search(base):
+            raise Stop
+        result = getattr(base, name)(*values, **named)
+        return self.told(f".{name}{self.shown(values)}", result, is_root)
+
+    def known(self, values, named):
+        for value in itertools.chain(values, named.values()):
+            check(value)
+            if isinstance(value, int) and abs(value) > LARGEST_SIZE * LARGEST_SIZE:
+                raise Stop
+
+    @staticmethod
+    def shown(values):
+        return f"({', '.join(map(repr, values))})" if values and all(map(is_scalar, values)) else ""
+
+    def builtin(self, name, node, is_root):
+        values, named = self.arguments(node)
+        self.known(values, named)
+        if name == "range" and len(range(*values)) > LARGEST_SIZE:
+            raise Stop
+        if name in ("list", "tuple", "set", "sum", "sorted") and values and isinstance(values[0], range):
+            values[0] = list(values[0])
+        if name in RUNNING and not named:
+            return self.running(name, values, is_root)
+        if name in ("str", "repr", "bool") and values and not is_plain(values[0]):
+            raise Stop
+        result = BUILTINS[name](*values, **named)
+        if name == "len":
+            return self.told(name, result, is_root)
+        if name == "set" and not is_ordered(result):
+            return UNKNOWN
+        return self.told(name + self.shown(values), result, is_root)
+
+    def running(self, name, values, is_root):
+        """A sum, or the largest or smallest of some items, from item to item."""
+        many = len(values) == 1 or name == "sum"
+        items = list(values[0]) if many else list(values)
+        check(items)
+        result = BUILTINS[name](items, *(values[1:] if many else ()))
+        if not many and len(items) == 2:
+            return self.told(name + self.shown(items), result, is_root)
+        if len(values) == 1 and all(isinstance(item, int) for item in items) and len(items) <= 2 * MOST_ITEMS:
+            return self.told(f"{name}({', '.join(map(repr, itertools.accumulate(items, RUNNING[name])))})", result, is_root)
+        return self.told(name, result, is_root)
+
+    # Comprehensions.
+
+    def on_listcomp(self, node, is_root):
+        return self.told("[]", list(self.each(node)), is_root)
+
+    def on_setcomp(self, node, is_root):
+        values = list(self.each(node))
+        if not is_ordered(dict.fromkeys(values)):
+            return UNKNOWN
+        return self.told("set()", set(values), is_root)
+
+    def on_dictcomp(self, node, is_root):
+        return self.told("{}", dict(self.each(node)), is_root)
+
+    def on_generatorexp(self, node, _):
+        return self.each(node)
+
+    def each(self, node):
+        rounds = self.nested(node.generators)
+        inner = self.variables
+        while True:
+            # A generator may be resumed where other variables are known.
+            outer, self.variables = self.variables, dict(inner)
+            try:
+                if next(rounds, self) is self:
+                    return
+                if isinstance(node, ast.DictComp):
+                    item = self.value(node.key), self.value(node.value)
+                else:
+                    item = self.value(node.elt)
+            finally:
+                inner, self.variables = self.variables, outer
+            yield item
+
+    def nested(self, generators):
+        if not generators:
+            yield
+            return
+        first = generators[0]
+        items = self.value(first.iter)
+        if isinstance(items, (Unknown, Instance)):
+            raise Stop
+        for count, item in enumerate(items):
+            if count == MOST_ITEMS:
+                raise Stop
+            self.bind(first.target, item)
+            if all(self.truth(self.value(test)) for test in first.ifs):
+                for _ in self.nested(generators[1:]):
+                    yield
+
+    def bind(self, target, value):
+        if isinstance(target, ast.Name):
+            self.variables[target.id] = value
+            self.step(target.id, value)
+            return
+        if not isinstance(target, ast.Tuple) or not isinstance(value, (tuple, list)) or len(target.elts) != len(value):
+            raise Stop
+        for part, item in zip(target.elts, value):
+            self.bind(part, item)
+
+
+class Scope:
+    """Variables that are gone afterwards."""
+
+    def __init__(self, line, variables):
+        self.line = line
+        self.variables = variables
+
+    def __enter__(self):
+        self.before = self.line.variables
+        self.line.variables = {**self.before, **self.variables}
+
+    def __exit__(self, *_):
+        self.line.variables = self.before
+
+
+def statement_of(text):
+    """The statement that a line begins, or None."""
+    text = text.strip()
+    if text.startswith("elif "):
+        text = text[2:]
+    for whole in (text, text + "\n pass"):
+        try:
+            body = ast.parse(whole).body
+            return body[0] if body else None
+        except SyntaxError:
+            continue
+    return None
+
+
+def workings(text, values, consumed, calls):
+    """One list of steps before each call of the line and one before its end."""
+    count = len(calls)
+    line = Line(values, list(calls))
+    try:
+        statement = statement_of(text)
+        if statement is not None:
+            line.run(statement, consumed)
+    except TimeoutError:
+        raise
+    except Exception:
+        # An expression may fail in as many ways as Python knows; it failed in
+        # the program too, or cannot be known.
+        pass
+    parts = line.parts[: count + 1]
+    return parts + [[] for _ in range(count + 1 - len(parts))]
+
+
+def too_slow(*_):
+    raise TimeoutError
+
+
+def limit_memory():
+    """Not every system can, nor every user."""
+    try:
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        wanted = 1 << 30
+        resource.setrlimit(resource.RLIMIT_AS, (wanted if hard < 0 else min(wanted, hard), hard))
+    except (OSError, ValueError):
+        pass
+
+
+def main():
+    limit_memory()
+    # A line is bounded by the work it may do; the timer is for what was not thought of.
+    signal.signal(signal.SIGALRM, too_slow)
+    for request in sys.stdin.buffer:
+        lines = json.loads(request)
+        answer = []
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 60.0)
+            for line in lines:
+                answer.append(workings(*line))
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        except TimeoutError:
+            pass
+        answer.extend([[] for _ in range(len(line[3]) + 1)] for line in lines[len(answer) :])
+        json.dump(answer, sys.stdout)
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
