@@ -18,6 +18,9 @@ use crate::python::{Python, PythonError};
 
 const SCRIPT: &str = include_str!("../python/working.py");
 
+/// Variables and their values.
+type Values = Vec<(Arc<str>, Arc<str>)>;
+
 /// A line that ran.
 #[derive(Debug)]
 struct Line {
@@ -86,7 +89,7 @@ struct Follower<'a> {
     callers: Vec<Option<usize>>,
     /// The variables that a loop's header iterates over, as they were when the
     /// loop began, by activation and line.
-    loops: BTreeMap<(u32, u32), Vec<(Arc<str>, Arc<str>)>>,
+    loops: BTreeMap<(u32, u32), Values>,
 }
 
 /// The lines of a run, each with what it called.
@@ -180,7 +183,7 @@ impl Follower<'_> {
 }
 
 /// The variables that the header of a `for` loop names behind its `in`.
-fn iterated(focus: &Focus) -> Vec<(Arc<str>, Arc<str>)> {
+fn iterated(focus: &Focus) -> Values {
     let (_, iterable) = focus.text.split_once(" in ").unwrap_or_default();
     let words = iterable.split(|c: char| !(c.is_alphanumeric() || c == '_'));
     let values = focus.values.iter();
