@@ -275,9 +275,7 @@ class Line:
     # Statements.
 
     def run(self, statement, consumed):
-        if isinstance(statement, (ast.If, ast.While)):
-            self.root(statement.test)
-        elif isinstance(statement, ast.Assert):
+        if isinstance(statement, (ast.If, ast.While, ast.Assert)):
             self.root(statement.test)
         elif isinstance(statement, ast.For):
             self.loop(statement, consumed)

@@ -1,10 +1,11 @@
 //! What a frame may look like, token by token.
 //!
-//! A frame is `(work step item)*` and then `(NAME value item | delete NAME)* ENDING`, with the endings
-//! `LINE`, `return value item`, `yield value item`, `unwind`, and without
-//! changes before them `exception value item`, `call LINE (NAME value item)*
-//! end` and `resume LINE`. A value but that of an exception may also be told as
-//! an edit, `keep [#n] items [rest #m]`, and it or any item in it as `same NAME`. Which names, lines and endings there are is taken
+//! A frame is `(work step item)*`, then `(NAME value item | delete NAME)*`,
+//! then an ending: `LINE`, `return value item`, `yield value item`, `unwind`,
+//! and without changes before it `exception value item`,
+//! `call LINE (NAME value item)* end` and `resume LINE`. A value but that of an
+//! exception may be told as an edit, `keep [#n] items [rest #m]`, and it or an
+//! item in it as `same NAME`. Which names, lines and endings there are is taken
 //! from the program and the state of the run; the next line is one of those
 //! that [`Flow`](cwm_trace::live::Flow) says control can reach.
 
@@ -391,15 +392,16 @@ impl<'a> FrameGrammar<'a> {
         }
         let begins = self.value.ids.is_empty();
         if self.state.open.is_none() {
-            if self.state.last == Some(Token::Mark(Mark::Same)) {
+            if self.state.last == Some(Token::Same) {
                 return self.legal.shown.contains(&id);
             }
-            if token == Token::Mark(Mark::Same) {
+            if token == Token::Same {
                 return self.may_be_same();
             }
             let ends = matches!(
                 token,
-                Token::Mark(Mark::Item | Mark::Rest)
+                Token::Mark(Mark::Item)
+                    | Token::Rest
                     | Token::Ordinal(_)
                     | Token::Operator(")" | "]" | "}" | ",")
             );
@@ -411,13 +413,13 @@ impl<'a> FrameGrammar<'a> {
             Telling::Done => is_item,
             Telling::Rest(shape) => matches!(token, Token::Ordinal(n) if n < shape.items),
             Telling::Whole if begins => match token {
-                Token::Mark(Mark::Keep) => self.state.shape.is_some(),
+                Token::Keep => self.state.shape.is_some(),
                 _ => self.allows_in_plain(id, token),
             },
             Telling::Whole => self.allows_in_plain(id, token),
             Telling::Kept(shape) => match token {
                 Token::Ordinal(n) => n < shape.items,
-                Token::Mark(Mark::Item | Mark::Rest) => false,
+                Token::Mark(Mark::Item) | Token::Rest => false,
                 _ => self.allows_between(shape, id, token),
             },
             Telling::Between(shape) => self.allows_between(shape, id, token),
@@ -434,7 +436,7 @@ impl<'a> FrameGrammar<'a> {
             Telling::Rest(_) | Telling::Done => true,
         };
         let begins = match self.state.last {
-            None | Some(Token::Ordinal(_) | Token::Mark(Mark::Keep)) => true,
+            None | Some(Token::Ordinal(_) | Token::Keep) => true,
             Some(Token::Operator(open)) => matches!(open, "(" | "[" | "{"),
             _ => false,
         };
@@ -446,8 +448,8 @@ impl<'a> FrameGrammar<'a> {
         let outside = self.state.open.is_none() && self.state.brackets.is_empty();
         match token {
             Token::Char(_) | Token::Escape(_) | Token::Byte(_) if outside => shape.is_text,
-            _ if shape.is_text => matches!(token, Token::Mark(Mark::Item | Mark::Rest)),
-            Token::Ordinal(_) | Token::Mark(Mark::Rest) if outside => true,
+            _ if shape.is_text => matches!(token, Token::Mark(Mark::Item) | Token::Rest),
+            Token::Ordinal(_) | Token::Rest if outside => true,
             _ => self.allows_in_plain(id, token),
         }
     }
@@ -603,16 +605,12 @@ impl ValueState {
     fn take(&mut self, token: Token) {
         self.telling = match (self.telling, token) {
             (Telling::Rest(_), _) => Telling::Done,
-            (Telling::Whole, Token::Mark(Mark::Keep)) => {
-                self.shape.map_or(Telling::Done, Telling::Kept)
-            }
-            (Telling::Kept(shape) | Telling::Between(shape), Token::Mark(Mark::Rest)) => {
-                Telling::Rest(shape)
-            }
+            (Telling::Whole, Token::Keep) => self.shape.map_or(Telling::Done, Telling::Kept),
+            (Telling::Kept(shape) | Telling::Between(shape), Token::Rest) => Telling::Rest(shape),
             (Telling::Kept(shape), _) => Telling::Between(shape),
             (telling, _) => telling,
         };
-        self.is_named = self.last == Some(Token::Mark(Mark::Same));
+        self.is_named = self.last == Some(Token::Same);
         self.last = Some(token);
         match (self.open, token) {
             (Some(close), _) if token == close => self.open = None,

@@ -256,10 +256,7 @@ impl Codec {
             .is_none()
             || self.text_of(&tokens, needs_space).as_deref() != Some(text)
         {
-            tokens.clear();
-            tokens.push(Token::Raw);
-            push_raw(text, &mut tokens);
-            tokens.push(Token::Raw);
+            tokens = raw(text);
         }
         tokens
     }
@@ -269,7 +266,7 @@ impl Codec {
     fn encode_told(&self, told: &Told, out: &mut Vec<u32>) {
         let shown = told.shown.iter().filter_map(|(name, text)| {
             let name = self.resolve(name, Context::Variable)?;
-            Some((self.value_tokens(text), vec![Token::Mark(Mark::Same), name]))
+            Some((self.value_tokens(text), vec![Token::Same, name]))
         });
         let shown: Vec<(Vec<Token>, Vec<Token>)> = shown.collect();
         let shorten = |value: &[Token]| {
@@ -302,7 +299,7 @@ impl Codec {
         let mut out = Vec::new();
         let mut tokens = tokens.iter().copied();
         while let Some(token) = tokens.next() {
-            if token != Token::Mark(Mark::Same) {
+            if token != Token::Same {
                 out.push(token);
                 continue;
             }
@@ -341,9 +338,7 @@ impl Codec {
             .tokens(&lex(text), &mut tokens, true, &mut Notes::default())
             .is_none()
         {
-            tokens = vec![Token::Raw];
-            push_raw(text, &mut tokens);
-            tokens.push(Token::Raw);
+            tokens = raw(text);
         }
         out.extend(tokens.into_iter().map(|t| self.vocabulary.id(t)));
     }
@@ -513,6 +508,14 @@ impl Codec {
         }
         String::from_utf8(out).ok()
     }
+}
+
+/// Text character by character, between two raw marks.
+fn raw(text: &str) -> Vec<Token> {
+    let mut tokens = vec![Token::Raw];
+    push_raw(text, &mut tokens);
+    tokens.push(Token::Raw);
+    tokens
 }
 
 #[cfg(test)]

@@ -14,12 +14,7 @@
 //! bracket, the attributes of an object, or the characters of a string; they
 //! are set apart as in the value itself.
 
-use cwm_trace::live::Mark;
-
 use super::vocabulary::{ORDINALS, Token};
-
-const KEEP: Token = Token::Mark(Mark::Keep);
-const REST: Token = Token::Mark(Mark::Rest);
 
 /// What a value is made of.
 #[derive(Debug, PartialEq, Eq)]
@@ -163,7 +158,7 @@ pub(super) fn edit(
     if front + back == 0 {
         return None;
     }
-    let mut out = vec![KEEP];
+    let mut out = vec![Token::Keep];
     if front < old.items.len() {
         out.push(comma(front));
     }
@@ -177,27 +172,27 @@ pub(super) fn edit(
         }
     }
     if back > 0 {
-        out.extend([REST, comma(old.items.len() - back)]);
+        out.extend([Token::Rest, comma(old.items.len() - back)]);
     }
     Some(out)
 }
 
 /// Whether tokens are an edit.
 pub(super) fn is_edit(tokens: &[Token]) -> bool {
-    tokens.first() == Some(&KEEP)
+    tokens.first() == Some(&Token::Keep)
 }
 
 /// The value that an edit makes out of `old`; `None` if it makes none.
 pub(super) fn apply(old: &[Token], edit: &[Token]) -> Option<Vec<Token>> {
     let old = Parts::of(old)?;
     let (front, edit) = match edit {
-        [KEEP, Token::Ordinal(n), after @ ..] => (old.items.get(..*n as usize)?, after),
-        [KEEP, after @ ..] => (&old.items[..], after),
+        [Token::Keep, Token::Ordinal(n), after @ ..] => (old.items.get(..*n as usize)?, after),
+        [Token::Keep, after @ ..] => (&old.items[..], after),
         _ => return None,
     };
     let mut items = front.to_vec();
     let (middle, rest) = match edit {
-        [middle @ .., REST, Token::Ordinal(n)] => (middle, old.items.get(*n as usize..)?),
+        [middle @ .., Token::Rest, Token::Ordinal(n)] => (middle, old.items.get(*n as usize..)?),
         middle => (middle, &[][..]),
     };
     match old.is_text() {

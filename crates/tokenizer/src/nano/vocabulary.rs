@@ -20,6 +20,12 @@ pub enum Token {
     Source,
     /// A fixed word of a window.
     Mark(Mark),
+    /// The value, or item, is that of the variable that follows.
+    Same,
+    /// The first items of what the variable held before.
+    Keep,
+    /// The last items of what the variable held before.
+    Rest,
     /// A line number.
     Line(u32),
     /// One of the lines that a focus lists, counted from 0.
@@ -65,9 +71,6 @@ const MARKS: &[(Mark, &str)] = &[
     (Mark::End, "end"),
     (Mark::Next, "next"),
     (Mark::Work, "work"),
-    (Mark::Same, "same"),
-    (Mark::Keep, "keep"),
-    (Mark::Rest, "rest"),
 ];
 
 pub(super) const MAX_LINE: u32 = 127;
@@ -233,6 +236,7 @@ impl Vocabulary {
 fn all_tokens() -> Vec<Token> {
     let mut tokens = vec![Token::Pad, Token::Begin, Token::Source, Token::Raw];
     tokens.extend(MARKS.iter().map(|&(m, _)| Token::Mark(m)));
+    tokens.extend([Token::Same, Token::Keep, Token::Rest]);
     tokens.extend((0..10).map(Token::Digit));
     tokens.extend(['.', 'e', '+', '-', 'j', '_'].map(Token::NumberPart));
     tokens.extend(['\'', '"'].map(Token::Quote));
@@ -274,6 +278,9 @@ fn token_name(token: &Token) -> String {
                 .map_or("?", |(_, n)| n);
             format!("<{name}>")
         }
+        Token::Same => "<same>".into(),
+        Token::Keep => "<keep>".into(),
+        Token::Rest => "<rest>".into(),
         Token::Line(n) => format!("L{n}"),
         Token::Choice(n) => format!("N{n}"),
         Token::Depth(n) => format!("D{n}"),

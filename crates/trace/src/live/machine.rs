@@ -53,12 +53,6 @@ pub enum Mark {
     Next,
     /// A step of a working follows.
     Work,
-    /// The value is that of the variable that follows.
-    Same,
-    /// The first items of what the variable held before.
-    Keep,
-    /// The last items of what the variable held before.
-    Rest,
 }
 
 /// A word of a window, before any vocabulary.
