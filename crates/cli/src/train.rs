@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use cwm_data::pack::PackedProgram;
 use cwm_data::read_records;
-use cwm_model::{Config, Dtype, LayerType, Model, Rope};
+use cwm_model::{Config, Dtype, LayerType, Model, Rope, RunEmbedding};
 use cwm_tokenizer::nano::Vocabulary;
 use cwm_trace::live::Document;
 use cwm_train::traces::TraceDataset;
@@ -121,7 +121,7 @@ enum Preset {
 }
 
 impl Preset {
-    fn config(self, vocab_size: usize) -> Config {
+    fn config(self, vocabulary: &Vocabulary) -> Config {
         let (hidden_size, n_layers, n_heads, n_kv_heads, intermediate_size) = match self {
             Self::Tiny => (64, 2, 2, 1, 128),
             Self::Small => (128, 6, 4, 2, 384),
@@ -129,7 +129,7 @@ impl Preset {
             Self::Large => (384, 10, 12, 4, 1152),
         };
         Config {
-            vocab_size,
+            vocab_size: vocabulary.len(),
             hidden_size,
             intermediate_size,
             n_layers,
@@ -145,6 +145,10 @@ impl Preset {
             },
             max_position_embeddings: 4096,
             n_previous_embeddings: 2,
+            run_embedding: Some(RunEmbedding {
+                kinds: vocabulary.runs(),
+                n_places: 64,
+            }),
             tie_word_embeddings: false,
             bos_token_id: Some(1),
             eos_token_id: vec![0],
@@ -230,7 +234,7 @@ fn first_model(args: &Args, vocabulary: &Vocabulary) -> Result<Model> {
     let Some(folder) = &args.from else {
         let shape = args.preset.unwrap_or(Preset::Small);
         return Ok(Model::init(
-            shape.config(vocabulary.len()),
+            shape.config(vocabulary),
             args.seed.unwrap_or(1),
         ));
     };
@@ -324,7 +328,7 @@ impl Settings {
 /// What a run was begun with cannot be changed on the way.
 fn check_unchanged(args: &Args, run: &Trainer) -> Result<()> {
     let config = run.config();
-    let shape = args.preset.map(|p| p.config(run.model().config.vocab_size));
+    let shape = args.preset.map(|p| p.config(&Vocabulary::default()));
     ensure!(
         shape.is_none_or(|s| s == run.model().config),
         "--preset is not the shape that this run was begun with"

@@ -30,6 +30,7 @@ fn engine(vocabulary: &Vocabulary) -> Arc<Engine> {
         },
         max_position_embeddings: 4096,
         n_previous_embeddings: 0,
+        run_embedding: None,
         tie_word_embeddings: true,
         bos_token_id: None,
         eos_token_id: Vec::new(),

@@ -1,8 +1,9 @@
 """Shows the working of lines: what their expressions come to, part by part.
 
 Reads JSON lines from standard input and answers each with one. A request is
-a list of lines that ran in one program, as `[text, values, consumed, calls]`:
-the statement, the variables it names as `{name: repr}`, the items its `for`
+a list of lines that ran in one program and a list of the names that its
+functions declare `global` or `nonlocal`. A line is
+`[text, values, consumed, calls]`: the statement, the variables it names as `{name: repr}`, the items its `for`
 loop has consumed (or null), and the calls of the program's own functions that
 it made, each as `[name, value]` with null where what came back is not known.
 The answer is a list with, for each line, one list of steps before each of its
@@ -111,6 +112,8 @@ METHODS = {
 }
 METHODS = {kind: set(names.split()) for kind, names in METHODS.items()}
 
+VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
+
 RUNNING = {"sum": operator.add, "max": max, "min": min}
 
 
@@ -178,6 +181,12 @@ def is_shown(value):
     return is_plain(value)
 
 
+def is_remade(targets, value):
+    """Whether a variable gets a value that is made from its old one."""
+    names = [target.id for target in targets if isinstance(target, ast.Name)]
+    return any(isinstance(node, ast.Name) and node.id in names for node in ast.walk(value))
+
+
 def called_name(node):
     """The name that is called, if the node is the call of one."""
     return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else None
@@ -219,14 +228,16 @@ def guard(symbol, left, right):
 class Line:
     """One line that ran."""
 
-    def __init__(self, values, calls):
+    def __init__(self, values, calls, rebound):
         self.texts = values
+        self.rebound = rebound
         self.calls = calls
         self.variables = {}
         self.steps = []
         self.parts = [self.steps]
         self.length = 0
         self.work = 0
+        self.is_remade = False
 
     def step(self, text, value):
         """Notes that `text` came to `value`."""
@@ -265,7 +276,7 @@ class Line:
     def forget(self):
         """What a call may have changed is known no longer."""
         for name in [*self.texts, *self.variables]:
-            if not isinstance(self.name(name), (bool, int, float, str, tuple)):
+            if name in self.rebound or not isinstance(self.name(name), (bool, int, float, str, tuple)):
                 self.variables[name] = UNKNOWN
 
     def special(self):
@@ -282,6 +293,7 @@ class Line:
         elif isinstance(statement, (ast.Assign, ast.AnnAssign)):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             if statement.value is not None:
+                self.is_remade = is_remade(targets, statement.value)
                 self.root(statement.value)
             for target in targets:
                 self.target(target)
@@ -312,12 +324,28 @@ class Line:
         if named == "range" and not node.keywords and not any(isinstance(a, ast.Starred) for a in node.args):
             self.counted([self.value(argument) for argument in node.args], consumed or 0)
         elif named in ("enumerate", "zip"):
-            for argument in node.args:
-                self.value(argument)
+            values = [self.value(argument) for argument in node.args]
+            # The second argument of `enumerate` is where it begins to count.
+            self.indexed(values[:1] if named == "enumerate" else values, consumed or 0)
+            if named == "enumerate" and len(values) == 2 and type(values[1]) is int:
+                self.step(f"{values[1]} + {consumed or 0}", values[1] + (consumed or 0))
         else:
             value = self.value(node)
             if named == "reversed" and not isinstance(value, Unknown):
-                self.step("reversed", list(itertools.islice(value, LARGEST_SIZE)))
+                value = list(itertools.islice(value, LARGEST_SIZE))
+                self.step("reversed", value)
+            self.indexed([value], consumed or 0)
+
+    def indexed(self, values, consumed):
+        """The next item of each of several values, and whether there is one."""
+        if not values or not all(isinstance(value, (dict, list, set, str, tuple) + VIEWS) for value in values):
+            return
+        size = min(map(len, values))
+        self.step("len", size)
+        self.step(f"{consumed} < {size}", consumed < size)
+        if consumed < size:
+            for value in values:
+                self.step(f"[{consumed}]", next(itertools.islice(value, consumed, None)))
 
     def counted(self, bounds, consumed):
         """The next number of a range."""
@@ -342,7 +370,10 @@ class Line:
                     self.variables[item.id] = UNKNOWN
         elif isinstance(node, ast.Subscript):
             self.owner(node.value)
-            self.index(node.slice)
+            key = self.index(node.slice)
+            owner = self.place(node.value)
+            if isinstance(owner, dict) and not isinstance(key, (Unknown, slice)):
+                self.contained(key, owner)
         elif isinstance(node, ast.Attribute):
             self.owner(node.value)
 
@@ -352,6 +383,20 @@ class Line:
             node = node.value
         if not is_leaf(node):
             self.value(node)
+
+    def place(self, node):
+        """The value of a plain place, without steps."""
+        if isinstance(node, ast.Name):
+            return self.name(node.id)
+        if isinstance(node, ast.Attribute):
+            owner = self.place(node.value)
+            if isinstance(owner, Instance):
+                return owner.attributes.get(node.attr, UNKNOWN)
+        return UNKNOWN
+
+    def contained(self, item, values):
+        """Whether an item is among those of a value."""
+        self.step(f"{repr(item) if is_scalar(item) else ''} in".strip(), item in values)
 
     def augmented(self, statement):
         place = statement.target
@@ -379,10 +424,13 @@ class Line:
         return method(node, is_root)
 
     def told(self, text, value, is_root):
-        """Notes a step, of a statement's own expression only if it is small."""
+        """Notes a step, of a statement's own expression only if it is small.
+
+        A variable that is made anew from itself may stay as it is, which shows only beside the new value.
+        """
         if value is None:
             return value
-        if not is_root or isinstance(value, (int, float)):
+        if not is_root or isinstance(value, (int, float)) or self.is_remade:
             self.step(text, value)
         return value
 
@@ -538,11 +586,29 @@ class Line:
         if isinstance(base, Unknown) or isinstance(index, Unknown):
             return UNKNOWN
         if isinstance(index, slice):
-            bounds = ["" if bound is None else repr(bound) for bound in (index.start, index.stop, index.step)]
-            shown = ":".join(bounds if bounds[2] else bounds[:2])
+            check(base)
+            shown = self.bounds(index, len(base))
         else:
             shown = repr(index) if is_scalar(index) or isinstance(index, tuple) else ""
         return self.told(f"[{shown}]", base[index], is_root)
+
+    def bounds(self, index, size):
+        """A slice as it is shown: counted from the start where it can be."""
+        for bound in (index.start, index.stop, index.step):
+            if bound is not None and type(bound) is not int:
+                raise Stop
+        if index.step in (None, 1):
+            start, stop, _ = index.indices(size)
+            if (start, stop) == (index.start or 0, index.stop):
+                return f"{start}:{stop}"
+            self.step("len", size)
+            for bound in (index.start, index.stop):
+                if bound is not None and bound < 0:
+                    self.step(f"{size} - {-bound}", size + bound)
+            return f"{start}:{stop}"
+        self.step("len", size)
+        bounds = ["" if bound is None else repr(bound) for bound in (index.start, index.stop, index.step)]
+        return ":".join(bounds)
 
     def on_attribute(self, node, is_root):
         base = self.value(node.value)
@@ -600,6 +666,12 @@ class Line:
         self.known(values, named)
         if name == "format" and WIDE.search(base):
             raise Stop
+        if isinstance(base, dict) and name in ("get", "pop", "setdefault") and values:
+            self.contained(values[0], base)
+        if isinstance(base, list) and name == "remove" and len(values) == 1 and is_scalar(values[0]):
+            self.step(f".index({values[0]!r})", base.index(values[0]))
+        if isinstance(base, list) and name == "reverse":
+            self.step("len", len(base))
         result = getattr(base, name)(*values, **named)
         return self.told(f".{name}{self.shown(values)}", result, is_root)
 
@@ -733,10 +805,10 @@ def statement_of(text):
     return None
 
 
-def workings(text, values, consumed, calls):
+def workings(rebound, text, values, consumed, calls):
     """One list of steps before each call of the line and one before its end."""
     count = len(calls)
-    line = Line(values, list(calls))
+    line = Line(values, list(calls), rebound)
     try:
         statement = statement_of(text)
         if statement is not None:
@@ -770,12 +842,12 @@ def main():
     # A line is bounded by the work it may do; the timer is for what was not thought of.
     signal.signal(signal.SIGALRM, too_slow)
     for request in sys.stdin.buffer:
-        lines = json.loads(request)
+        lines, rebound = json.loads(request)
         answer = []
         try:
             signal.setitimer(signal.ITIMER_REAL, 60.0)
             for line in lines:
-                answer.append(workings(*line))
+                answer.append(workings(rebound, *line))
             signal.setitimer(signal.ITIMER_REAL, 0)
         except TimeoutError:
             pass

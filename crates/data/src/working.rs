@@ -69,7 +69,8 @@ impl Evaluator {
     /// When the interpreter is gone.
     pub fn workings(&mut self, document: &Document) -> Result<Workings, PythonError> {
         let lines = lines(document);
-        let answer: Vec<Vec<Vec<Arc<str>>>> = self.0.ask(&lines)?;
+        let request = (&lines, rebound(&document.source));
+        let answer: Vec<Vec<Vec<Arc<str>>>> = self.0.ask(&request)?;
         // A line whose end was not recorded has one part too many.
         let parts = lines.iter().zip(answer);
         let parts = parts.flat_map(|(line, parts)| line.ends.iter().copied().zip(parts));
@@ -180,6 +181,18 @@ impl Follower<'_> {
             ends: Vec::new(),
         });
     }
+}
+
+/// The names that a program declares `global` or `nonlocal`: a call may bind
+/// them anew. Taken from the text, so there may be some too many.
+fn rebound(source: &str) -> Vec<&str> {
+    let declared = source.split(['\n', ';', ':']).filter_map(|statement| {
+        let statement = statement.trim_start();
+        let of = |word| statement.strip_prefix(word);
+        of("global ").or_else(|| of("nonlocal "))
+    });
+    let names = declared.flat_map(|names| names.split('#').next().unwrap_or_default().split(','));
+    names.map(str::trim).collect()
 }
 
 /// The variables that the header of a `for` loop names behind its `in`.

@@ -42,6 +42,7 @@ fn shapes() -> [(&'static str, Config); 2] {
         },
         max_position_embeddings: 2048,
         n_previous_embeddings: 0,
+        run_embedding: None,
         tie_word_embeddings: true,
         bos_token_id: None,
         eos_token_id: Vec::new(),

@@ -9,6 +9,8 @@
 //! with slices whose lengths depend on the model and the position only: this is what makes the
 //! result independent of the chunking.
 
+use std::ops::Range;
+
 use cwm_kernels::{
     AttentionShape, Direction, KvPage, RopeTable, Scratch, add, attention_decode, rms_norm, rope,
     swiglu,
@@ -60,6 +62,27 @@ pub enum Want {
     All,
 }
 
+/// New tokens behind as many earlier ones as their embeddings depend on.
+struct Text {
+    ids: Vec<u32>,
+    /// Of each token in its run; empty where the model does not look at it.
+    places: Vec<Option<u32>>,
+}
+
+impl Text {
+    fn new(decoder: &Decoder, cache: &Cache, new: &[u32]) -> Self {
+        let start = cache.len();
+        let runs = decoder.run.as_ref().map(|(runs, _)| runs);
+        let in_run = runs.map_or(0, |runs| runs.n_places);
+        let first = start.saturating_sub(decoder.previous.len().max(in_run));
+        let earlier = (first..start).filter_map(|at| cache.id(at));
+        let ids: Vec<u32> = earlier.chain(new.iter().copied()).collect();
+        let places = runs.map(|runs| runs.places(ids.iter().copied()));
+        let places = places.unwrap_or_default();
+        Self { ids, places }
+    }
+}
+
 /// Consecutive tokens of a chunk with their activations, row-major, one row per token. Buffers are
 /// reused.
 #[derive(Debug, Default)]
@@ -81,10 +104,10 @@ struct Lane {
 }
 
 impl Lane {
-    /// Looks up the embeddings of `ids`, which stand at positions `start..`;
-    /// `before` holds the tokens in front of them, as many as count.
-    fn embed(&mut self, context: &Context<'_>, start: usize, before: &[u32], ids: &[u32]) {
+    /// Looks up the embeddings of `text[chunk]`, whose tokens stand at positions `start..`.
+    fn embed(&mut self, context: &Context<'_>, start: usize, text: &Text, chunk: Range<usize>) {
         let Dims { hidden, inner, .. } = context.dims;
+        let (before, ids) = text.ids[..chunk.end].split_at(chunk.start);
         (self.start, self.rows) = (start, ids.len());
         self.x.clear();
         let entry = |id: u32| id as usize * hidden..(id as usize + 1) * hidden;
@@ -95,6 +118,10 @@ impl Lane {
             let earlier = ids[..index].iter().rev().chain(before.iter().rev());
             for (table, &id) in context.decoder.previous.iter().zip(earlier) {
                 add(&mut self.x[begin..], &table[entry(id)]);
+            }
+            let place = text.places.get(chunk.start + index).copied().flatten();
+            if let (Some((_, table)), Some(place)) = (&context.decoder.run, place) {
+                add(&mut self.x[begin..], &table[entry(place)]);
             }
         }
         self.normed.resize(self.rows * hidden, 0.0);
@@ -265,17 +292,16 @@ impl Workspace {
     /// Deals the tokens of a chunk to at most `threads` lanes of at least [`LANE_ROWS`] rows.
     fn cut(&mut self, context: &Context<'_>, cache: &Cache, ids: &[u32], threads: usize) {
         let start = cache.len();
-        let first = start.saturating_sub(context.decoder.previous.len());
-        let mut text: Vec<u32> = (first..start).filter_map(|at| cache.id(at)).collect();
-        let n_before = text.len();
-        text.extend(ids);
+        let text = Text::new(context.decoder, cache, ids);
+        let n_before = text.ids.len() - ids.len();
         let n_lanes = (ids.len() / LANE_ROWS).clamp(1, threads);
         let rows = ids.len().div_ceil(n_lanes);
         self.lanes
             .resize_with(ids.len().div_ceil(rows), Lane::default);
-        for (index, (lane, ids)) in self.lanes.iter_mut().zip(ids.chunks(rows)).enumerate() {
-            let (before, _) = text.split_at(n_before + index * rows);
-            lane.embed(context, start + index * rows, before, ids);
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            let (first, end) = (index * rows, ids.len().min((index + 1) * rows));
+            let chunk = n_before + first..n_before + end;
+            lane.embed(context, start + first, &text, chunk);
         }
     }
 

@@ -9,7 +9,7 @@ use std::ops::{Deref, Range};
 use std::sync::Arc;
 
 use cwm_kernels::{INT8_GROUP, MatMut, MatRef, Store, gemm, gemv, gemv_int8, quantize_int8};
-use cwm_model::{Config, LayerType, Layout, Model};
+use cwm_model::{Config, LayerType, Layout, Model, RunEmbedding};
 
 use crate::error::{Error, Result};
 
@@ -149,6 +149,8 @@ pub(crate) struct Decoder {
     pub(crate) embeddings: Floats,
     /// `[vocab, hidden]` each, looked up by the tokens before, nearest first.
     pub(crate) previous: Vec<Floats>,
+    /// `[n_places, hidden]`, looked up by the place of a token in its run.
+    pub(crate) run: Option<(RunEmbedding, Floats)>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) final_norm: Floats,
     /// `[vocab, hidden]`.
@@ -188,6 +190,10 @@ impl Decoder {
                 .iter()
                 .map(|range| source.floats(range))
                 .collect(),
+            run: config
+                .run_embedding
+                .clone()
+                .zip(layout.run_embedding().map(|range| source.floats(&range))),
             layers: config
                 .layer_types
                 .iter()

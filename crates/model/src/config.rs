@@ -14,7 +14,7 @@ use std::path::Path;
 use cwm_kernels::AttentionShape;
 use serde::{Deserialize, Serialize};
 
-use crate::{Dtype, Error, files};
+use crate::{Dtype, Error, RunEmbedding, files};
 
 /// Which keys a layer's queries see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -84,6 +84,9 @@ pub struct Config {
     /// small models for nothing what they otherwise spend an attention layer
     /// on: knowing what stands just before.
     pub n_previous_embeddings: usize,
+    /// What tells a token its place in a run of its kind; `None` in the CWM
+    /// and Llama families.
+    pub run_embedding: Option<RunEmbedding>,
     /// Whether the head is the embedding matrix.
     pub tie_word_embeddings: bool,
     /// Id that opens a text.
@@ -100,6 +103,7 @@ pub const CONFIG_FILE: &str = "config.json";
 const MAX_DIMENSION: usize = 1 << 24;
 const MAX_LAYERS: usize = 4096;
 const MAX_PREVIOUS: usize = 8;
+const MAX_PLACES: usize = 1 << 16;
 
 impl Config {
     /// Reads `config.json` of a model folder.
@@ -205,6 +209,9 @@ impl Config {
                 return refuse(format!("{name} = {size} is not within 1..={most}"));
             }
         }
+        if let Some(runs) = &self.run_embedding {
+            self.check_runs(runs)?;
+        }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             return refuse(format!(
                 "num_attention_heads = {} is not a multiple of num_key_value_heads = {}",
@@ -236,6 +243,24 @@ impl Config {
             ));
         }
         Ok(())
+    }
+
+    fn check_runs(&self, runs: &RunEmbedding) -> Result<(), Refusal> {
+        if runs.n_places == 0 || runs.n_places > MAX_PLACES {
+            return refuse(format!(
+                "run_embedding.n_places = {} is not within 1..={MAX_PLACES}",
+                runs.n_places
+            ));
+        }
+        let fits = |&[first, last]: &[u32; 2]| first <= last && (last as usize) < self.vocab_size;
+        match runs.kinds.iter().find(|kind| !fits(kind)) {
+            None => Ok(()),
+            Some([first, last]) => refuse(format!(
+                "run_embedding.kinds has {first} to {last}, which is not a range of the \
+                 vocabulary of {}",
+                self.vocab_size
+            )),
+        }
     }
 
     fn check_rope(&self) -> Result<(), Refusal> {
@@ -293,8 +318,9 @@ impl Config {
         let feed_forward = 3 * hidden * wide(self.intermediate_size);
         let heads = if self.tie_word_embeddings { 0 } else { 1 };
         let embeddings = 1 + wide(self.n_previous_embeddings) + heads;
+        let places = self.run_embedding.as_ref().map_or(0, |runs| runs.n_places);
         wide(self.n_layers) * (attention + feed_forward + 2 * hidden)
-            + embeddings * wide(self.vocab_size) * hidden
+            + (embeddings * wide(self.vocab_size) + wide(places)) * hidden
             + hidden
     }
 

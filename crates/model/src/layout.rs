@@ -77,6 +77,7 @@ pub struct Layout {
     layers: Vec<LayerTensors>,
     embedding: Range<usize>,
     previous: Vec<Range<usize>>,
+    run: Option<Range<usize>>,
     final_norm: Range<usize>,
     head: Range<usize>,
     total: usize,
@@ -101,6 +102,10 @@ impl Layout {
                 )
             })
             .collect();
+        let run = config.run_embedding.as_ref().map(|runs| {
+            let name = "model.embed_run.weight".to_owned();
+            table.push(name, &[runs.n_places, hidden])
+        });
         let layers = (0..config.n_layers)
             .map(|layer| {
                 let mut push = |name: &str, shape: &[usize]| {
@@ -130,6 +135,7 @@ impl Layout {
             layers,
             embedding,
             previous,
+            run,
             final_norm,
             head,
             total: table.total,
@@ -170,6 +176,12 @@ impl Layout {
     /// nearest first.
     pub fn previous_embeddings(&self) -> &[Range<usize>] {
         &self.previous
+    }
+
+    /// What a token's place in its run adds to its embedding,
+    /// `[n_places, hidden]`.
+    pub fn run_embedding(&self) -> Option<Range<usize>> {
+        self.run.clone()
     }
 
     /// The last norm `[hidden]`.

@@ -23,6 +23,7 @@
 //!     rope: Rope { theta: 10_000.0, scaling: None },
 //!     max_position_embeddings: 64,
 //!     n_previous_embeddings: 0,
+//!     run_embedding: None,
 //!     tie_word_embeddings: false,
 //!     bos_token_id: Some(0),
 //!     eos_token_id: vec![1],
@@ -42,6 +43,7 @@ mod linear;
 mod model;
 mod pass;
 mod row;
+mod run_embedding;
 mod weights;
 mod workspace;
 
@@ -51,5 +53,6 @@ pub use error::{Error, RowError};
 pub use layout::{LayerTensors, Layout, TensorSpec};
 pub use model::Model;
 pub use row::{Row, RowLoss, Target, causal_spans, packed_spans, window_spans};
+pub use run_embedding::RunEmbedding;
 pub use weights::{Dtype, INDEX_FILE, WEIGHTS_FILE};
 pub use workspace::Workspace;

@@ -42,15 +42,30 @@ impl Tokens<'_> {
     }
 
     /// What makes up the embedding of the token at `index`: tables in the
-    /// flat vector, and the id to look up in each.
-    fn embedded<'a>(
-        &'a self,
-        model: &'a Model,
+    /// flat vector, and the row to look up in each.
+    fn embedded(
+        &self,
+        model: &Model,
+        places: &[Option<u32>],
         index: usize,
-    ) -> impl Iterator<Item = (&'a Range<usize>, u32)> {
+    ) -> impl Iterator<Item = (Range<usize>, u32)> {
         let seen = successors(Some(index), |&index| self.before(index));
-        let tables = model.layout.embeddings();
-        tables.zip(seen.map(|index| self.ids[index]))
+        let tables = model.layout.embeddings().cloned();
+        let run = model.layout.run_embedding();
+        let place = run.zip(places.get(index).copied().flatten());
+        tables.zip(seen.map(|index| self.ids[index])).chain(place)
+    }
+
+    /// The place of each token in its run, if the model looks at it.
+    fn places(&self, out: &mut Vec<Option<u32>>, config: &Config) {
+        out.clear();
+        let Some(runs) = &config.run_embedding else {
+            return;
+        };
+        for (index, &id) in self.ids.iter().enumerate() {
+            let before = self.before(index);
+            out.push(runs.place(id, before.map(|index| (self.ids[index], out[index]))));
+        }
     }
 
     fn last_position(&self) -> u32 {
@@ -66,6 +81,7 @@ pub(crate) fn forward(model: &Model, tokens: Tokens<'_>, keep: Keep, workspace: 
     let Workspace {
         rope,
         window_spans: narrowed,
+        places,
         layers: slots,
         shared,
         scratch,
@@ -73,7 +89,8 @@ pub(crate) fn forward(model: &Model, tokens: Tokens<'_>, keep: Keep, workspace: 
     } = workspace;
     narrow(narrowed, config, tokens);
     let rope = rope.table(config, tokens.last_position());
-    embed(&mut slots[0].input, model, tokens);
+    tokens.places(places, config);
+    embed(&mut slots[0].input, model, tokens, places);
     for (index, tensors) in model.layout.layers().iter().enumerate() {
         let layer = Layer {
             config,
@@ -105,6 +122,7 @@ pub(crate) fn backward(
     let Workspace {
         rope,
         window_spans: narrowed,
+        places,
         layers: slots,
         shared,
         gradients,
@@ -127,20 +145,20 @@ pub(crate) fn backward(
     let hidden = config.hidden_size;
     let rows = gradients.residual.chunks_exact(hidden);
     for (index, gradient) in rows.enumerate() {
-        for (table, id) in tokens.embedded(model, index) {
-            let start = table.start + id as usize * hidden;
+        for (table, row) in tokens.embedded(model, places, index) {
+            let start = table.start + row as usize * hidden;
             cwm_kernels::add(&mut grads[start..start + hidden], gradient);
         }
     }
 }
 
-fn embed(out: &mut [f32], model: &Model, tokens: Tokens<'_>) {
+fn embed(out: &mut [f32], model: &Model, tokens: Tokens<'_>, places: &[Option<u32>]) {
     let hidden = model.config.hidden_size;
     out.fill(0.0);
-    for (index, row) in out.chunks_exact_mut(hidden).enumerate() {
-        for (table, id) in tokens.embedded(model, index) {
-            let start = table.start + id as usize * hidden;
-            cwm_kernels::add(row, &model.params[start..start + hidden]);
+    for (index, sum) in out.chunks_exact_mut(hidden).enumerate() {
+        for (table, row) in tokens.embedded(model, places, index) {
+            let start = table.start + row as usize * hidden;
+            cwm_kernels::add(sum, &model.params[start..start + hidden]);
         }
     }
 }

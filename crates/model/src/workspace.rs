@@ -20,6 +20,8 @@ pub struct Workspace {
     pub(crate) rope: RopeCache,
     pub(crate) falls: Vec<u32>,
     pub(crate) window_spans: Vec<Span>,
+    /// Of each token in its run; empty where the model does not look at it.
+    pub(crate) places: Vec<Option<u32>>,
     pub(crate) layers: Vec<LayerActivations>,
     pub(crate) shared: Shared,
     pub(crate) gradients: Gradients,
@@ -129,6 +131,7 @@ impl Workspace {
             rope,
             falls,
             window_spans,
+            places,
             layers,
             shared,
             gradients,
@@ -145,6 +148,7 @@ impl Workspace {
             .sum::<usize>();
         size_of::<f32>() * (floats + rope.floats() + falls.capacity() + head.ids.capacity())
             + size_of::<Span>() * window_spans.capacity()
+            + size_of::<Option<u32>>() * places.capacity()
     }
 
     /// Sizes what a forward pass over `tokens` tokens writes.

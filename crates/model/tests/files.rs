@@ -305,6 +305,14 @@ fn unsupported_configs_are_named() {
         (json!({"head_dim": 7}), "head_dim = 7 is odd"),
         (json!({"hidden_size": 0}), "hidden_size = 0 is not within"),
         (json!({"vocab_size": 1_u64 << 60}), "is not within 1..="),
+        (
+            json!({"run_embedding": {"kinds": [[2, 19]], "n_places": 3}}),
+            "run_embedding.kinds has 2 to 19, which is not a range of the vocabulary of 19",
+        ),
+        (
+            json!({"run_embedding": {"kinds": [[2, 7]], "n_places": 0}}),
+            "run_embedding.n_places = 0 is not within 1..=",
+        ),
         (json!({"num_hidden_layers": u64::MAX}), "num_hidden_layers"),
         (
             json!({"rms_norm_eps": 0.0}),

@@ -115,6 +115,7 @@ fn shape() -> Config {
         },
         max_position_embeddings: LENGTH,
         n_previous_embeddings: 0,
+        run_embedding: None,
         tie_word_embeddings: false,
         bos_token_id: None,
         eos_token_id: Vec::new(),

@@ -1,6 +1,6 @@
 //! Tiny random models whose logits are lively enough that a wrong mask or position shows.
 
-use cwm_model::{Config, LayerType, Llama3Scaling, Model, Rope};
+use cwm_model::{Config, LayerType, Llama3Scaling, Model, Rope, RunEmbedding};
 
 /// A small deterministic generator (SplitMix64) for weights and tokens.
 #[derive(Clone, Debug)]
@@ -63,6 +63,10 @@ pub(crate) fn config(kind: usize) -> Config {
         },
         max_position_embeddings: 400,
         n_previous_embeddings: [0, 1, 3, 0][kind],
+        run_embedding: (kind >= 2).then(|| RunEmbedding {
+            kinds: vec![[0, 20], [25, 66]],
+            n_places: [2, 9][kind - 2],
+        }),
         tie_word_embeddings: kind == 1,
         bos_token_id: Some(0),
         eos_token_id: vec![1],

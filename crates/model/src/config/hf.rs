@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Config, LayerType, Llama3Scaling, Refusal, Rope, refuse};
-use crate::Dtype;
+use crate::{Dtype, RunEmbedding};
 
 /// `quant_method` under which our int8 weights are announced. It makes
 /// `transformers` refuse the folder instead of reading codes as weights.
@@ -37,6 +37,9 @@ pub(super) struct HfConfig {
     /// Ours alone; `transformers` does not know it.
     #[serde(default, skip_serializing_if = "is_zero")]
     n_previous_embeddings: usize,
+    /// Ours too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    run_embedding: Option<RunEmbedding>,
     #[serde(default)]
     tie_word_embeddings: bool,
     bos_token_id: Option<u32>,
@@ -118,6 +121,7 @@ impl HfConfig {
             rope_scaling: None,
             rope_theta: None,
             n_previous_embeddings: config.n_previous_embeddings,
+            run_embedding: config.run_embedding,
             tie_word_embeddings: config.tie_word_embeddings,
             bos_token_id: config.bos_token_id,
             // An empty list would stop `generate` from using its own default.
@@ -292,6 +296,7 @@ impl TryFrom<HfConfig> for Config {
             rope,
             max_position_embeddings,
             n_previous_embeddings: raw.n_previous_embeddings,
+            run_embedding: raw.run_embedding,
             tie_word_embeddings: raw.tie_word_embeddings,
             bos_token_id: raw.bos_token_id,
             eos_token_id: match raw.eos_token_id {

@@ -8,11 +8,12 @@
 
 pub(crate) mod reference;
 
-use cwm_model::{Config, LayerType, Llama3Scaling, Model, Rope, Span, Target};
+use cwm_model::{Config, LayerType, Llama3Scaling, Model, Rope, RunEmbedding, Span, Target};
 
 /// A small model in which nothing is degenerate: grouped heads, a head width
 /// that is not `hidden / heads`, both layer types, scaled RoPE, a window
-/// shorter than any test row; untied, also embeddings of earlier tokens.
+/// shorter than any test row; untied, also embeddings of earlier tokens and of
+/// places in runs.
 pub(crate) fn tiny_config(tie_word_embeddings: bool) -> Config {
     use LayerType::{Full, Sliding};
     Config {
@@ -37,6 +38,10 @@ pub(crate) fn tiny_config(tie_word_embeddings: bool) -> Config {
         },
         max_position_embeddings: 64,
         n_previous_embeddings: if tie_word_embeddings { 0 } else { 2 },
+        run_embedding: (!tie_word_embeddings).then(|| RunEmbedding {
+            kinds: vec![[2, 7], [9, 16]],
+            n_places: 3,
+        }),
         tie_word_embeddings,
         bos_token_id: Some(0),
         eos_token_id: vec![1],

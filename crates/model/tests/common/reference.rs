@@ -37,6 +37,24 @@ pub(crate) fn logits(
             add(stream, matrix_row(table, config.hidden_size, id));
         }
     }
+    if let Some(runs) = &config.run_embedding {
+        let table = weights.named("model.embed_run");
+        for (token, stream) in stream.iter_mut().enumerate() {
+            let span = &spans[token];
+            let prefix = span.prefix_start as usize..span.prefix_end as usize;
+            let text: Vec<u32> = prefix
+                .chain(span.start as usize..token + 1)
+                .map(|token| ids[token])
+                .collect();
+            let in_kind = |[first, last]: &[u32; 2], id: u32| *first <= id && id <= *last;
+            let Some(kind) = (runs.kinds.iter()).find(|kind| in_kind(kind, ids[token])) else {
+                continue;
+            };
+            let run = (text.iter().rev()).take_while(|&&id| in_kind(kind, id));
+            let place = (run.count() - 1).min(runs.n_places - 1);
+            add(stream, matrix_row(table, config.hidden_size, place));
+        }
+    }
     for layer in 0..config.n_layers {
         let part = |name: &str| weights.named(&format!("model.layers.{layer}.{name}"));
         let normed = norm_all(config, &stream, part("input_layernorm"));

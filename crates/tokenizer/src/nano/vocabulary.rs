@@ -228,6 +228,17 @@ impl Vocabulary {
         self.tokens.get(id as usize).copied()
     }
 
+    /// First and last id of each kind of token that stands in runs: the digits
+    /// of a number (lowest first), and the characters of a text.
+    pub fn runs(&self) -> Vec<[u32; 2]> {
+        let ends = [
+            (Token::Digit(0), Token::NumberPart('_')),
+            (Token::Char(' '), Token::Escape('\'')),
+        ];
+        ends.map(|(first, last)| [self.id(first), self.id(last)])
+            .to_vec()
+    }
+
     pub(super) fn word(&self, text: &str) -> Option<Token> {
         self.words.get(text).map(|w| Token::Word(w))
     }

@@ -32,6 +32,7 @@ pub(crate) fn model() -> Model {
         },
         max_position_embeddings: 64,
         n_previous_embeddings: 0,
+        run_embedding: None,
         tie_word_embeddings: false,
         bos_token_id: Some(0),
         eos_token_id: vec![1],
