@@ -30,6 +30,15 @@ def f(a, b):
     return c
 ";
 
+/// The same for texts.
+const TEXTS: &str = "\
+def f(a, b):
+    c = a + b
+    if len(c) > 3:
+        c = c * 2
+    return c
+";
+
 const PROGRAMS: usize = 200;
 const CALLS: usize = 4000;
 const ROUNDS: usize = 7;
@@ -39,30 +48,34 @@ fn main() {
         .nth(1)
         .filter(|text| !text.starts_with('-'));
     let py = Interpreter::find(choice.as_deref().map(Path::new)).expect("an interpreter");
-    let (mut programs, mut calls) = (Vec::new(), Vec::new());
+    let (mut programs, mut calls, mut texts) = (Vec::new(), Vec::new(), Vec::new());
     let mut worker = Worker::start(&py, &Limits::default()).expect("it starts");
     let native = worker.collector() == Collector::Native;
     let mut batch = Batch::start(&py, BatchOptions::default()).expect("it starts");
     let mut events = 0;
     for _ in 0..ROUNDS {
         programs.push(isolated(&mut worker).as_secs_f64() * 1e3 / PROGRAMS as f64);
-        let (time, seen) = small_calls(&mut batch);
+        let (time, seen) = small_calls(&mut batch, SMALL, |n| format!("{n}, {}", n % 7));
         calls.push(CALLS as f64 / time.as_secs_f64());
+        let (time, _) = small_calls(&mut batch, TEXTS, |n| format!("'a{n}', '{}'", n % 7));
+        texts.push(CALLS as f64 / time.as_secs_f64());
         events = seen;
     }
     programs.sort_by(f64::total_cmp);
     calls.sort_by(f64::total_cmp);
+    texts.sort_by(f64::total_cmp);
     println!(
         "{{\"python\": \"{}\", \"native\": {native}, \"rounds\": {ROUNDS}, \
          \"isolated_program_ms\": {:.3}, \"isolated_program_lowest_ms\": {:.3}, \
          \"calls_per_second\": {:.0}, \"calls_per_second_highest\": {:.0}, \
-         \"events_per_call\": {:.2}}}",
+         \"events_per_call\": {:.2}, \"calls_with_texts_per_second\": {:.0}}}",
         py.version_text(),
         programs[ROUNDS / 2],
         programs[0],
         calls[ROUNDS / 2],
         calls[ROUNDS - 1],
         events as f64 / CALLS as f64,
+        texts[ROUNDS / 2],
     );
 }
 
@@ -83,17 +96,21 @@ fn isolated(worker: &mut Worker) -> Duration {
     began.elapsed()
 }
 
-/// Many calls of one program, and how many events they had.
-fn small_calls(batch: &mut Batch) -> (Duration, usize) {
+/// Many calls of one program, each with its arguments, and how many events they had.
+fn small_calls(
+    batch: &mut Batch,
+    source: &str,
+    args: impl Fn(usize) -> String,
+) -> (Duration, usize) {
     let program = Program {
         file: "program.py",
-        source: SMALL,
+        source,
         stdin: b"",
         arguments: &[],
     };
     let call = |n: usize| Call {
         function: "f".to_owned(),
-        args: format!("{n}, {}", n % 7),
+        args: args(n),
     };
     let calls: Vec<_> = (0..CALLS).map(call).collect();
     let began = Instant::now();

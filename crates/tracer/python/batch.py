@@ -32,6 +32,7 @@ class Batch:
         parts = request.args.split("\0")[:-1]
         self.calls = list(zip(parts[::2], parts[1::2]))
         self.code = None
+        self.literals = None if self.is_script else Literals()
         self.printed = (0, 0)
         # Takes up room, so that addresses are others than in an undisturbed run.
         self.ballast = [bytes(n) for n in range(1, 600) for _ in range(n % 7)] if DISTURBED in flags else None
@@ -69,7 +70,8 @@ class Batch:
         request, recorder = self.request, self.recorder
         request.function, request.args = name, args
         function = resolve(request, self.space)
-        args, named = evaluate_arguments(request, self.space)
+        literals = self.literals.arguments(args)
+        args, named = evaluate_arguments(request, self.space) if literals is None else (literals, {})
         try:
             if self.is_traced:
                 result = self.record(function, args, named)
@@ -89,7 +91,8 @@ class Batch:
 
     def begin(self, label):
         try:
-            self.printed = os.fstat(1).st_size, os.fstat(2).st_size
+            # What is written goes to the end wherever the place is.
+            self.printed = os.lseek(1, 0, os.SEEK_END), os.lseek(2, 0, os.SEEK_END)
         except OSError:
             # The program has closed one; what was printed does not grow then.
             pass

@@ -2,13 +2,14 @@
 
 The nine parts are joined to one script of the standard library only, for CPython 3.8 and later.
 Started once by the Rust side with `python -c`, it reads requests from the socket on descriptor 0 and
-forks a child for each.  The child runs the program under `sys.settrace` (up to 3.11) or
+forks a child for each, one ahead.  The child runs the program under `sys.settrace` (up to 3.11) or
 `sys.monitoring` (from 3.12, where reading `f_locals` in a trace function can change the program) and
 writes events to a shared memory mapping, so that nothing recorded is lost however the child dies.
 """
 
 import ast
 import os
+import re
 import select
 import signal
 import struct
@@ -123,6 +124,41 @@ def evaluate_arguments(request, space):
         raise bad_arguments(error.msg)
     except Exception as error:
         raise bad_arguments("%s: %s" % (type(error).__name__, error))
+
+
+class Literals:
+    """Reads arguments that are numbers, texts and lists of them.  To compile these takes longer than most calls."""
+
+    # Of these, what JSON can read means the same in Python, once all texts are in double quotes.
+    PLAIN = re.compile(r"""(?:[-+0-9., \[\]e]|'[^'"\\]*'|"[^'"\\]*")*""")
+    IDENTIFIER = re.compile(r"[A-Za-z0-9_]*")
+
+    def __init__(self):
+        import json
+
+        # Equal constants of one argument list are one object, as a compiler makes them.
+        self.known = {}
+        number = lambda kind: lambda text: self.known.setdefault((text,), kind(text))
+        self.read = json.JSONDecoder(parse_int=number(int), parse_float=number(float)).decode
+
+    def arguments(self, text):
+        """The list of them, or None if there may be something else."""
+        if not self.PLAIN.fullmatch(text):
+            return None
+        self.known.clear()
+        try:
+            found = self.read("[%s]" % text.replace("'", '"'))
+        except (ValueError, RecursionError):
+            return None
+        return self.shared(found) if "'" in text or '"' in text else found
+
+    def shared(self, value):
+        """The same with equal texts as one object, which a compiler looks up among all if it may be a name."""
+        if type(value) is list:
+            return list(map(self.shared, value))
+        if type(value) is not str:
+            return value
+        return sys.intern(value) if self.IDENTIFIER.fullmatch(value) else self.known.setdefault(value, value)
 
 
 def check_is_one_call(source):
@@ -394,8 +430,15 @@ def give_stdin(data):
     os.close(source)
 
 
-def child(request, control, log_fd, captures, settings):
+def child(control, log_fd, captures, settings, announcing, orphaned):
+    ready, _, _ = select.select([control, orphaned], [], [])
+    if orphaned in ready:
+        os._exit(0)
+    os.close(orphaned)
+    request = receive_request(control)
     os.setpgid(0, 0)
+    os.write(announcing, b"!")
+    os.write(control, b"P" + struct.pack("<I", os.getpid()))
     os.close(control)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     give_stdin(request.stdin)
@@ -441,25 +484,41 @@ def serve(argv):
     if settings.preload:
         preload()
     os.write(control, b"H" + struct.pack("<I", settings.mode))
-    while True:
-        request = receive_request(control)
-        life, held = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.close(life)
-            try:
-                child(request, control, log_fd, captures, settings)
-            finally:
-                os._exit(70)
-        os.close(held)
-        try:
-            os.setpgid(pid, pid)
-        except OSError:
-            # The child was faster, or is gone already.
-            pass
-        os.write(control, b"P" + struct.pack("<I", pid))
-        status = await_child(pid, life, control)
+    # Every child has the same descriptors, whatever is open here when it is forked.
+    announcing, orphaned = os.dup(0), os.dup(0)
+    run = lambda: child(control, log_fd, captures, settings, announcing, orphaned)
+    pid, life, bond = spare(run, announcing, orphaned)
+    while os.read(life, 1):
+        # It has a request. Forking the next child meanwhile hides what a fork takes.
+        os.close(bond)
+        running = pid, life
+        pid, life, bond = spare(run, announcing, orphaned, running[1])
+        status = await_child(*running, control)
         os.write(control, b"D" + struct.pack("<I", status))
+    # It found the Rust side gone, or was killed before there was anything to do.
+    os.waitpid(pid, 0)
+
+
+def spare(run, announcing, orphaned, *unneeded):
+    """Forks a child that waits for a request.
+
+    Gives its number, a pipe on which it announces the request and which ends when it does, and one whose
+    end tells it that it is an orphan.
+    """
+    (life, held), (lost, bond) = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.dup2(held, announcing, inheritable=False)
+            os.dup2(lost, orphaned, inheritable=False)
+            for descriptor in (life, held, lost, bond) + unneeded:
+                os.close(descriptor)
+            run()
+        finally:
+            os._exit(70)
+    os.close(held)
+    os.close(lost)
+    return pid, life, bond
 
 
 def preload():
@@ -467,7 +526,7 @@ def preload():
     import gc
     import importlib
 
-    for name in "bisect collections dataclasses enum functools heapq itertools math operator random re string typing".split():
+    for name in "bisect collections dataclasses enum functools heapq itertools json math operator random re string typing".split():
         importlib.import_module(name)
     gc.collect()
     gc.freeze()

@@ -5,6 +5,7 @@ Many calls of a function may share one process only while each finds the program
 or the program uses a module or a builtin by which it could reach more, nothing is shared.
 """
 
+import operator
 import re
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 
@@ -52,7 +53,7 @@ class State:
         now = self.look()
         if now is None or len(now) != len(self.found):
             return True
-        return any(a is not b for a, b in zip(now, self.found))
+        return not all(map(operator.is_, now, self.found))
 
     def look(self):
         """Every object there is, in an order that follows from them; None if that cannot be said."""

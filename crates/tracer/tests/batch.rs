@@ -160,6 +160,37 @@ def draws():
     agree(&[source], &of);
 }
 
+/// Plain arguments are read without a compiler: the same values, and the same ones twice.
+#[test]
+fn arguments_mean_what_they_mean_in_python() {
+    let source = "\
+def f(*a, **k):
+    same = [x is y for x in a for y in a]
+    kinds = [type(x).__name__ for x in a]
+    known = [x is 'abc' for x in a]
+    return a
+";
+    let of = [
+        "",
+        "1, -2, +3, 007",
+        "1000, 1000, 1e3, 1e3, 1.50, .5, 5.",
+        "[1, [2, []]], [1, [2, []]],",
+        "12345678901234567890123, -0, -0.0, 1_000, 1e400, -1e400",
+        "'abc', \"abc\", 'a b', 'a b', 'it', 'é', ''",
+        "'abc' 'd', e'x', b'x', f'x', 'x\\n', \"it's\", '\"', 'a#b', 'a,b', ' [1] '",
+        "'1, 2', ['a', 'abc'], 'a\tb'",
+        "e, 1",
+        "1 2",
+        "[1, 2",
+        "'a",
+        "1), (2",
+        "k=1",
+        "-1 - 1, [0][0], 1.e",
+    ];
+    let of: Vec<_> = of.map(|args| ("f", args)).to_vec();
+    agree(&[source], &of);
+}
+
 #[test]
 fn a_call_never_finds_what_another_left_behind() {
     let of = [("f", "1"), ("f", "2"), ("f", "3")];
