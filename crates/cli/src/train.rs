@@ -471,6 +471,9 @@ pub(crate) struct ExportArgs {
     /// Folder to write: config.json, model.safetensors, vocabulary.json
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
+    /// Folders of other checkpoints of the run, to write the mean of all weights
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    average: Vec<PathBuf>,
     /// Type of the weights
     #[arg(long, value_enum, default_value_t = Weights::Bf16)]
     dtype: Weights,
@@ -486,13 +489,32 @@ enum Weights {
     Int8,
 }
 
+/// Replaces the weights by the mean of theirs and those of other checkpoints. Points on the way of one
+/// run lie in one basin, and their mean is often better than each (Izmailov et al. 2018).
+fn average(model: &mut Model, others: &[PathBuf]) -> Result<()> {
+    let share = 1.0 / (1 + others.len()) as f32;
+    model.params.iter_mut().for_each(|weight| *weight *= share);
+    for folder in others {
+        let other = Model::load(folder)?;
+        ensure!(
+            other.config == model.config,
+            "the model in `{}` has another shape than that of --run",
+            folder.display()
+        );
+        let pairs = model.params.iter_mut().zip(&other.params);
+        pairs.for_each(|(weight, other)| *weight += share * other);
+    }
+    Ok(())
+}
+
 pub(crate) fn export(args: &ExportArgs) -> Result<()> {
     let (checkpoint, notes) = newest_checkpoint(&args.run)?;
     for note in notes {
         eprintln!("note: {note}");
     }
     check_vocabulary(&args.run)?;
-    let model = Model::load(&checkpoint)?;
+    let mut model = Model::load(&checkpoint)?;
+    average(&mut model, &args.average)?;
     let dtype = match args.dtype {
         Weights::F32 => Dtype::F32,
         Weights::Bf16 => Dtype::Bf16,

@@ -703,6 +703,15 @@ fn interrupted_training_goes_on_where_it_was() {
     let model = path("model");
     cwm(&["export", "--run", &run, "--out", &model]).succeeds();
     predict_with(Path::new(&model)).succeeds();
+    // The mean of weights and themselves is they.
+    let weights = || std::fs::read(Path::new(&model).join("model.safetensors")).unwrap();
+    let alone = weights();
+    let newest = format!("{run}/step-{:06}", reached + 3);
+    let mean = ["export", "--run", &run, "--out", &model, "--average"];
+    cwm(&[&mean[..], &[&newest]].concat()).succeeds();
+    assert_eq!(weights(), alone);
+    let shipped = root().join("models/nano");
+    cwm(&[&mean[..], &[shipped.to_str().unwrap()]].concat()).fails_with(&["another shape"]);
 }
 
 #[cfg(unix)]

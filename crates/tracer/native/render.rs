@@ -189,7 +189,10 @@ impl Renderer {
         }
         let is_start = |byte: &u8| byte & 0xc0 != 0x80;
         let mut starts = self.out.iter().enumerate().filter(|(_, byte)| is_start(byte));
-        let end = starts.nth(self.max).map_or(self.out.len(), |(at, _)| at);
+        let end = match self.wide {
+            0 => self.max,
+            _ => starts.nth(self.max).map_or(self.out.len(), |(at, _)| at),
+        };
         into.extend_from_slice(&self.out[..end]);
         into.extend_from_slice(b"...");
         IS_CUT

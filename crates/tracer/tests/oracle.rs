@@ -126,7 +126,7 @@ c_make_encoder = c_encode_basestring = c_encode_basestring_ascii = None
 encode_basestring, encode_basestring_ascii = py_encode_basestring, py_encode_basestring_ascii
 records = [
     {'id': n, 'name': 'näme %d' % n, 'tags': ['a', None, n * 0.5], 'in': {'deep': [{'x': (n, True)}]}}
-    for n in range(60)
+    for n in range(12)
 ]
 text = JSONEncoder(indent=None, sort_keys=True).encode(records)
 ";
@@ -136,6 +136,6 @@ text = JSONEncoder(indent=None, sort_keys=True).encode(records)
         let path = String::from_utf8(output.expect("it runs").stdout).expect("a path");
         let encoder = fs::read_to_string(path.trim()).expect("the encoder");
         let events = equals_the_oracle_on(py, &format!("{encoder}{run}"));
-        assert!(events > 20_000, "{:?}: only {events} events", py.version);
+        assert!(events > 4_000, "{:?}: only {events} events", py.version);
     }
 }
