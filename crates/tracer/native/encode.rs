@@ -18,8 +18,8 @@ pub enum Kind {
 
 /// The head of a record that names one more variable of a module or class body.
 const NAME: u8 = 7 | 1 << 3;
-/// The head of a value that is an edit of the variable's last text.
-const EDIT: u64 = 4 << 2 | 2;
+/// Added to the flags of a value that is an edit of the variable's last text.
+const EDIT: u8 = 4;
 const IS_EXPLICIT: u8 = 8;
 const HAS_CHANGES: u8 = 16;
 /// The steps from line to line 0, 1, 2, 3, -1, -2, -3 have codes of their own; this one is for all others.
@@ -36,6 +36,7 @@ pub struct Encoder {
 
 impl Encoder {
     /// `activation` is given where it is not the innermost one that runs.
+    #[inline(always)]
     pub fn begin(&mut self, kind: Kind, activation: Option<u64>, function: Option<u64>, step: i32) {
         let record = &mut self.record;
         record.clear();
@@ -68,48 +69,53 @@ impl Encoder {
         self.last_key = self.record.len();
         let is_bound = change != Change::Unbound;
         uint(&mut self.record, (variable as u64) << 2 | u64::from(is_bound) << 1);
-        if change == Change::Rebound && shown.flags | last.flags == 0 {
-            self.text(&shown.repr, &last.repr);
-        } else if is_bound {
-            self.value(shown);
+        if !is_bound {
+            return;
         }
+        let is_edited = change == Change::Rebound && shown.flags & HAS_DETAIL == 0;
+        let place = self.place(&shown.repr);
+        if is_edited && matches!(place, Place::New) && self.edit(shown, &last.repr) {
+            return;
+        }
+        self.value_at(shown, place);
     }
 
     pub fn value(&mut self, shown: &Rendered) {
+        let place = self.place(&shown.repr);
+        self.value_at(shown, place);
+    }
+
+    fn value_at(&mut self, shown: &Rendered, place: Place) {
         if shown.flags != 0 {
             uint(&mut self.record, u64::from(shown.flags) << 2 | 2);
         }
-        self.text(&shown.repr, b"");
+        self.text(&shown.repr, place);
         if shown.flags & HAS_DETAIL != 0 {
-            self.text(&shown.detail, b"");
+            let place = self.place(&shown.detail);
+            self.text(&shown.detail, place);
         }
     }
 
-    /// A long text that is new is written as an edit of the last one where that is shorter.
-    fn text(&mut self, text: &[u8], last: &[u8]) {
-        let mut form = 0;
-        if text.len() >= SHORTEST {
-            match self.interned.place(text) {
-                Place::Known(number) => return uint(&mut self.record, number << 2 | 1),
-                Place::New => form = 3,
-                Place::Passing => {}
-            }
-        }
-        if form == 3 && self.edit(text, last) {
-            return;
-        }
+    fn place(&mut self, text: &[u8]) -> Place {
+        if text.len() < SHORTEST { Place::Passing } else { self.interned.place(text) }
+    }
+
+    fn text(&mut self, text: &[u8], place: Place) {
+        let form = match place {
+            Place::Known(number) => return uint(&mut self.record, number << 2 | 1),
+            Place::New => 3,
+            Place::Passing => 0,
+        };
         uint(&mut self.record, (text.len() as u64) << 2 | form);
         self.record.extend_from_slice(text);
     }
 
     /// Writes only what lies between the beginning and the end that a text shares with the last one, if
     /// they share enough.
-    fn edit(&mut self, text: &[u8], last: &[u8]) -> bool {
-        let shorter = text.len().min(last.len());
-        let equal = |(a, b): &(&u8, &u8)| a == b;
-        let mut start = text.iter().zip(last).take_while(equal).count();
-        let ends = text.iter().rev().zip(last.iter().rev());
-        let mut end = ends.take(shorter - start).take_while(equal).count();
+    fn edit(&mut self, shown: &Rendered, last: &[u8]) -> bool {
+        let text = &*shown.repr;
+        let mut start = common_start(text, last);
+        let mut end = common_end(&text[start..], &last[start..]);
         // Not within a character.
         let splits = |text: &[u8], at: usize| text.get(at).is_some_and(|byte| byte & 0xc0 == 0x80);
         while splits(text, start) || splits(last, start) {
@@ -122,13 +128,42 @@ impl Encoder {
             return false;
         }
         let middle = &text[start..text.len() - end];
-        uint(&mut self.record, EDIT);
+        uint(&mut self.record, u64::from(shown.flags | EDIT) << 2 | 2);
         uint(&mut self.record, start as u64);
         uint(&mut self.record, end as u64);
         uint(&mut self.record, middle.len() as u64);
         self.record.extend_from_slice(middle);
         true
     }
+}
+
+/// How many bytes two texts begin with together, compared eight at a time.
+fn common_start(a: &[u8], b: &[u8]) -> usize {
+    let mut count = 0;
+    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
+        let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differing != 0 {
+            return count + differing.trailing_zeros() as usize / 8;
+        }
+        count += 8;
+    }
+    let rest = a[count..].iter().zip(&b[count..]);
+    count + rest.take_while(|(a, b)| a == b).count()
+}
+
+/// How many bytes they end with together.
+fn common_end(a: &[u8], b: &[u8]) -> usize {
+    let mut count = 0;
+    for (a, b) in a.as_rchunks::<8>().1.iter().rev().zip(b.as_rchunks::<8>().1.iter().rev()) {
+        let differing = u64::from_le_bytes(*a) ^ u64::from_le_bytes(*b);
+        if differing != 0 {
+            return count + differing.leading_zeros() as usize / 8;
+        }
+        count += 8;
+    }
+    let (a, b) = (&a[..a.len() - count], &b[..b.len() - count]);
+    let rest = a.iter().rev().zip(b.iter().rev());
+    count + rest.take_while(|(a, b)| a == b).count()
 }
 
 /// The record that gives the next variable of a module or class body its name.

@@ -2,9 +2,9 @@
 
 /// Shorter texts take less room than their number and the search would be worth.
 pub const SHORTEST: usize = 24;
-/// Bounds on what is remembered; beyond them texts are written out each time.
-const MOST_BYTES: usize = 16 << 20;
-const MOST_TEXTS: usize = 1 << 18;
+/// What a generation holds; the reader, `src/texts.rs`, has the same bounds.
+const MOST_BYTES: usize = 8 << 20;
+const MOST_TEXTS: usize = 1 << 17;
 
 /// Where a text stands.
 pub enum Place {
@@ -16,6 +16,33 @@ pub enum Place {
     Passing,
 }
 
+/// The texts of the last two generations: what is used for long is forgotten late.
+#[derive(Default)]
+pub struct Interned {
+    current: Generation,
+    previous: Generation,
+}
+
+impl Interned {
+    /// Looks a text up and remembers it if it is new.
+    pub fn place(&mut self, text: &[u8]) -> Place {
+        let hash = hash(text);
+        let found = self.current.find(hash, text).or_else(|| self.previous.find(hash, text));
+        if let Some(number) = found {
+            return Place::Known(number);
+        }
+        if text.len() > MOST_BYTES {
+            return Place::Passing;
+        }
+        if self.current.is_full(text) {
+            std::mem::swap(&mut self.current, &mut self.previous);
+            self.current.restart(self.previous.next());
+        }
+        // The memory may be limited, and is the program's first.
+        if self.current.add(hash, text) { Place::New } else { Place::Passing }
+    }
+}
+
 struct Text {
     hash: u64,
     start: usize,
@@ -24,53 +51,75 @@ struct Text {
 
 /// An open-addressing table over one buffer of bytes.
 #[derive(Default)]
-pub struct Interned {
+struct Generation {
+    /// The number of its first text.
+    first: u64,
     bytes: Vec<u8>,
     texts: Vec<Text>,
-    /// Number of a text plus one; 0 is free. The size is a power of two.
+    /// Place of a text plus one; 0 is free. The size is a power of two.
     table: Vec<u32>,
 }
 
-impl Interned {
-    /// Looks a text up and remembers it if it is new.
-    pub fn place(&mut self, text: &[u8]) -> Place {
-        if self.texts.len() * 2 >= self.table.len() {
-            self.grow();
-        }
-        let hash = hash(text);
-        let mask = self.table.len() - 1;
+impl Generation {
+    /// The number of the text that comes after its last.
+    fn next(&self) -> u64 {
+        self.first + self.texts.len() as u64
+    }
+
+    /// Whether this text is for the next generation.
+    fn is_full(&self, text: &[u8]) -> bool {
+        self.texts.len() >= MOST_TEXTS || self.bytes.len() + text.len() > MOST_BYTES
+    }
+
+    fn restart(&mut self, first: u64) {
+        self.first = first;
+        self.bytes.clear();
+        self.texts.clear();
+        self.table.fill(0);
+    }
+
+    fn find(&self, hash: u64, text: &[u8]) -> Option<u64> {
+        let mask = self.table.len().checked_sub(1)?;
         let mut at = hash as usize & mask;
         while self.table[at] != 0 {
-            let number = self.table[at] as usize - 1;
-            let known = &self.texts[number];
+            let place = self.table[at] as usize - 1;
+            let known = &self.texts[place];
             if known.hash == hash && &self.bytes[known.start..known.start + known.size] == text {
-                return Place::Known(number as u64);
+                return Some(self.first + place as u64);
             }
             at = (at + 1) & mask;
         }
-        // The memory may be limited, and is the program's first.
-        if self.texts.len() >= MOST_TEXTS
-            || self.bytes.len() + text.len() > MOST_BYTES
-            || self.bytes.try_reserve(text.len()).is_err()
-        {
-            return Place::Passing;
+        None
+    }
+
+    /// False if there is no memory for it.
+    fn add(&mut self, hash: u64, text: &[u8]) -> bool {
+        if self.bytes.try_reserve(text.len()).is_err() {
+            return false;
+        }
+        if self.texts.len() * 2 >= self.table.len() {
+            self.grow();
         }
         self.texts.push(Text { hash, start: self.bytes.len(), size: text.len() });
         self.bytes.extend(text);
-        self.table[at] = self.texts.len() as u32;
-        Place::New
+        self.enter(hash, self.texts.len() as u32);
+        true
     }
 
     fn grow(&mut self) {
-        let size = (self.table.len() * 2).max(256);
-        self.table = vec![0; size];
-        for (number, text) in self.texts.iter().enumerate() {
-            let mut at = text.hash as usize & (size - 1);
-            while self.table[at] != 0 {
-                at = (at + 1) & (size - 1);
-            }
-            self.table[at] = number as u32 + 1;
+        self.table = vec![0; (self.table.len() * 2).max(256)];
+        for place in 0..self.texts.len() {
+            self.enter(self.texts[place].hash, place as u32 + 1);
         }
+    }
+
+    fn enter(&mut self, hash: u64, entry: u32) {
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        while self.table[at] != 0 {
+            at = (at + 1) & mask;
+        }
+        self.table[at] = entry;
     }
 }
 

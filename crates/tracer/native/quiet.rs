@@ -11,6 +11,7 @@ use crate::layout::{self, Layout};
 use crate::render::{DEEPEST, Renderer, is_atom};
 use crate::snapshot::Tag;
 use crate::text;
+use crate::types::Shown;
 
 /// The most bytes that `small_atom` writes.
 const WIDEST: usize = 8;
@@ -82,7 +83,7 @@ impl Renderer {
         done
     }
 
-    unsafe fn quiet_value(&mut self, value: *mut Object, layout: &Layout) -> bool {
+    pub(crate) unsafe fn quiet_value(&mut self, value: *mut Object, layout: &Layout) -> bool {
         // SAFETY: the value is live: it is reached from one that is, and nothing runs meanwhile. Exact
         // types are checked before each step that needs them.
         unsafe {
@@ -120,7 +121,7 @@ impl Renderer {
                 let marks: [&[u8]; 3] = [b"frozenset()", b"frozenset({", b"})"];
                 return self.quiet_set(value, Tag::FrozenSet, marks, layout);
             } else {
-                return self.quiet_object(kind);
+                return self.quiet_object(value, kind, layout);
             }
         }
         true
@@ -153,6 +154,7 @@ impl Renderer {
             return false;
         }
         let (mut shown, mut is_flat) = (0, true);
+        let is_outermost = self.open.len() == 1 && tag == Tag::List;
         while let Some(&item) = items.get(shown).filter(|_| !self.is_full()) {
             if shown > 0 {
                 self.put(b", ");
@@ -164,6 +166,10 @@ impl Renderer {
                 if !self.quiet_value(item, layout) {
                     return false;
                 }
+                if is_outermost && !is_flat {
+                    self.notes.end_child(self.out.len());
+                    continue;
+                }
                 let run = self.run(&items[shown..], layout);
                 self.notes.hold_all(&items[shown..shown + run]);
                 shown += run;
@@ -173,8 +179,16 @@ impl Renderer {
         self.open.pop();
         if is_flat {
             self.notes.fill(count, shown);
+        } else if is_outermost && !self.has_children(items.len()) {
+            self.notes.forget_children();
         }
         true
+    }
+
+    /// Whether the notes say of each element of the outermost list where its text ends, and that can be
+    /// relied on.
+    fn has_children(&self, count: usize) -> bool {
+        self.notes.children().len() == count && self.wide == 0 && !self.is_full() && !self.has_own
     }
 
     /// Appends the small numbers, truth values and `None`s that the rest of a row begins with, as long as
@@ -278,15 +292,32 @@ impl Renderer {
         true
     }
 
-    /// An instance that is shown by its type.
-    unsafe fn quiet_object(&mut self, kind: *mut Object) -> bool {
-        // SAFETY: the type is live, as the object is.
+    /// An instance that is shown by its type, or as the list or dictionary that it is, too.
+    unsafe fn quiet_object(&mut self, value: *mut Object, kind: *mut Object, layout: &Layout) -> bool {
+        // SAFETY: the value is live, and so is its type; as for `quiet_value`.
         unsafe {
-            if !self.types.is_plain(kind) {
+            let is_plain = self.types.is_plain(kind);
+            if !is_plain && !self.is_safe() {
                 return false;
             }
             let Some(number) = self.types.known(kind) else { return false };
             let info = self.types.get(number);
+            if !is_plain {
+                let shown = info.shown;
+                let mark = self.notes.mark();
+                self.notes.sized(Tag::Base, number as usize);
+                return match shown {
+                    Shown::AsList => {
+                        let items = layout::items_of(value, true);
+                        self.quiet_items(value, items, Tag::List, [b"[", b"]"], layout)
+                    }
+                    Shown::AsDict => self.quiet_dict(value, layout),
+                    Shown::ByType | Shown::AsClass | Shown::Varied => {
+                        self.notes.back_to(mark);
+                        false
+                    }
+                };
+            }
             if info.is_own && (info.is_slotted || self.detailed) {
                 return false;
             }

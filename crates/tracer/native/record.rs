@@ -462,12 +462,13 @@ impl Write<'_> {
         // SAFETY: the value is live or NULL.
         let change = unsafe { shadow.update(quick, value, self.renderer, self.scratch)? };
         if change != Change::Nothing {
-            self.encoder.change(variable, change, &shadow.shown, self.scratch);
+            self.encoder.change(variable, change, shadow.shown(), self.scratch);
         }
         Ok(())
     }
 
     /// Variables that are the slots of the frame, one for one.
+    #[inline(always)]
     unsafe fn straight_changes(
         &mut self,
         frame: *mut Object,

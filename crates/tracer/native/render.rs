@@ -11,6 +11,7 @@ use crate::ffi::*;
 use crate::held::Held;
 use crate::lasting::Lasting;
 use crate::layout::{self, Layout};
+use crate::recent::Recent;
 use crate::record::Fail;
 use crate::snapshot::{Snapshot, Tag};
 use crate::types::{Shown, Types, generator_name};
@@ -22,7 +23,7 @@ pub const HAS_DETAIL: u8 = 1;
 pub const IS_CUT: u8 = 2;
 
 /// A value as the log has it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Rendered {
     pub flags: u8,
     pub repr: Vec<u8>,
@@ -78,6 +79,7 @@ pub struct Renderer {
     helpers: Helpers,
     pub(crate) types: Types,
     lasting: Lasting,
+    pub(crate) recent: Recent,
     /// Containers that are being rendered, outermost first.
     pub(crate) open: Vec<*mut Object>,
     /// Elements of those containers, held while code of the program may run.
@@ -98,6 +100,7 @@ impl Renderer {
             helpers,
             types: Types::default(),
             lasting: Lasting::default(),
+            recent: Recent::default(),
             open: Vec::new(),
             kept: Vec::new(),
             out: Vec::new(),
@@ -310,11 +313,11 @@ impl Renderer {
                 Shown::ByType => {}
                 Shown::Varied | Shown::AsClass => return self.foreign(value),
                 Shown::AsList => {
-                    self.notes.give_up();
+                    self.notes.sized(Tag::Base, number as usize);
                     return self.sequence(value, Tag::List, [b"[", b"]", b"..."]);
                 }
                 Shown::AsDict => {
-                    self.notes.give_up();
+                    self.notes.sized(Tag::Base, number as usize);
                     return self.mapping(value, b"...");
                 }
             }
@@ -335,7 +338,7 @@ impl Renderer {
     }
 
     /// Whether no code of the program is to run.
-    fn is_safe(&self) -> bool {
+    pub(crate) fn is_safe(&self) -> bool {
         self.helpers.foreign == &raw mut _Py_NoneStruct
     }
 
@@ -698,7 +701,7 @@ impl Renderer {
                 return Err(Stop::Refused);
             }
             exact_string(name.0)?;
-            self.notes.sized(Tag::Closure, code as usize >> 1);
+            self.notes.closure(code);
             self.notes.hold(name.0);
             let mut start = text_of(name.0).ok_or(Stop::Refused)?.to_vec();
             start.extend(b"(...)");

@@ -1,7 +1,10 @@
 //! The last text of a variable, and how to see cheaply that it still holds.
 
+use std::rc::Rc;
+
 use crate::ffi::*;
 use crate::held::{Held, give_back, take};
+use crate::recent::Reading;
 use crate::record::Fail;
 use crate::render::{Rendered, Renderer, is_atom, is_constant};
 use crate::snapshot::Snapshot;
@@ -18,7 +21,9 @@ pub struct Shadow {
     /// Whether the text is the string itself between quotes.
     is_literal: bool,
     snapshot: Snapshot,
-    pub shown: Rendered,
+    shown: Rendered,
+    /// What stands for snapshot and text if others may have it, too.
+    shared: Option<Rc<Reading>>,
 }
 
 /// What became of a variable since the last record.
@@ -56,11 +61,17 @@ impl Shadow {
             if *quick == LOOSE && self.still_reads(value, renderer) {
                 return Ok(Change::Nothing);
             }
+            let others = self.unshare(value, renderer);
             let held = Held::to(value);
             let kind = kind_of(value);
             if simple(value, kind, scratch, renderer) {
                 self.snapshot.clear();
-            } else {
+            } else if let Some(reading) = renderer.recent(value) {
+                release(quick);
+                *quick = LOOSE;
+                self.is_literal = false;
+                return Ok(self.share(reading, scratch));
+            } else if !self.splice(value, others, renderer, scratch) {
                 renderer.render(value, scratch, &mut self.snapshot)?;
             }
             release(quick);
@@ -77,12 +88,60 @@ impl Shadow {
                 std::mem::forget(held);
             }
         }
+        if let Some(reading) = renderer.recent.keep(value, scratch, &mut self.snapshot) {
+            return Ok(self.share(reading, scratch));
+        }
         if self.is_bound && *scratch == self.shown {
             return Ok(Change::Nothing);
         }
         std::mem::swap(scratch, &mut self.shown);
+        Ok(self.bind())
+    }
+
+    /// The text that the variable has now.
+    pub fn shown(&self) -> &Rendered {
+        self.shared.as_ref().map_or(&self.shown, |reading| &reading.shown)
+    }
+
+    /// Takes over a reading; `scratch` gets the last text if that was another.
+    fn share(&mut self, reading: Rc<Reading>, scratch: &mut Rendered) -> Change {
+        let is_same = self.is_bound && reading.shown == self.shown;
+        self.snapshot.clear();
+        self.shared = Some(reading);
+        if is_same {
+            return Change::Nothing;
+        }
+        std::mem::swap(scratch, &mut self.shown);
+        self.bind()
+    }
+
+    /// Moves snapshot and text back if they were shared; if others have them, too, gives them and copies
+    /// the text.
+    fn unshare(&mut self, value: *mut Object, renderer: &mut Renderer) -> Option<Rc<Reading>> {
+        let reading = self.shared.take()?;
+        let others = renderer.recent.take(value, reading, &mut self.shown, &mut self.snapshot)?;
+        self.shown.clone_from(&others.shown);
+        Some(others)
+    }
+
+    /// Renders a live value by the last text, if that is shorter.
+    unsafe fn splice(
+        &mut self,
+        value: *mut Object,
+        others: Option<Rc<Reading>>,
+        renderer: &mut Renderer,
+        scratch: &mut Rendered,
+    ) -> bool {
+        if let Some(reading) = others.filter(|reading| !reading.snapshot.children().is_empty()) {
+            self.snapshot = reading.snapshot.clone();
+        }
+        // SAFETY: the value is live.
+        unsafe { renderer.splice(value, &self.shown, &mut self.snapshot, scratch) }
+    }
+
+    fn bind(&mut self) -> Change {
         let was_bound = std::mem::replace(&mut self.is_bound, true);
-        Ok(if was_bound { Change::Rebound } else { Change::Bound })
+        if was_bound { Change::Rebound } else { Change::Bound }
     }
 
     /// The commonest case: a number takes the place of another.
@@ -120,7 +179,9 @@ impl Shadow {
         // SAFETY: the value is live.
         unsafe {
             if !self.is_literal {
-                return renderer.reads_the_same(value, &self.snapshot);
+                let shared = self.shared.as_ref();
+                let snapshot = shared.map_or(&self.snapshot, |reading| &reading.snapshot);
+                return renderer.reads_the_same(value, snapshot);
             }
             let shown = &self.shown.repr;
             kind_of(value) == &raw mut PyUnicode_Type
@@ -135,6 +196,7 @@ impl Shadow {
         self.is_bound = false;
         self.is_literal = false;
         self.snapshot.clear();
+        self.shared = None;
         self.shown.clear();
     }
 }

@@ -6,6 +6,8 @@
 //! reused, so that its own address would say nothing) and its elements in order, as far as they were
 //! visible; a list or tuple has a third word, the number of elements if all are immutable builtins.
 
+use std::ops::Range;
+
 use crate::ffi::Object;
 use crate::held::{give_back_all, take, take_all};
 
@@ -21,6 +23,8 @@ pub enum Tag {
     Plain,
     /// An instance shown with its attributes.
     Own,
+    /// An instance of a subclass of a builtin container, shown as that container, whose words follow.
+    Base,
     Function,
     Closure,
     /// A captured variable without a value.
@@ -33,13 +37,26 @@ impl Tag {
     }
 }
 
+/// How many words come before the elements of a list.
+const ROW: usize = 3;
+
+/// Where an element of the outermost list ends: the words about it, and its text.
+#[derive(Clone, Copy)]
+pub struct Child {
+    words: usize,
+    pub text: usize,
+}
+
 #[derive(Default)]
 pub struct Snapshot {
     words: Vec<usize>,
+    children: Vec<Child>,
     /// Where the words of the detail begin, if there is one.
     detail: Option<usize>,
     /// Whether the words tell all that the text depends on.
     is_whole: bool,
+    /// Whether a word is the address of a code object, which may come to mean another.
+    has_code: bool,
 }
 
 impl Snapshot {
@@ -60,7 +77,9 @@ impl Snapshot {
 
     pub fn clear(&mut self) {
         self.is_whole = false;
+        self.has_code = false;
         self.detail = None;
+        self.children.clear();
         self.drop_from(0);
     }
 
@@ -110,6 +129,17 @@ impl Snapshot {
         self.words.len()
     }
 
+    /// The start of a closure, which is known by its code.
+    pub fn closure(&mut self, code: *mut Object) {
+        self.sized(Tag::Closure, code as usize >> 1);
+        self.has_code = true;
+    }
+
+    /// Whether this can be relied on after the activation that it was made for.
+    pub fn lasts(&self) -> bool {
+        self.is_whole && !self.has_code
+    }
+
     pub fn number(&mut self, number: usize) {
         if self.is_whole {
             self.words.push(number << 1 | 1);
@@ -140,11 +170,82 @@ impl Snapshot {
         self.is_whole && is_tuple && self.words.get(2).is_some_and(|&flat| flat > 1)
     }
 
+    /// The elements of a list whose text is whole, ASCII, and not of atoms alone; of others, none.
+    pub fn children(&self) -> &[Child] {
+        if self.is_whole && self.detail.is_none() { &self.children } else { &[] }
+    }
+
+    /// Notes where an element of the outermost list ends.
+    pub fn end_child(&mut self, text: usize) {
+        self.children.push(Child { words: self.words.len(), text });
+    }
+
+    pub fn forget_children(&mut self) {
+        self.children.clear();
+    }
+
+    pub fn words_of_child(&self, at: usize) -> &[usize] {
+        &self.words[self.before_child(at).words..self.children[at].words]
+    }
+
+    /// Puts other elements between so many at the start and so many at the end, and takes them from where
+    /// they were noted; their texts end where that says.
+    pub fn replace_children(&mut self, start: usize, end: usize, new: &mut Snapshot) {
+        let old_end = self.children.len() - end;
+        let (first, old) = (self.before_child(start), self.before_child(old_end));
+        // SAFETY: the words are owned references to builtin immutables, or odd.
+        unsafe { give_back_all(&self.words[first.words..old.words]) };
+        replace(&mut self.words, first.words..old.words, &new.words);
+        for child in &mut new.children {
+            child.words += first.words;
+        }
+        replace(&mut self.children, start..old_end, &new.children);
+        let new_end = start + new.children.len();
+        // The references are this one's now.
+        new.words.clear();
+        new.clear();
+        let last = self.before_child(new_end);
+        for child in &mut self.children[new_end..] {
+            child.words = child.words - old.words + last.words;
+            // Separators come before all elements but the first.
+            child.text = child.text + 2 * usize::from(new_end > 0) + last.text
+                - 2 * usize::from(old_end > 0)
+                - old.text;
+        }
+        self.words[1] = self.children.len() << 1 | 1;
+        self.words[2] = 1;
+    }
+
+    /// Where the child before one of this number ends: for the first, the list's beginning.
+    fn before_child(&self, at: usize) -> Child {
+        at.checked_sub(1).map_or(Child { words: ROW, text: 1 }, |last| self.children[last])
+    }
+
     /// The words of the repr and of the detail; `None` if a value must be rendered to be compared.
     pub fn parts(&self) -> Option<(&[usize], Option<&[usize]>)> {
         let split = self.detail.unwrap_or(self.words.len());
         let (repr, detail) = self.words.split_at(split);
         self.is_whole.then_some((repr, self.detail.map(|_| detail)))
+    }
+}
+
+/// Puts others in the place of some elements, which mostly are as many.
+fn replace<T: Copy>(row: &mut Vec<T>, range: Range<usize>, new: &[T]) {
+    if range.len() == new.len() {
+        row[range].copy_from_slice(new);
+    } else {
+        row.splice(range, new.iter().copied());
+    }
+}
+
+impl Clone for Snapshot {
+    fn clone(&self) -> Self {
+        let even = self.words.iter().filter(|&&word| word & 1 == 0);
+        // SAFETY: even words are references that this one owns.
+        even.for_each(|&word| unsafe { take(word as *mut Object) });
+        let Self { words, children, detail, is_whole, has_code } = self;
+        let (words, children) = (words.clone(), children.clone());
+        Self { words, children, detail: *detail, is_whole: *is_whole, has_code: *has_code }
     }
 }
 

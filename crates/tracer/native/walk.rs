@@ -10,6 +10,7 @@ use crate::held::Held;
 use crate::layout;
 use crate::render::Renderer;
 use crate::snapshot::{Snapshot, Tag};
+use crate::types::Shown;
 
 impl Renderer {
     /// False also when there is no telling. Only with a layout.
@@ -17,8 +18,7 @@ impl Renderer {
         let Some((repr, detail)) = snapshot.parts() else { return false };
         // SAFETY: callers pass a live value.
         unsafe {
-            let mut walk = Walk { renderer: self, words: repr, detailed: false };
-            if !walk.same(value) {
+            if !Walk::over(self, repr).same(value) {
                 return false;
             }
             let Some(words) = detail else { return true };
@@ -27,7 +27,7 @@ impl Renderer {
     }
 }
 
-struct Walk<'a> {
+pub struct Walk<'a> {
     renderer: &'a mut Renderer,
     /// What is left of the snapshot.
     words: &'a [usize],
@@ -43,7 +43,17 @@ fn begins_with(row: &[*mut Object], words: &[usize]) -> bool {
     words == unsafe { std::slice::from_raw_parts(row.as_ptr().cast::<usize>(), row.len()) }
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    /// A walk over the words of a repr.
+    pub fn over(renderer: &'a mut Renderer, words: &'a [usize]) -> Self {
+        Self { renderer, words, detailed: false }
+    }
+
+    /// Whether all words have been passed.
+    pub fn is_over(&self) -> bool {
+        self.words.is_empty()
+    }
+
     /// Takes a number or tag off the snapshot if it is the one expected.
     fn takes(&mut self, word: usize) -> bool {
         match self.words.split_first() {
@@ -60,7 +70,7 @@ impl Walk<'_> {
         self.takes(number << 1 | 1)
     }
 
-    unsafe fn same(&mut self, value: *mut Object) -> bool {
+    pub unsafe fn same(&mut self, value: *mut Object) -> bool {
         let Some((&word, rest)) = self.words.split_first() else { return true };
         if word & 1 == 0 {
             self.words = rest;
@@ -151,6 +161,18 @@ impl Walk<'_> {
         Some(done)
     }
 
+    /// A subclass's instance, by the container that it is.
+    unsafe fn base(&mut self, value: *mut Object, shown: Shown) -> bool {
+        // SAFETY: the type is the one that was found to be such a subclass.
+        unsafe {
+            match shown {
+                Shown::AsList => self.sequence(value, Tag::List),
+                Shown::AsDict => self.takes(Tag::Dict.word()) && self.dict(value),
+                Shown::ByType | Shown::AsClass | Shown::Varied => false,
+            }
+        }
+    }
+
     unsafe fn dict(&mut self, dict: *mut Object) -> bool {
         // SAFETY: as for `same`.
         unsafe { self.takes_number(layout::dict_size(dict)) && self.entries(dict) }
@@ -238,10 +260,12 @@ impl Walk<'_> {
     unsafe fn instance(&mut self, value: *mut Object, kind: *mut Object) -> bool {
         // SAFETY: as for `same`; the dict is held.
         unsafe {
-            if !self.renderer.types.is_plain(kind) {
-                return false;
-            }
             let Some(number) = self.renderer.types.known(kind) else { return false };
+            if !self.renderer.types.is_plain(kind) {
+                return self.takes(Tag::Base.word())
+                    && self.takes_number(number as usize)
+                    && self.base(value, self.renderer.types.get(number).shown);
+            }
             let is_own = self.renderer.types.get(number).is_own && self.detailed;
             let tag = if is_own { Tag::Own } else { Tag::Plain };
             if !self.takes(tag.word()) || !self.takes_number(number as usize) {

@@ -23,7 +23,7 @@ FUNCTION, NAME, END, ERROR, FILE, PLACE, SEGMENT, RESULT, THREAD = range(7, 72 +
 # What may be added to the kind of an event.
 EXPLICIT, HAS_CHANGES, LINE_FOLLOWS = 8, 16, 7 << 5
 # The beginning of a log: a mark with the version of the format, the mode, the interpreter.
-MARK = b"CWMLOG\x02"
+MARK = b"CWMLOG\x03"
 BY_PYTHON, BY_API, DIRECT = range(3)
 # Kinds of END records.
 FINISHED, RAISED, EXITED, MAX_EVENTS, OUT_OF_MEMORY, FAILED = range(6)

@@ -29,6 +29,7 @@ mod request;
 mod segment;
 mod syntax;
 mod tests;
+mod texts;
 mod threads;
 mod windows;
 mod worker;

@@ -1,6 +1,6 @@
 //! The event log that the collectors write, and its decoder.
 //!
-//! A log begins with `CWMLOG`, the version of the format (2), the mode (0: collector in Python, 1: native
+//! A log begins with `CWMLOG`, the version of the format (3), the mode (0: collector in Python, 1: native
 //! by the public C API, 2: native by direct reading) and a text, the interpreter's `sys.version`. A stream
 //! of records follows. Numbers are unsigned LEB128, signed ones zigzag; a text is its length in bytes and
 //! UTF-8. Only what changed is written: the decoder keeps the variables of every activation and hands out
@@ -30,9 +30,10 @@
 //! A value begins with a number whose two lowest bits are a form and whose rest is `n`: 0, a text of `n`
 //! bytes; 3, the same, and the text gets the next number; 1, the text of number `n`; 2, a value with the
 //! flags `n` (1: has detail, 2: truncated), whose repr, and detail if it has one, follow in the other
-//! forms. If `n` is 4, the value of a variable is an edit of its last one: the numbers of bytes that both
-//! texts have in common at the beginning and at the end, and the text between; the whole gets the next
-//! number.
+//! forms. If `n` is 4 (6 if truncated), the value is an edit of the variable's last one: the numbers of
+//! bytes that both texts have in common at the beginning and at the end, and the text between; the whole
+//! gets the next number. Only texts of the last two generations are referred to: one ends before the text
+//! that would be its 131,073rd or would take it over 8 MiB.
 //!
 //! Kind 7 is no event; the bits from 3 on say what it is:
 //!
@@ -63,12 +64,14 @@ use cwm_trace::cwm::Moment;
 use cwm_trace::{End, Event, EventKind, Function, Local, SourceFile, Thread, Value};
 
 use crate::segment::Segment;
+use crate::texts::Texts;
 
-const MARK: &[u8] = b"CWMLOG\x02";
+const MARK: &[u8] = b"CWMLOG\x03";
 const EXPLICIT: u8 = 8;
 const HAS_CHANGES: u8 = 16;
-/// The head of a value that is an edit.
+/// The head of a value that is an edit, but for the flag that it is truncated.
 const EDIT: u64 = 4 << 2 | 2;
+const TRUNCATED: u64 = 2;
 const STEPS: [i32; 7] = [0, 1, 2, 3, -1, -2, -3];
 
 /// Why a request could not be run.
@@ -162,7 +165,7 @@ struct Decoder<'a> {
     /// Activations that run, innermost last.
     stack: Vec<u32>,
     /// Texts by their number.
-    texts: Vec<Arc<str>>,
+    texts: Texts,
     functions: Vec<Function>,
     files: Vec<SourceFile>,
     /// The file of the next function.
@@ -402,7 +405,8 @@ impl Decoder<'_> {
         let mut ahead = Input {
             rest: self.input.rest,
         };
-        if ahead.long()? != EDIT {
+        let head = ahead.long()?;
+        if head & !(TRUNCATED << 2) != EDIT {
             return self.value();
         }
         self.input = ahead;
@@ -417,7 +421,10 @@ impl Decoder<'_> {
         let end = last.get(rest..)?;
         let text: Arc<str> = [last.get(..start)?, middle, end].concat().into();
         self.texts.push(text.clone());
-        Some(Value::new(text))
+        Some(Value {
+            truncated: head >> 2 & TRUNCATED != 0,
+            ..Value::new(text)
+        })
     }
 
     fn value(&mut self) -> Option<Value> {
@@ -436,7 +443,7 @@ impl Decoder<'_> {
         Some(Value {
             repr,
             detail,
-            truncated: flags & 2 != 0,
+            truncated: flags & TRUNCATED != 0,
         })
     }
 
@@ -546,7 +553,7 @@ mod tests {
     use super::*;
 
     /// A log of `f(a)` that binds `b`, unbinds `a`, binds it again, and returns.
-    const SMALL: &[u8] = b"CWMLOG\x02\x02\x043.11\
+    const SMALL: &[u8] = b"CWMLOG\x03\x02\x043.11\
         \x07\x01f\x01f\x01\x02\x01a\x01b\
         \x10\x00\x02\x0841\
         \x32\x07\x0842\x00\
@@ -554,7 +561,7 @@ mod tests {
         \x03\x06\x04x\x04y\x17\x00";
 
     /// A call whose argument is a long text, returned by its number.
-    const LONG: &[u8] = b"CWMLOG\x02\x02\x043.11\
+    const LONG: &[u8] = b"CWMLOG\x03\x02\x043.11\
         \x07\x01f\x01f\x05\x01\x01a\
         \x10\x00\x02\x5f'all of twenty-four ch'\
         \xe3\x14\x01\x17\x00";
@@ -595,7 +602,7 @@ mod tests {
     }
 
     /// A call and a line that changes its argument by an edit.
-    const EDITED: &[u8] = b"CWMLOG\x02\x02\x043.11\
+    const EDITED: &[u8] = b"CWMLOG\x03\x02\x043.11\
         \x07\x01f\x01f\x05\x01\x01a\
         \x10\x00\x02\x24[1, 2, 3]\
         \x32\x02\x12\x04\x04\x0222\
@@ -608,6 +615,17 @@ mod tests {
         assert_eq!(&*log.events[1].locals[0].value.repr, "[1, 22, 3]");
         let value = log.events[2].value.as_ref();
         assert_eq!(value, Some(&log.events[1].locals[0].value));
+    }
+
+    #[test]
+    fn an_edit_may_be_truncated() {
+        let mut bytes = EDITED.to_vec();
+        let head = bytes.windows(2).position(|pair| pair == [2, 0x12]);
+        bytes[head.unwrap() + 1] = 0x1a;
+        let log = decode(&bytes);
+        let truncated = |at: usize| log.events[at].locals[0].value.truncated;
+        assert_eq!([truncated(0), truncated(1)], [false, true]);
+        assert_eq!(&*log.events[1].locals[0].value.repr, "[1, 22, 3]");
     }
 
     #[test]

@@ -8,16 +8,19 @@ use cwm_tracer::{Collector, Limits, Mode, Request, Values, Worker};
 
 /// Runs requests in every mode of every interpreter and compares.
 fn agree(requests: &[Request<'_>], limits: &Limits) {
+    agree_on(Values::Repr, requests, limits);
+}
+
+fn agree_on(values: Values, requests: &[Request<'_>], limits: &Limits) {
     for py in interpreters() {
-        let mut python =
-            Worker::start_in(py, limits, Mode::Python, Values::Repr).expect("it starts");
+        let mut python = Worker::start_in(py, limits, Mode::Python, values).expect("it starts");
         assert_eq!(python.collector(), Collector::Python);
         let expected: Vec<_> = requests
             .iter()
             .map(|request| python.trace(request).expect("a trace"))
             .collect();
         for mode in [Mode::Direct, Mode::Api] {
-            let mut native = Worker::start_in(py, limits, mode, Values::Repr).expect("it starts");
+            let mut native = Worker::start_in(py, limits, mode, values).expect("it starts");
             if native.mode() != mode {
                 eprintln!("SKIPPED: no {mode:?} mode for {:?}", py.version);
                 continue;
@@ -74,6 +77,18 @@ fn on_the_torture_file() {
         &[module(TORTURE), call(TORTURE, "everything", "")],
         &limits(),
     );
+}
+
+/// With attributes of objects, with subclasses of builtins, and with texts that are cut.
+#[test]
+fn on_tables_that_change_in_one_place() {
+    let requests = [module(include_str!("torture_tables.py"))];
+    let short = Limits {
+        max_value_chars: 60,
+        ..limits()
+    };
+    agree(&requests, &limits());
+    agree_on(Values::Safe, &requests, &short);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use cwm_tracer::{Interpreter, Limits, Mode, Values, Worker};
 const ORACLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/oracle.py");
 const TORTURE: &str = include_str!("torture.py");
 const VALUES: &str = include_str!("torture_values.py");
+const TABLES: &str = include_str!("torture_tables.py");
 /// Needs 3.10.
 const MATCH: &str = include_str!("torture_match.py");
 
@@ -106,6 +107,12 @@ fn on_the_torture_file() {
 fn on_values_that_hide_their_changes() {
     let events = equals_the_oracle(VALUES, 8);
     assert!(events >= 200, "only {events} events");
+}
+
+#[test]
+fn on_tables_that_change_in_one_place() {
+    let events = equals_the_oracle(TABLES, 8);
+    assert!(events >= 5_000, "only {events} events");
 }
 
 #[test]
