@@ -152,7 +152,6 @@ pub unsafe fn configure(settings: *mut Object) -> Result<(), Fail> {
     unsafe {
         let recorder = Recorder::new(settings)?;
         LAST.store(null_mut(), Ordering::Relaxed);
-        PROCESS.store(getpid(), Ordering::Relaxed);
         MAIN_LOG.store(std::ptr::from_ref(recorder.log()).cast_mut(), Ordering::Relaxed);
         let state = PyThreadState_Get() as usize;
         drop(std::mem::take(table()));
@@ -169,8 +168,10 @@ impl Thread {
     }
 }
 
-/// From now on every thread is recorded. `begin` is a callable that lives for ever.
+/// From now on every thread of this process is recorded. `begin` is a callable that lives for ever.
 pub fn record_all(begin: *mut Object) {
+    // SAFETY: no preconditions.
+    PROCESS.store(unsafe { getpid() }, Ordering::Relaxed);
     BEGIN.store(begin, Ordering::Relaxed);
 }
 

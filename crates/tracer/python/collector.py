@@ -8,16 +8,20 @@ writes events to a shared memory mapping, so that nothing recorded is lost howev
 """
 
 import ast
+import atexit
 import os
 import re
 import select
 import signal
 import struct
 import sys
+from _signal import signal as set_signal
 from types import FunctionType, ModuleType
 
 # Added to the kind of a request: all threads are recorded.
 ALL_THREADS = 256
+# The most frames that the collector has below those of the program, counted from `serve`.
+OWN_FRAMES = 16
 # Kinds of ERROR records.
 BAD_SYNTAX, MISSING_ENTRY, BAD_ARGUMENTS, NO_MODULE = range(4)
 
@@ -245,27 +249,33 @@ def report_exception(error, file):
         pass
 
 
-def prepare(request, log, settings):
-    """What records, what has events come, and the program's namespace."""
+def prepare(log_fd, settings):
+    """What records, and what has events come: for all children, which are forked later."""
+    log = Log(log_fd)
     log.begin(settings.mode)
     limits = settings.max_events, settings.max_chars, settings.is_safe
     if settings.native is None:
         recorder = Recorder(log, *limits)
     else:
         recorder = NativeRecorder(log, *limits, settings.native, settings.layout)
+    set_recursion_limits(recorder)
     if hasattr(sys, "monitoring"):
-        events = MonitoringEvents(recorder)
-    elif settings.native is None:
-        events = SettraceEvents(recorder)
-    else:
-        events = NativeSettraceEvents(recorder)
+        return recorder, MonitoringEvents(recorder)
+    if settings.native is None:
+        return recorder, SettraceEvents(recorder)
+    return recorder, NativeSettraceEvents(recorder)
+
+
+def take_over(request, recorder, events, settings):
+    """The rest of it in the child that runs the program; gives the program's namespace."""
+    recorder.log.begin_again()
+    recorder.pid = os.getpid()
+    settings.limit_resources()
     # A program that forks must not write into its parent's log.
     os.register_at_fork(after_in_child=recorder.disown)
     if request.has_threads and settings.native is not None:
         Threads(recorder, settings.mode).watch(events)
-    space = new_main(request)
-    set_recursion_limits(recorder)
-    return recorder, events, space
+    return new_main(request)
 
 
 def conclude(recorder, request, step):
@@ -294,9 +304,9 @@ def conclude(recorder, request, step):
         return RAISED, 1
 
 
-def run_request(request, log, settings):
+def run_request(request, recorder, events, settings):
     """The life of a child process after its set-up."""
-    recorder, events, space = prepare(request, log, settings)
+    space = take_over(request, recorder, events, settings)
     if request.is_batch:
         status = run_batch(request, space, recorder, events)
     else:
@@ -309,8 +319,6 @@ def run_request(request, log, settings):
 
 def finish_streams(status):
     try:
-        import atexit
-
         atexit._run_exitfuncs()
     except BaseException:
         pass
@@ -345,7 +353,7 @@ def become_module(space, spec):
 def set_recursion_limits(recorder):
     """Leaves the program its usual 1000 frames on top of ours, and the collector its headroom."""
     real_set = sys.setrecursionlimit
-    extra = HEADROOM
+    extra = HEADROOM + OWN_FRAMES
     frame = sys._getframe()
     while frame is not None:
         extra, frame = extra + 1, frame.f_back
@@ -430,7 +438,7 @@ def give_stdin(data):
     os.close(source)
 
 
-def child(control, log_fd, captures, settings, announcing, orphaned):
+def child(control, captures, settings, prepared, announcing, orphaned):
     ready, _, _ = select.select([control, orphaned], [], [])
     if orphaned in ready:
         os._exit(0)
@@ -440,15 +448,13 @@ def child(control, log_fd, captures, settings, announcing, orphaned):
     os.write(announcing, b"!")
     os.write(control, b"P" + struct.pack("<I", os.getpid()))
     os.close(control)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    set_signal(signal.SIGINT, signal.default_int_handler)
     give_stdin(request.stdin)
     if request.is_batch:
         # Files, since what one run printed ends where the next begins.
         os.dup2(captures[0], 1)
         os.dup2(captures[1], 2)
-    log = Log(log_fd)
-    settings.limit_resources()
-    run_request(request, log, settings)
+    run_request(request, *prepared, settings)
 
 
 def kill_group(pid):
@@ -481,12 +487,13 @@ def serve(argv):
     log_fd = os.open(settings.log_path, os.O_RDWR | os.O_CLOEXEC)
     appending = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC
     captures = [os.open(path, appending) for path in settings.capture_paths]
+    prepared = prepare(log_fd, settings)
     if settings.preload:
         preload()
     os.write(control, b"H" + struct.pack("<I", settings.mode))
     # Every child has the same descriptors, whatever is open here when it is forked.
     announcing, orphaned = os.dup(0), os.dup(0)
-    run = lambda: child(control, log_fd, captures, settings, announcing, orphaned)
+    run = lambda: child(control, captures, settings, prepared, announcing, orphaned)
     pid, life, bond = spare(run, announcing, orphaned)
     while os.read(life, 1):
         # It has a request. Forking the next child meanwhile hides what a fork takes.

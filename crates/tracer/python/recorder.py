@@ -80,6 +80,10 @@ class Windows:
         self.offsets = itertools.count(FIRST_WINDOW, WINDOW)
 
     def map(self, offset, size):
+        self.reserve(offset, size)
+        return mmap.mmap(self.fd, size, offset=offset)
+
+    def reserve(self, offset, size):
         # Reserved rather than sparse: a full disk is then an error here and not a bus error later.
         limits = lift_file_limit()
         try:
@@ -89,7 +93,6 @@ class Windows:
         finally:
             if limits is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        return mmap.mmap(self.fd, size, offset=offset)
 
     def next(self, thread, size):
         """A window that begins with the number of a thread and its own size."""
@@ -113,12 +116,20 @@ class Log:
             self.window = self.windows.map(0, FIRST_WINDOW)
         self.head = self.window
         self.total = 0
+        self.header = b""
         self.at = self.start + 8
         self.room = FIRST_WINDOW - self.at
 
     def begin(self, mode):
         """Writes the header."""
-        self.write(MARK + SMALL[mode] + text_bytes(sys.version))
+        self.header = MARK + SMALL[mode] + text_bytes(sys.version)
+        self.write(self.header)
+
+    def begin_again(self):
+        """Writes it once more, and nothing else has been written, after the file was emptied."""
+        self.windows.reserve(0, FIRST_WINDOW)
+        self.window[self.start + 8 : self.at] = self.header
+        self.head[self.start : self.start + 8] = self.total.to_bytes(8, "little")
 
     def next_window(self):
         return self.windows.next(self.thread, WINDOW)

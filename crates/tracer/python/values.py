@@ -41,7 +41,6 @@ class Foreign:
         self.cut = 4 * max_chars + 256
         self.armed = False
         self.spent = {}
-        self.owner = os.getpid()
         # Only the main thread can be interrupted.  In others a `repr` takes its time, once.
         self.is_main = is_main
         if is_main:
