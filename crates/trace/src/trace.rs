@@ -209,7 +209,8 @@ pub struct Value {
     /// their attributes, `Acc(total=3)`; `None` where it equals `repr`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<Arc<str>>,
-    /// Whether the text was cut.
+    /// Whether the text was cut, or something in it is shown by its type alone because its `repr`
+    /// took too long.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
 }

@@ -110,6 +110,10 @@ unsafe extern "C" {
     pub static mut PyFrozenSet_Type: Object;
     pub static mut PyModule_Type: Object;
     pub static mut PyFunction_Type: Object;
+    pub static mut PyMethod_Type: Object;
+    pub static mut PyDictKeys_Type: Object;
+    pub static mut PyDictValues_Type: Object;
+    pub static mut PyDictItems_Type: Object;
     pub static mut PyCFunction_Type: Object;
     pub static mut PyType_Type: Object;
     pub static mut PyBaseObject_Type: Object;
@@ -148,6 +152,8 @@ unsafe extern "C" {
     pub fn PyWeakref_GetObject(reference: *mut Object) -> *mut Object;
     pub fn PyObject_GetAttr(object: *mut Object, name: *mut Object) -> *mut Object;
     pub fn PyObject_GetItem(object: *mut Object, key: *mut Object) -> *mut Object;
+    pub fn PyMethod_Function(method: *mut Object) -> *mut Object;
+    pub fn PyMethod_Self(method: *mut Object) -> *mut Object;
     pub fn PyObject_GetIter(object: *mut Object) -> *mut Object;
     pub fn PyObject_GetBuffer(object: *mut Object, view: *mut Buffer, flags: c_int) -> c_int;
     pub fn PyObject_CallFunctionObjArgs(function: *mut Object, ...) -> *mut Object;

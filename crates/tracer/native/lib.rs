@@ -15,6 +15,7 @@
 
 mod activation;
 mod address;
+mod collections;
 mod encode;
 mod ffi;
 mod held;
@@ -24,6 +25,7 @@ mod layout;
 mod log;
 mod monitoring;
 mod namespace;
+mod objects;
 mod quiet;
 mod recent;
 mod record;

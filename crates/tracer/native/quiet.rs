@@ -312,13 +312,13 @@ impl Renderer {
                         self.quiet_items(value, items, Tag::List, [b"[", b"]"], layout)
                     }
                     Shown::AsDict => self.quiet_dict(value, layout),
-                    Shown::ByType | Shown::AsClass | Shown::Varied => {
+                    _ => {
                         self.notes.back_to(mark);
                         false
                     }
                 };
             }
-            if info.is_own && (info.is_slotted || self.detailed) {
+            if info.is_own && self.detailed {
                 return false;
             }
             self.has_own |= info.is_own;

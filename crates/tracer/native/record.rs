@@ -89,6 +89,7 @@ impl Recorder {
                 foreign: object(c"foreign")?,
                 constant: object(c"constant")?,
                 describe: object(c"describe")?,
+                slots: object(c"slots")?,
             };
             settrace::stand_by(object(c"trampoline")?);
             DEPTH_LIMIT.store(number(c"depth_limit")?, Ordering::Relaxed);

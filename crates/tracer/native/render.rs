@@ -14,7 +14,7 @@ use crate::layout::{self, Layout};
 use crate::recent::Recent;
 use crate::record::Fail;
 use crate::snapshot::{Snapshot, Tag};
-use crate::types::{Shown, Types, generator_name};
+use crate::types::Types;
 use crate::{text, text_of};
 
 /// Nesting that is followed; deeper values go to Python's `repr`.
@@ -65,31 +65,36 @@ impl From<Fail> for Stop {
 pub struct Helpers {
     /// `(repr, detail or None, truncated)` of a value.
     pub whole: *mut Object,
-    /// The text of an object that may run code of the program; `None` if that must not be.
+    /// The text of an object that may run code of the program, in a tuple if it stands for one that takes
+    /// too long; `None` if that must not be run.
     pub foreign: *mut Object,
     /// The text of a builtin constant.
     pub constant: *mut Object,
     /// What `Types::learn` takes.
     pub describe: *mut Object,
+    /// Names and values of an instance's slots.
+    pub slots: *mut Object,
 }
 
 pub struct Renderer {
     pub(crate) layout: Option<&'static Layout>,
     pub(crate) max: usize,
-    helpers: Helpers,
+    pub(crate) helpers: Helpers,
     pub(crate) types: Types,
-    lasting: Lasting,
+    pub(crate) lasting: Lasting,
     pub(crate) recent: Recent,
     /// Containers that are being rendered, outermost first.
     pub(crate) open: Vec<*mut Object>,
     /// Elements of those containers, held while code of the program may run.
-    kept: Vec<Held>,
+    pub(crate) kept: Vec<Held>,
     pub(crate) out: Vec<u8>,
     /// Bytes of `out` that begin no character.
     pub(crate) wide: usize,
     pub(crate) notes: Snapshot,
     pub(crate) detailed: bool,
     pub(crate) has_own: bool,
+    /// Whether something is shown by its type since its `repr` takes too long.
+    is_degraded: bool,
 }
 
 impl Renderer {
@@ -108,6 +113,7 @@ impl Renderer {
             notes: Snapshot::default(),
             detailed: false,
             has_own: false,
+            is_degraded: false,
         }
     }
 
@@ -179,6 +185,7 @@ impl Renderer {
     unsafe fn pass(&mut self, value: *mut Object, detailed: bool) -> Result<(), Stop> {
         self.out.clear();
         self.wide = 0;
+        self.is_degraded = false;
         self.detailed = detailed;
         // SAFETY: the value is live.
         unsafe { if self.quiet(value) { Ok(()) } else { self.show(value) } }
@@ -188,7 +195,7 @@ impl Renderer {
     fn finish(&mut self, into: &mut Vec<u8>) -> u8 {
         if !self.is_full() {
             std::mem::swap(&mut self.out, into);
-            return 0;
+            return if self.is_degraded { IS_CUT } else { 0 };
         }
         let is_start = |byte: &u8| byte & 0xc0 != 0x80;
         let mut starts = self.out.iter().enumerate().filter(|(_, byte)| is_start(byte));
@@ -233,12 +240,12 @@ impl Renderer {
     }
 
     /// The same for text that need not be ASCII.
-    fn put_wide(&mut self, text: &[u8]) {
+    pub(crate) fn put_wide(&mut self, text: &[u8]) {
         self.wide += text.iter().filter(|&byte| byte & 0xc0 == 0x80).count();
         self.out.extend_from_slice(text);
     }
 
-    unsafe fn show(&mut self, value: *mut Object) -> Result<(), Stop> {
+    pub(crate) unsafe fn show(&mut self, value: *mut Object) -> Result<(), Stop> {
         // SAFETY: callers hold the value; exact types are checked before each step that needs them.
         unsafe {
             let kind = kind_of(value);
@@ -288,104 +295,26 @@ impl Renderer {
         }
     }
 
-    unsafe fn object(&mut self, value: *mut Object, kind: *mut Object) -> Result<(), Stop> {
-        // SAFETY: callers hold the value.
-        unsafe {
-            let Some(layout) = self.layout else {
-                // Whether it has details is for Python to find out.
-                return Err(Stop::Refused);
-            };
-            if kind == &raw mut PyFunction_Type {
-                return self.function(value, layout);
-            }
-            if let Some(name) = generator_name(kind) {
-                return self.generator(value, name);
-            }
-            if !self.types.is_plain(kind) && !self.is_safe() {
-                return self.foreign(value);
-            }
-            let number = match self.types.known(kind) {
-                Some(number) => number,
-                None => self.types.learn(value, self.helpers.describe)?.ok_or(Stop::Refused)?,
-            };
-            let info = self.types.get(number);
-            match info.shown {
-                Shown::ByType => {}
-                Shown::Varied | Shown::AsClass => return self.foreign(value),
-                Shown::AsList => {
-                    self.notes.sized(Tag::Base, number as usize);
-                    return self.sequence(value, Tag::List, [b"[", b"]", b"..."]);
-                }
-                Shown::AsDict => {
-                    self.notes.sized(Tag::Base, number as usize);
-                    return self.mapping(value, b"...");
-                }
-            }
-            let is_own = info.is_own;
-            if is_own && info.is_slotted {
-                return Err(Stop::Refused);
-            }
-            self.has_own |= is_own;
-            if is_own && self.detailed {
-                return self.instance(value, number);
-            }
-            self.notes.sized(Tag::Plain, number as usize);
-            let info = self.types.get(number);
-            self.wide += info.text.iter().filter(|&byte| byte & 0xc0 == 0x80).count();
-            self.out.extend_from_slice(&info.text);
-            Ok(())
-        }
-    }
-
-    /// Whether no code of the program is to run.
-    pub(crate) fn is_safe(&self) -> bool {
-        self.helpers.foreign == &raw mut _Py_NoneStruct
-    }
-
-    /// An object whose text may depend on anything.
-    unsafe fn foreign(&mut self, value: *mut Object) -> Result<(), Stop> {
-        self.notes.give_up();
-        // SAFETY: callers hold the value.
-        unsafe {
-            let kind = kind_of(value);
-            let known = self.types.known(kind).map(|number| self.types.get(number).shown);
-            let lasts = kind == &raw mut PyType_Type
-                || known == Some(Shown::AsClass)
-                || kind == &raw mut PyCFunction_Type
-                || kind == &raw mut PyModule_Type && self.is_safe();
-            if lasts {
-                if let Some(text) = self.lasting.text(value, self.helpers.whole) {
-                    self.wide += text.iter().filter(|&byte| byte & 0xc0 == 0x80).count();
-                    self.out.extend_from_slice(text);
-                    return Ok(());
-                }
-            }
-        }
-        if self.is_safe() {
-            // Python knows how to show it without that.
-            return Err(Stop::Refused);
-        }
-        // SAFETY: callers hold the value.
-        unsafe { self.by_helper(self.helpers.foreign, value) }
-    }
-
     /// The text that a Python function gives.
-    unsafe fn by_helper(&mut self, helper: *mut Object, value: *mut Object) -> Result<(), Stop> {
+    pub(crate) unsafe fn by_helper(&mut self, helper: *mut Object, value: *mut Object) -> Result<(), Stop> {
         // SAFETY: the helper and the value are live; the answer is owned.
         unsafe {
             let answer = Held(PyObject_CallFunctionObjArgs(helper, value, null_mut::<Object>()));
             if answer.0.is_null() {
                 return Err(Stop::Failed);
             }
+            let is_degraded = kind_of(answer.0) == &raw mut PyTuple_Type;
+            self.is_degraded |= is_degraded;
+            let text = if is_degraded { PyTuple_GetItem(answer.0, 0) } else { answer.0 };
             // Lone surrogates are not UTF-8; Python spells them out.
-            let text = text_of(answer.0).ok_or(Stop::Refused)?;
+            let text = text_of(text).ok_or(Stop::Refused)?;
             self.put_wide(text);
         }
         Ok(())
     }
 
     /// Whether to go into a container: not twice into one, and not too deep.
-    unsafe fn enter(&mut self, value: *mut Object, recursive: &[u8]) -> Result<bool, Stop> {
+    pub(crate) unsafe fn enter(&mut self, value: *mut Object, recursive: &[u8]) -> Result<bool, Stop> {
         let is_too_deep = self.open.len() >= DEEPEST && self.is_safe();
         if is_too_deep || self.open.contains(&value) {
             self.notes.give_up();
@@ -401,7 +330,7 @@ impl Renderer {
         Ok(true)
     }
 
-    unsafe fn sequence(&mut self, value: *mut Object, tag: Tag, marks: [&[u8]; 3]) -> Result<(), Stop> {
+    pub(crate) unsafe fn sequence(&mut self, value: *mut Object, tag: Tag, marks: [&[u8]; 3]) -> Result<(), Stop> {
         // SAFETY: the value is a list or a tuple, held by the caller.
         unsafe {
             let size = self.size(value, tag);
@@ -471,7 +400,7 @@ impl Renderer {
         let (mut numbers, mut strings, mut chars) = (true, true, 0usize);
         // SAFETY: as for `sequence`; nothing runs meanwhile.
         unsafe {
-            for at in 0..self.max / 3 + 2 {
+            for at in 0..self.visible() {
                 let Some(item) = self.item(value, tag, at) else { break };
                 let kind = kind_of(item);
                 if kind == &raw mut PyUnicode_Type {
@@ -508,7 +437,7 @@ impl Renderer {
     }
 
     unsafe fn keep_items(&mut self, value: *mut Object, tag: Tag) {
-        let visible = self.max / 3 + 2;
+        let visible = self.visible();
         // SAFETY: as for `item`; nothing runs meanwhile.
         unsafe {
             for at in 0..visible {
@@ -519,7 +448,7 @@ impl Renderer {
     }
 
     /// The elements kept from `first` on, pairs of key and value or single ones.
-    unsafe fn elements(
+    pub(crate) unsafe fn elements(
         &mut self,
         value: *mut Object,
         first: usize,
@@ -555,8 +484,8 @@ impl Renderer {
         }
     }
 
-    unsafe fn mapping(&mut self, dict: *mut Object, recursive: &[u8]) -> Result<(), Stop> {
-        let visible = self.max / 3 + 2;
+    pub(crate) unsafe fn mapping(&mut self, dict: *mut Object, recursive: &[u8]) -> Result<(), Stop> {
+        let visible = self.visible();
         let first = self.kept.len();
         let (mut at, mut key, mut value) = (0, null_mut(), null_mut());
         // SAFETY: a dict held by the caller; nothing runs between two steps.
@@ -584,7 +513,6 @@ impl Renderer {
         empty: &[u8],
         marks: [&[u8]; 3],
     ) -> Result<(), Stop> {
-        let visible = self.max / 3 + 2;
         let first = self.kept.len();
         // SAFETY: a set held by the caller; iterating over it runs no code of the program.
         unsafe {
@@ -594,166 +522,35 @@ impl Renderer {
                 self.put(empty);
                 return Ok(());
             }
-            let items = Held(PyObject_GetIter(set));
+            self.keep_iterated(set)?;
+            self.elements(set, first, marks, false)
+        }
+    }
+
+    /// Keeps the visible elements of what is iterated over by C code.
+    pub(crate) unsafe fn keep_iterated(&mut self, value: *mut Object) -> Result<(), Stop> {
+        // SAFETY: the value is held by the caller; the iterator and what it gives are owned.
+        unsafe {
+            let items = Held(PyObject_GetIter(value));
             if items.0.is_null() {
                 return Err(Stop::Failed);
             }
-            while self.kept.len() - first < visible {
+            for _ in 0..self.visible() {
                 let item = PyIter_Next(items.0);
                 if item.is_null() {
                     break;
                 }
                 self.kept.push(Held(item));
             }
-            self.elements(set, first, marks, false)
         }
-    }
-
-    /// `Name(attribute=value, …)`
-    unsafe fn instance(&mut self, value: *mut Object, number: u32) -> Result<(), Stop> {
-        let visible = self.max / 3 + 2;
-        // SAFETY: the value is held by the caller, its dict here.
-        unsafe {
-            let dict = Held(PyObject_GenericGetDict(value, null_mut()));
-            if dict.0.is_null() {
-                PyErr_Clear();
-            }
-            let is_dict = !dict.0.is_null() && kind_of(dict.0) == &raw mut PyDict_Type;
-            let size = if is_dict { layout::dict_size(dict.0) } else { 0 };
-            self.notes.sized(Tag::Own, number as usize);
-            self.notes.number(size);
-            let mut name = self.types.get(number).name.clone();
-            name.extend(b"(...)");
-            if !self.enter(value, &name)? {
-                return Ok(());
-            }
-            self.put_wide(&name[..name.len() - 4]);
-            let first = self.kept.len();
-            if is_dict {
-                let (mut at, mut key, mut item) = (0, null_mut(), null_mut());
-                while self.kept.len() - first < 2 * visible
-                    && PyDict_Next(dict.0, &mut at, &mut key, &mut item) != 0
-                {
-                    if kind_of(key) != &raw mut PyUnicode_Type {
-                        return Err(Stop::Refused);
-                    }
-                    self.kept.push(Held::to(key));
-                    self.kept.push(Held::to(item));
-                }
-            }
-            for at in (first..self.kept.len()).step_by(2) {
-                if self.is_full() {
-                    break;
-                }
-                self.part(self.kept[at].0, at == first)?;
-                self.show(self.kept[at + 1].0)?;
-            }
-            self.put(b")");
-            self.open.pop();
-            self.kept.truncate(first);
-            Ok(())
-        }
-    }
-
-    /// The name of an attribute or captured variable.
-    unsafe fn part(&mut self, name: *mut Object, is_first: bool) -> Result<(), Stop> {
-        if !is_first {
-            self.put(b", ");
-        }
-        self.notes.hold(name);
-        // SAFETY: callers hold the name, an exact str.
-        let name = unsafe { text_of(name).ok_or(Stop::Refused)? };
-        self.put_wide(name);
-        self.put(b"=");
         Ok(())
     }
 
-    unsafe fn function(&mut self, function: *mut Object, layout: &Layout) -> Result<(), Stop> {
-        // SAFETY: a function held by the caller; its parts are live while it is.
-        unsafe {
-            let closure = PyFunction_GetClosure(function);
-            let module = PyFunction_GetModule(function);
-            let is_own = !closure.is_null()
-                && !module.is_null()
-                && kind_of(module) == &raw mut PyUnicode_Type
-                && text_of(module) == Some(b"__main__");
-            self.has_own |= is_own;
-            if is_own && self.detailed {
-                return self.closure(function, closure);
-            }
-            let qualname = layout.qualname(function);
-            exact_string(qualname)?;
-            self.notes.tag(Tag::Function);
-            self.notes.hold(qualname);
-            self.named(b"<function ", qualname)
-        }
+    /// The most elements that can be seen, of which each takes three characters at least.
+    pub(crate) fn visible(&self) -> usize {
+        self.max / 3 + 2
     }
 
-    /// A function of the program with the variables it has captured.
-    unsafe fn closure(&mut self, function: *mut Object, closure: *mut Object) -> Result<(), Stop> {
-        // SAFETY: the function is held by the caller, so are its closure and code; cells are tuples' items.
-        unsafe {
-            let code = PyFunction_GetCode(function);
-            let name = Held(PyObject_GetAttrString(function, c"__name__".as_ptr()));
-            let names = Held(PyObject_GetAttrString(code, c"co_freevars".as_ptr()));
-            if name.0.is_null() || names.0.is_null() {
-                PyErr_Clear();
-                return Err(Stop::Refused);
-            }
-            exact_string(name.0)?;
-            self.notes.closure(code);
-            self.notes.hold(name.0);
-            let mut start = text_of(name.0).ok_or(Stop::Refused)?.to_vec();
-            start.extend(b"(...)");
-            if !self.enter(function, &start)? {
-                return Ok(());
-            }
-            self.put_wide(&start[..start.len() - 4]);
-            let mut is_first = true;
-            for at in 0..PyTuple_Size(closure) {
-                if self.is_full() {
-                    break;
-                }
-                let content = Held::to(layout::through_cell(PyTuple_GetItem(closure, at)));
-                if content.0.is_null() {
-                    self.notes.tag(Tag::Unbound);
-                    continue;
-                }
-                self.part(PyTuple_GetItem(names.0, at), is_first)?;
-                self.show(content.0)?;
-                is_first = false;
-            }
-            self.put(b")");
-            self.open.pop();
-            Ok(())
-        }
-    }
-
-    unsafe fn generator(&mut self, value: *mut Object, start: &[u8]) -> Result<(), Stop> {
-        // SAFETY: a generator held by the caller; the attribute is read by C code.
-        unsafe {
-            let qualname = Held(PyObject_GetAttrString(value, c"__qualname__".as_ptr()));
-            if qualname.0.is_null() {
-                PyErr_Clear();
-                return Err(Stop::Refused);
-            }
-            self.notes.give_up();
-            self.named(start, qualname.0)
-        }
-    }
-
-    /// `<function NAME>`, unless the name itself may look like an address or a string.
-    unsafe fn named(&mut self, start: &[u8], name: *mut Object) -> Result<(), Stop> {
-        // SAFETY: callers hold the name.
-        let name = unsafe { text_of(name).ok_or(Stop::Refused)? };
-        if name.iter().any(|byte| matches!(byte, b'\'' | b'"' | b' ')) {
-            return Err(Stop::Refused);
-        }
-        self.put(start);
-        self.put_wide(name);
-        self.put(b">");
-        Ok(())
-    }
 }
 
 /// Numbers and strings: shown without running anything, and never changed.
@@ -774,13 +571,6 @@ pub unsafe fn is_constant(kind: *mut Object) -> bool {
         || kind == &raw mut PyComplex_Type
         // SAFETY: `...` is a live object.
         || kind == unsafe { kind_of(&raw mut _Py_EllipsisObject) }
-}
-
-/// Refuses what is no plain str: an object of a subclass must not be held.
-unsafe fn exact_string(name: *mut Object) -> Result<(), Stop> {
-    // SAFETY: callers pass a live object.
-    let is_exact = unsafe { kind_of(name) } == &raw mut PyUnicode_Type;
-    if is_exact { Ok(()) } else { Err(Stop::Refused) }
 }
 
 /// Appends a str's UTF-8, lone surrogates spelled out.

@@ -87,6 +87,9 @@ impl Snapshot {
         // SAFETY: even words are owned references to builtin immutables, whose end runs no code.
         unsafe { give_back_all(&self.words[place..]) };
         self.words.truncate(place);
+        while self.children.last().is_some_and(|child| child.words > place) {
+            self.children.pop();
+        }
     }
 
     #[inline]
@@ -177,7 +180,9 @@ impl Snapshot {
 
     /// Notes where an element of the outermost list ends.
     pub fn end_child(&mut self, text: usize) {
-        self.children.push(Child { words: self.words.len(), text });
+        if self.is_whole {
+            self.children.push(Child { words: self.words.len(), text });
+        }
     }
 
     pub fn forget_children(&mut self) {

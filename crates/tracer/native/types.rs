@@ -32,6 +32,9 @@ pub enum Shown {
     AsDict,
     /// They are classes: each has a text that lasts.
     AsClass,
+    Deque,
+    DefaultDict,
+    Counter,
     /// By a text of their own.
     Varied,
 }
@@ -95,6 +98,9 @@ impl Types {
                 1 => Shown::AsList,
                 2 => Shown::AsDict,
                 3 => Shown::AsClass,
+                5 => Shown::Deque,
+                6 => Shown::DefaultDict,
+                7 => Shown::Counter,
                 _ => Shown::Varied,
             };
             let Some(text) = text_of(item(3)) else { return Ok(None) };

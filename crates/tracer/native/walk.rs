@@ -168,7 +168,7 @@ impl<'a> Walk<'a> {
             match shown {
                 Shown::AsList => self.sequence(value, Tag::List),
                 Shown::AsDict => self.takes(Tag::Dict.word()) && self.dict(value),
-                Shown::ByType | Shown::AsClass | Shown::Varied => false,
+                _ => false,
             }
         }
     }

@@ -73,8 +73,9 @@ class Safe:
         if kind is ModuleType:
             return "<module %r>" % str.__str__(ModuleType.__getattribute__(value, "__name__"))
         if kind is MethodType:
+            # Of no function that Python code defines.
             of = self.inside(value.__self__)
-            return "<bound method %s of %s>" % (self.name_of(value.__func__), of)
+            return "<bound method %s of %s>" % (type_name(type(value.__func__)), of)
         if is_enumeration(kind):
             name = object.__getattribute__(value, "_name_")
             shown = self.inside(object.__getattribute__(value, "_value_"))
@@ -122,11 +123,6 @@ class Safe:
         if issubclass_of(kind, type):
             return type.__repr__(value)
         return without_addresses(object.__repr__(value))
-
-    @staticmethod
-    def name_of(function):
-        name = function.__qualname__ if type(function) is FunctionType else None
-        return name if type(name) is str else type_name(type(function))
 
     def inside(self, value):
         """The text of a part of what is being shown."""

@@ -4,14 +4,17 @@ import os
 import re
 import signal
 import time
+from collections import Counter, defaultdict, deque
 from itertools import islice
-from types import MemberDescriptorType
+from types import FunctionType, MemberDescriptorType, MethodType
 
 # Nesting our renderer follows itself; deeper values go to `repr`.  Two frames a level fit the headroom.
 DEEPEST = 60
-# CPU seconds one call of a foreign `__repr__`, and all calls for one type, may take.
+# CPU seconds one call of a foreign `__repr__`, and all calls for one type, may take.  Slow calls count
+# more, since there may be one for each event; quick ones are free.
 REPR_SECONDS = 0.2
 REPR_SECONDS_PER_TYPE = 1.0
+QUICK, SLOW, WEIGHT_OF_SLOW = 2e-5, 1e-3, 10
 
 ATOMS = frozenset(map(id, (int, float, bool, type(None), str, bytes)))
 NUMBERS = frozenset(map(id, (int, float, bool, type(None))))
@@ -24,7 +27,9 @@ LITERAL_OR_ADDRESS = re.compile(
 
 
 # How instances of a type are shown; `native/types.rs` has the same list.
-BY_TYPE, AS_LIST, AS_DICT, AS_CLASS, VARIED = range(5)
+BY_TYPE, AS_LIST, AS_DICT, AS_CLASS, VARIED, AS_DEQUE, AS_DEFAULTDICT, AS_COUNTER = range(8)
+COLLECTIONS = {id(deque): AS_DEQUE, id(defaultdict): AS_DEFAULTDICT, id(Counter): AS_COUNTER}
+VIEWS = {id(type(view)): type(view).__name__ + "([" for view in ({}.keys(), {}.values(), {}.items())}
 
 
 class ReprTimeout(BaseException):
@@ -41,6 +46,8 @@ class Foreign:
         self.cut = 4 * max_chars + 256
         self.armed = False
         self.spent = {}
+        # Whether something was shown by its type since this was last set to False.
+        self.is_degraded = False
         # Only the main thread can be interrupted.  In others a `repr` takes its time, once.
         self.is_main = is_main
         if is_main:
@@ -63,6 +70,7 @@ class Foreign:
         kind = type(value)
         spent = self.spent.get(id(kind))
         if spent is not None and spent[0] > REPR_SECONDS_PER_TYPE:
+            self.is_degraded = True
             return "<%s object>" % type_name(kind)
         began = time.thread_time()
         try:
@@ -79,10 +87,17 @@ class Foreign:
         finally:
             self.set_timer(0)
         took = time.thread_time() - began
-        if took > 0.001:
+        if took > QUICK:
+            took *= WEIGHT_OF_SLOW if took > SLOW else 1
             # The type is kept with its time: its address must not be reused.
             self.spent[id(kind)] = (took + (spent[0] if spent else 0.0), kind)
         return without_addresses(text[: self.cut])
+
+    def tell(self, value):
+        """For the native extension: the text, in a tuple if it is that of the type."""
+        self.is_degraded = False
+        text = self.show(value)
+        return (text,) if self.is_degraded else text
 
 
 def type_name(kind):
@@ -143,7 +158,10 @@ class Renderer:
             slot_names(type.__getattribute__(base, "__dict__").get("__slots__"), "")
             for base in type.__getattribute__(kind, "__mro__")
         )
-        how = BY_TYPE if look_up(kind, "__repr__") is object.__repr__ else self.stranger.how_shown(kind)
+        how = COLLECTIONS.get(id(kind))
+        if how is None:
+            plain = look_up(kind, "__repr__") is object.__repr__
+            how = BY_TYPE if plain else self.stranger.how_shown(kind)
         text = self.stranger.show(value) if how == BY_TYPE else ""
         return self.is_own(kind), is_slotted, type_name(kind), text, how
 
@@ -152,11 +170,12 @@ class Renderer:
         self.open = []
         self.room = self.max_chars
         self.detailed = detailed
+        self.foreign.is_degraded = False
         self.show(value)
         text = parts[0] if len(parts) == 1 else "".join(parts)
         if len(text) > self.max_chars:
             return text[: self.max_chars] + "...", True
-        return text, False
+        return text, self.foreign.is_degraded
 
     def put(self, text):
         self.parts.append(text)
@@ -184,6 +203,12 @@ class Renderer:
                 self.sequence(value, "frozenset({", "})", "frozenset(...)")
             else:
                 self.put("frozenset()")
+        elif id(kind) in COLLECTIONS:
+            self.collection(value, COLLECTIONS[id(kind)])
+        elif id(kind) in VIEWS:
+            self.sequence(value, VIEWS[id(kind)], "])", "...")
+        elif kind is MethodType and type(value.__func__) is FunctionType:
+            self.method(value)
         elif self.is_own(kind):
             self.has_own = True
             if self.detailed:
@@ -243,12 +268,15 @@ class Renderer:
         return None
 
     def mapping(self, value):
-        items = list(islice(value.items(), self.visible))
-        if not items:
+        items = list(islice(dict.items(value), self.visible))
+        if items:
+            self.entries(value, items, "{", "}")
+        else:
             self.put("{}")
-            return
+
+    def entries(self, value, items, left, right):
         if self.enter(value, "{...}"):
-            self.put("{")
+            self.put(left)
             first = True
             for key, item in items:
                 if self.room < 0:
@@ -259,8 +287,39 @@ class Renderer:
                 self.show(key)
                 self.put(": ")
                 self.show(item)
-            self.put("}")
+            self.put(right)
             self.open.pop()
+
+    def collection(self, value, how):
+        if how == AS_DEQUE:
+            close = "])" if value.maxlen is None else "], maxlen=%d)" % value.maxlen
+            self.sequence(value, "deque([", close, "[...]")
+        elif how == AS_DEFAULTDICT:
+            self.put("defaultdict(")
+            self.show(value.default_factory)
+            self.put(", ")
+            self.mapping(value)
+            self.put(")")
+        elif set(map(type, dict.values(value))) <= {int}:
+            entries = sorted(dict.items(value), key=lambda entry: entry[1], reverse=True)
+            if entries:
+                self.entries(value, entries[: self.visible], "Counter({", "})")
+            else:
+                self.put("Counter()")
+        else:
+            # How others are ordered is for their own code to say.
+            self.put(self.stranger.show(value))
+
+    def method(self, value):
+        name = value.__func__.__qualname__
+        kept = self.detailed, self.has_own
+        self.detailed = False
+        if self.enter(value, "..."):
+            self.put("<bound method %s of " % (name if type(name) is str else "?"))
+            self.show(value.__self__)
+            self.put(">")
+            self.open.pop()
+        self.detailed, self.has_own = kept
 
     def enter(self, value, recursive):
         """Whether to walk into a container: not twice into one, and not too deep."""
@@ -330,6 +389,12 @@ def attributes(value, kind):
     found = []
     if type(own) is dict:
         found = [(name, item) for name, item in list(own.items()) if type(name) is str]
+    return found + slots(value, kind)
+
+
+def slots(value, kind):
+    """Name and value of the slots that are not empty."""
+    found = []
     for base in reversed(type.__getattribute__(kind, "__mro__")):
         members = type.__getattribute__(base, "__dict__")
         for name in slot_names(members.get("__slots__"), type_name(base)):
@@ -339,6 +404,11 @@ def attributes(value, kind):
                 # An empty slot, or a class attribute that took the slot's place.
                 pass
     return found
+
+
+def slots_in_turn(value):
+    """The same in one tuple."""
+    return tuple(part for slot in slots(value, type(value)) for part in slot)
 
 
 def slot_names(slots, owner):

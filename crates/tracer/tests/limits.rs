@@ -6,9 +6,9 @@ mod common;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use common::{any, call, limits, module, on_each, text, verify};
-use cwm_trace::{End, EventKind, Trace};
-use cwm_tracer::{Error, Interpreter, Limits, Request, Worker, trace};
+use common::{any, call, interpreters, limits, module, on_each, text, verify};
+use cwm_trace::{End, Event, EventKind, Trace};
+use cwm_tracer::{Error, Interpreter, Limits, Mode, Request, Values, Worker, trace};
 
 fn run(request: &Request<'_>, limits: &Limits) -> Trace {
     let trace = trace(any(), request, limits).expect("a trace");
@@ -246,22 +246,29 @@ class Slow:
     def __repr__(self):
         return str(sum(range(3 * 10**5)))
 def f():
-    s = Slow()
+    s = [Slow()]
     for i in range(10**6):
         t = i
 ";
-    let trace = run(
-        &call(source, "f", ""),
-        &Limits {
-            timeout: Duration::from_secs(300),
-            ..limits()
-        },
-    );
-    assert_eq!(trace.end, End::MaxEvents(10_000));
-    assert!(
-        text(&trace).ends_with(" s=<Slow object> i=4997 t=4996\n")
-            || text(&trace).contains("s=<Slow object>")
-    );
+    let limits = Limits {
+        timeout: Duration::from_secs(300),
+        ..limits()
+    };
+    for py in interpreters() {
+        for mode in [Mode::Direct, Mode::Python] {
+            let mut worker = Worker::start_in(py, &limits, mode, Values::Repr).expect("it starts");
+            let trace = worker.trace(&call(source, "f", "")).expect("a trace");
+            assert_eq!(trace.end, End::MaxEvents(10_000), "{:?}", py.version);
+            let slow = |event: &Event| {
+                let local = event.locals.iter().find(|local| &*local.name == "s")?;
+                Some((local.value.repr.to_string(), local.value.truncated))
+            };
+            let seen: Vec<_> = trace.events.iter().filter_map(slow).collect();
+            assert_eq!(seen[0], ("[44999850000]".to_owned(), false), "{mode:?}");
+            let last = ("[<Slow object>]".to_owned(), true);
+            assert_eq!(seen[seen.len() - 1], last, "{mode:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,19 +1,60 @@
 """Containers in containers that change in one place, at random, seen by several functions at once."""
 
 import random
+from collections import Counter, OrderedDict, defaultdict, deque
 
 
 class Point:
     def __init__(self, x):
         self.x = x
 
+    def move(self):
+        pass
+
+
+class Cell:
+    __slots__ = ("value", "_next", "__hidden")
+
+    def __init__(self, value):
+        self.value = value
+        self.__hidden = value
+
+
+class Wide(Cell):
+    __slots__ = "extra"
+
 
 class Stack(list):
     pass
 
 
+def collection(rng, depth):
+    items = [element(rng, depth - 1) for _ in range(rng.randrange(4))]
+    kind = rng.randrange(9)
+    if kind == 0:
+        return deque(items)
+    if kind == 1:
+        return deque(items, maxlen=3)
+    if kind == 2:
+        return defaultdict(rng.choice([int, list, None]), enumerate(items))
+    if kind == 3:
+        return Counter({n: rng.randrange(-2, 4) for n in range(len(items))})
+    if kind == 4:
+        return OrderedDict(enumerate(items))
+    if kind == 5:
+        view = rng.choice([dict.keys, dict.values, dict.items])
+        return view(dict(enumerate(items)))
+    if kind == 6:
+        return rng.choice([Point(1).move, items.append, Stack(items).copy, deque])
+    if kind == 7:
+        return Wide(items)
+    return Cell(rng.randrange(3))
+
+
 def element(rng, depth):
-    kind = rng.randrange(14)
+    kind = rng.randrange(16)
+    if depth and kind > 13:
+        return collection(rng, depth)
     if depth and kind < 5:
         return [element(rng, depth - 1) for _ in range(rng.randrange(5))]
     if depth and kind == 5:
@@ -97,7 +138,25 @@ def handed_on(grid, depth):
     return grid
 
 
+def inside_themselves():
+    queue = deque([1])
+    queue.append(queue)
+    groups = defaultdict(list)
+    groups["self"] = groups
+    cell = Cell(None)
+    cell.value = cell
+    counts = Counter("mississippi")
+    counts.update("sip")
+    counts["x"] = 1.5
+    ring = deque(maxlen=2)
+    for n in range(4):
+        ring.append(n)
+        ring.rotate()
+    return queue, groups, cell, counts
+
+
 def everything():
+    inside_themselves()
     for seed in range(12):
         walk(seed, 60)
     long_rows()

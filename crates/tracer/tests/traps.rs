@@ -171,7 +171,8 @@ def f():
     for v in (inside, Base([inside, 2]), Table(k=inside), Word('w'), Number(3), ring,
               Trouble('t', inside), Trouble('one'), Point(1, inside), Colour.RED,
               Data(1, [inside]), Made, Made(), plain, inside.__repr__, collections.deque([inside]),
-              {'k': [inside]}, KeyError(inside), Plain, len, 2**70, 1j):
+              {'k': [inside]}, KeyError(inside), Plain, len, 2**70, 1j,
+              collections.defaultdict(Plain, k=inside), {1: inside}.values()):
         show(v)
 f()
 print('end')
@@ -197,13 +198,15 @@ Data(left=1, right=[<__main__.Loud object>])
 Made()
 Plain(part=[<__main__.Loud object>])
 <bound method Loud.__repr__ of <__main__.Loud object>>
-<collections.deque object>
+deque([<__main__.Loud object>])
 {'k': [<__main__.Loud object>]}
 KeyError(<__main__.Loud object>)
 <class '__main__.Plain'>
 <built-in function len>
 1180591620717411303424
 1j
+defaultdict(<class '__main__.Plain'>, {'k': <__main__.Loud object>})
+dict_values([<__main__.Loud object>])
 ";
     for py in interpreters() {
         for mode in [Mode::Direct, Mode::Api, Mode::Python] {
