@@ -35,11 +35,10 @@ impl Renderer {
                 Some(number) => number,
                 None => self.types.learn(value, self.helpers.describe)?.ok_or(Stop::Refused)?,
             };
-            let is_plain = self.types.is_plain(kind);
+            let is_by_type = self.is_by_type(kind);
             let info = self.types.get(number);
             match info.shown {
-                // Its `repr` may have become another since.
-                Shown::ByType if !is_plain => return self.foreign(value),
+                Shown::ByType if !is_by_type => return self.foreign(value),
                 Shown::ByType => {}
                 Shown::Deque => return self.deque(value),
                 Shown::DefaultDict => return self.default_dict(value),
@@ -65,6 +64,13 @@ impl Renderer {
             self.out.extend_from_slice(&info.text);
             Ok(())
         }
+    }
+
+    /// Whether instances of a type that was once shown by its one text still are: in the meantime it may
+    /// have got a `__repr__`.
+    pub(crate) unsafe fn is_by_type(&mut self, kind: *mut Object) -> bool {
+        // SAFETY: the type is live.
+        self.is_safe() || unsafe { self.types.is_plain(kind) }
     }
 
     /// Whether no code of the program is to run.

@@ -296,27 +296,21 @@ impl Renderer {
     unsafe fn quiet_object(&mut self, value: *mut Object, kind: *mut Object, layout: &Layout) -> bool {
         // SAFETY: the value is live, and so is its type; as for `quiet_value`.
         unsafe {
-            let is_plain = self.types.is_plain(kind);
-            if !is_plain && !self.is_safe() {
-                return false;
-            }
             let Some(number) = self.types.known(kind) else { return false };
+            let is_by_type = self.is_by_type(kind);
             let info = self.types.get(number);
-            if !is_plain {
-                let shown = info.shown;
-                let mark = self.notes.mark();
-                self.notes.sized(Tag::Base, number as usize);
-                return match shown {
-                    Shown::AsList => {
-                        let items = layout::items_of(value, true);
-                        self.quiet_items(value, items, Tag::List, [b"[", b"]"], layout)
-                    }
-                    Shown::AsDict => self.quiet_dict(value, layout),
-                    _ => {
-                        self.notes.back_to(mark);
-                        false
-                    }
-                };
+            match info.shown {
+                Shown::ByType if is_by_type => {}
+                Shown::AsList => {
+                    self.notes.sized(Tag::Base, number as usize);
+                    let items = layout::items_of(value, true);
+                    return self.quiet_items(value, items, Tag::List, [b"[", b"]"], layout);
+                }
+                Shown::AsDict => {
+                    self.notes.sized(Tag::Base, number as usize);
+                    return self.quiet_dict(value, layout);
+                }
+                _ => return false,
             }
             if info.is_own && self.detailed {
                 return false;

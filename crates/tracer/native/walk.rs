@@ -165,10 +165,10 @@ impl<'a> Walk<'a> {
     unsafe fn base(&mut self, value: *mut Object, shown: Shown) -> bool {
         // SAFETY: the type is the one that was found to be such a subclass.
         unsafe {
-            match shown {
-                Shown::AsList => self.sequence(value, Tag::List),
-                Shown::AsDict => self.takes(Tag::Dict.word()) && self.dict(value),
-                _ => false,
+            if shown == Shown::AsList {
+                self.sequence(value, Tag::List)
+            } else {
+                self.takes(Tag::Dict.word()) && self.dict(value)
             }
         }
     }
@@ -261,10 +261,15 @@ impl<'a> Walk<'a> {
         // SAFETY: as for `same`; the dict is held.
         unsafe {
             let Some(number) = self.renderer.types.known(kind) else { return false };
-            if !self.renderer.types.is_plain(kind) {
-                return self.takes(Tag::Base.word())
-                    && self.takes_number(number as usize)
-                    && self.base(value, self.renderer.types.get(number).shown);
+            let shown = self.renderer.types.get(number).shown;
+            match shown {
+                Shown::ByType if self.renderer.is_by_type(kind) => {}
+                Shown::AsList | Shown::AsDict => {
+                    return self.takes(Tag::Base.word())
+                        && self.takes_number(number as usize)
+                        && self.base(value, shown);
+                }
+                _ => return false,
             }
             let is_own = self.renderer.types.get(number).is_own && self.detailed;
             let tag = if is_own { Tag::Own } else { Tag::Plain };
