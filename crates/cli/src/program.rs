@@ -139,6 +139,25 @@ impl RunArgs {
 
     /// Runs a module, looked for in the current folder first, and records it.
     pub(crate) fn trace_module(&self, module: &str, arguments: &[String]) -> Result<Trace> {
+        self.recorded_module(module, arguments, cwm_tracer::trace_module)
+    }
+
+    /// The same with all threads: the main one's trace first.
+    pub(crate) fn trace_module_threads(
+        &self,
+        module: &str,
+        arguments: &[String],
+    ) -> Result<Vec<Trace>> {
+        self.recorded_module(module, arguments, cwm_tracer::trace_module_threads)
+    }
+
+    /// What `record` makes of a module.
+    fn recorded_module<T>(
+        &self,
+        module: &str,
+        arguments: &[String],
+        record: impl Fn(&Interpreter, &ModuleRequest<'_>, &Limits) -> Result<T, cwm_tracer::Error>,
+    ) -> Result<T> {
         let stdin = self.stdin()?;
         let interpreter = Interpreter::find(self.python.as_deref())?;
         let folder = std::env::current_dir().context("cannot find the current folder")?;
@@ -148,8 +167,7 @@ impl RunArgs {
             stdin: &stdin,
             arguments,
         };
-        let limits = self.limits()?;
-        Ok(cwm_tracer::trace_module(&interpreter, &request, &limits)?)
+        Ok(record(&interpreter, &request, &self.limits()?)?)
     }
 
     fn stdin(&self) -> Result<Vec<u8>> {

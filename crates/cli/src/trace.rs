@@ -156,10 +156,6 @@ fn record(args: &RecordArgs) -> Result<()> {
         is_alone || args.out.is_some(),
         "--threads all needs --out: each thread is a file of its own"
     );
-    ensure!(
-        is_alone || args.module.is_none(),
-        "--threads all does not go with --module; name the file"
-    );
     let traces = recorded(args)?;
     for trace in &traces {
         write(trace, args)?;
@@ -216,7 +212,10 @@ fn beside(path: &Path, thread: u32) -> PathBuf {
 /// Runs what the flags name.
 fn recorded(args: &RecordArgs) -> Result<Vec<Trace>> {
     if let Some(module) = &args.module {
-        return Ok(vec![args.run.trace_module(module, &args.arguments)?]);
+        return match args.threads {
+            Threads::Main => Ok(vec![args.run.trace_module(module, &args.arguments)?]),
+            Threads::All => args.run.trace_module_threads(module, &args.arguments),
+        };
     }
     let program = program(args)?;
     let source = program.source()?;

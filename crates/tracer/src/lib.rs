@@ -42,4 +42,6 @@ pub use recording::Recording;
 pub use request::{Limits, ModuleRequest, Request};
 pub use syntax::check_syntax;
 pub use tests::{Test, TestOptions, TestOutput, TestsError, TestsReport, trace_tests};
-pub use worker::{Collector, Mode, Values, Worker, trace, trace_module, trace_threads};
+pub use worker::{
+    Collector, Mode, Values, Worker, trace, trace_module, trace_module_threads, trace_threads,
+};

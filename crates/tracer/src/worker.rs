@@ -48,6 +48,18 @@ pub fn trace_threads(
     Worker::launch(py, limits, ONCE)?.trace_threads(request)
 }
 
+/// The same of a module.
+///
+/// # Errors
+/// When there is nothing to record: see [`Error`].
+pub fn trace_module_threads(
+    py: &Interpreter,
+    request: &ModuleRequest<'_>,
+    limits: &Limits,
+) -> Result<Vec<Trace>, Error> {
+    Worker::launch(py, limits, ONCE)?.trace_module_threads(request)
+}
+
 /// A warm interpreter that records many small programs one after the other, each in a forked child.
 ///
 /// It survives what the programs do; should the interpreter itself die, the next request starts
@@ -192,7 +204,32 @@ impl Worker {
     /// # Errors
     /// When there is nothing to record: see [`Error`]. The worker stays usable.
     pub fn trace_module(&mut self, request: &ModuleRequest<'_>) -> Result<Trace, Error> {
-        let (outcome, mut log) = self.run(&encode_module(request))?;
+        let (outcome, log) = self.run(&encode_module(request))?;
+        self.assemble_module(request, outcome, log)
+    }
+
+    /// The same with all threads of the module: see [`Worker::trace_threads`].
+    ///
+    /// # Errors
+    /// When there is nothing to record: see [`Error`]. The worker stays usable.
+    pub fn trace_module_threads(
+        &mut self,
+        request: &ModuleRequest<'_>,
+    ) -> Result<Vec<Trace>, Error> {
+        let message = with_threads(encode_module(request));
+        let (outcome, logs) = self.run_with(&message, Patience::None, Process::read_logs)?;
+        let ending = outcome.ending;
+        let mut logs = logs.into_iter();
+        let main = self.assemble_module(request, outcome, logs.next().unwrap_or_default())?;
+        Ok(self.with_threads(main, ending, logs))
+    }
+
+    fn assemble_module(
+        &self,
+        request: &ModuleRequest<'_>,
+        outcome: Outcome,
+        mut log: Segment,
+    ) -> Result<Trace, Error> {
         if let Some(Refusal::NoModule { message }) = log.refusal {
             return Err(Error::NoModule {
                 module: request.module.to_owned(),
@@ -247,23 +284,34 @@ impl Worker {
     /// When there is nothing to record: see [`Error`]. The worker stays usable.
     pub fn trace_threads(&mut self, request: &Request<'_>) -> Result<Vec<Trace>, Error> {
         let message = with_threads(encode(request));
-        let (outcome, mut logs) = self.run_with(&message, Patience::None, Process::read_logs)?;
-        if let Some(refusal) = logs[0].refusal.take() {
+        let (outcome, logs) = self.run_with(&message, Patience::None, Process::read_logs)?;
+        let ending = outcome.ending;
+        let mut logs = logs.into_iter();
+        let mut main_log = logs.next().unwrap_or_default();
+        if let Some(refusal) = main_log.refusal.take() {
             return Err(refused(request, refusal));
         }
         let main = SourceFile {
             path: request.file.to_owned(),
             text: request.source.to_owned(),
         };
-        let others = logs.split_off(1);
-        let (main_log, ending) = (logs.remove(0), outcome.ending);
         let main = self.assemble(main, request.entry.clone(), outcome, main_log);
+        Ok(self.with_threads(main, ending, logs))
+    }
+
+    /// The trace of the main thread, then those of the others.
+    fn with_threads(
+        &self,
+        main: Trace,
+        ending: Ending,
+        logs: impl Iterator<Item = Segment>,
+    ) -> Vec<Trace> {
         let mut traces = vec![main];
-        for log in others {
+        for log in logs {
             let trace = trace_of_thread(&traces[0], log, || ending.describe(&self.limits));
             traces.push(trace);
         }
-        Ok(traces)
+        traces
     }
 
     /// Runs many calls of one program, as far as they go in one process.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use common::{any, interpreters, limits, module, on_each, verify};
 use cwm_trace::{End, Trace};
-use cwm_tracer::{Error, ModuleRequest, Request, trace_module};
+use cwm_tracer::{Error, ModuleRequest, Request, trace_module, trace_module_threads};
 
 /// A folder with these files.
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -192,5 +192,49 @@ fn a_module_that_is_not_utf_8_says_so_itself() {
         let error = trace_module(py, &request("wrong", folder.path(), &[]), &limits());
         let said = error.expect_err("not UTF-8").to_string();
         assert!(said.contains("utf-8") || said.contains("UTF-8"), "{said}");
+    }
+}
+
+/// Threads run functions of any file of the package.
+#[test]
+fn threads_of_a_module_are_recorded_with_its_files() {
+    let folder = folder(&[
+        ("pack/__init__.py", ""),
+        (
+            "pack/work.py",
+            "found = []\ndef work(n):\n    found.append(n * 2)\n",
+        ),
+        (
+            "pack/__main__.py",
+            "import threading\nfrom .work import found, work\n\
+             def local():\n    work(4)\n\
+             for job in (lambda: work(3), local):\n    \
+             thread = threading.Thread(target=job)\n    thread.start()\n    thread.join()\n\
+             print(found)\n",
+        ),
+    ]);
+    let request = request("pack", folder.path(), &[]);
+    for py in interpreters() {
+        let traces = trace_module_threads(py, &request, &limits()).expect("traces");
+        assert_eq!(traces[0].stdout, "[6, 8]\n", "{:?}", py.version);
+        assert_eq!(traces.len(), 3, "{:?}", py.version);
+        for trace in &traces {
+            verify(trace);
+            assert_eq!(trace.end, End::Finished);
+            assert!(trace.file.ends_with("__main__.py"), "{}", trace.file);
+        }
+        assert_eq!(
+            places(&traces[2]),
+            [
+                "__main__.py local Call def local():",
+                "__main__.py local Line work(4)",
+                "work.py work Call def work(n):",
+                "work.py work Line found.append(n * 2)",
+                "work.py work Return found.append(n * 2)",
+                "__main__.py local Return work(4)",
+            ],
+            "{:?}",
+            py.version
+        );
     }
 }
