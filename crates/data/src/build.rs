@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use cwm_trace::Trace;
 use cwm_trace::live::Workings;
-use cwm_tracer::{Interpreter, Limits, Request, Worker};
+use cwm_tracer::{Batch, BatchOptions, Interpreter, Limits};
 use sha2::{Digest, Sha256};
 
 use crate::filter::{Rejection, judge};
@@ -79,7 +79,7 @@ pub enum BuildError {
 }
 
 /// Candidates in hand at once, per thread.
-const CHUNK: u64 = 32;
+const CHUNK: u64 = 128;
 
 /// Writes `plan.count` records. `progress` is told how many there are.
 ///
@@ -94,10 +94,13 @@ pub fn build(
     if plan.weights().all(|(_, weight)| weight == 0) {
         return Err(BuildError::NoLevel);
     }
-    let limits = limits();
+    let options = BatchOptions {
+        limits: limits(),
+        ..BatchOptions::default()
+    };
     let threads = plan.threads.max(1);
-    let mut workers = (0..threads)
-        .map(|_| Worker::start(interpreter, &limits))
+    let mut batches = (0..threads)
+        .map(|_| Batch::start(interpreter, options.clone()))
         .collect::<Result<Vec<_>, _>>()?;
     let mut report = Report::default();
     let mut hash = Sha256::new();
@@ -109,7 +112,7 @@ pub fn build(
             return Err(BuildError::Barren { kept, candidates });
         }
         let end = next + CHUNK * threads as u64;
-        let traced = trace_all(plan, next..end, &mut workers)?;
+        let traced = trace_all(plan, next..end, &mut batches)?;
         for (index, (program, trace)) in (next..end).zip(traced) {
             if report.kept == plan.count {
                 break;
@@ -176,39 +179,25 @@ type Traced = (Program, Option<Trace>);
 fn trace_all(
     plan: &Plan,
     range: std::ops::Range<u64>,
-    workers: &mut [Worker],
+    batches: &mut [Batch],
 ) -> Result<Vec<Traced>, BuildError> {
     let indexes: Vec<u64> = range.collect();
-    let share = indexes.len().div_ceil(workers.len());
-    let run = |worker: &mut Worker, indexes: &[u64]| -> Result<Vec<Traced>, cwm_tracer::Error> {
-        let mut traced = Vec::with_capacity(indexes.len());
-        for &index in indexes {
-            let program = generate(plan.seed, index, level_of(plan, index));
-            let request = Request {
-                file: "program.py",
-                source: &program.source,
-                entry: program.entry.clone(),
-                stdin: b"",
-                arguments: &[],
-            };
-            let trace = match worker.trace(&request) {
-                Ok(trace) => Some(trace),
-                Err(
-                    cwm_tracer::Error::NotPython { .. }
-                    | cwm_tracer::Error::MissingEntry { .. }
-                    | cwm_tracer::Error::BadArguments { .. },
-                ) => None,
-                Err(error) => return Err(error),
-            };
-            traced.push((program, trace));
-        }
-        Ok(traced)
+    let share = indexes.len().div_ceil(batches.len());
+    let run = |batch: &mut Batch, indexes: &[u64]| -> Result<Vec<Traced>, cwm_tracer::Error> {
+        let program = |&index: &u64| generate(plan.seed, index, level_of(plan, index));
+        let programs: Vec<_> = indexes.iter().map(program).collect();
+        let sources = programs.iter();
+        let sources: Vec<_> = sources.map(|p| (&*p.source, p.entry.clone())).collect();
+        let runs = batch.programs("program.py", &sources)?;
+        // What is not Python, or cannot be called so, has no trace.
+        let traces = runs.into_iter().map(|run| run.trace);
+        Ok(programs.into_iter().zip(traces).collect())
     };
     let parts: Vec<_> = std::thread::scope(|scope| {
-        let handles: Vec<_> = workers
+        let handles: Vec<_> = batches
             .iter_mut()
             .zip(indexes.chunks(share))
-            .map(|(worker, part)| scope.spawn(move || run(worker, part)))
+            .map(|(batch, part)| scope.spawn(move || run(batch, part)))
             .collect();
         handles
             .into_iter()

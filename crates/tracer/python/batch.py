@@ -1,17 +1,20 @@
-"""Runs one program many times.  Part 8 of 9 of the collector.
+"""Makes many runs.  Part 8 of 9 of the collector.
 
-A request of this kind loads the program once and calls functions of it one after the other in one
-process, as long as no call can notice the ones before it (`state.py`).  In the log, the loading is a run of
-its own, labelled `load`; each call's label is its number.  The Rust side sends what is left to another
+A request of this kind loads a program once and calls functions of it one after the other in one process,
+as long as no call can notice the ones before it (`state.py`).  In the log, the loading is a run of its own,
+labelled `load`; each call's label is its number.  Or it has many programs, which are run one after the
+other on the same condition, each labelled by its number.  The Rust side sends what is left to another
 process.
 """
 
+import builtins
+import gc
 import os
 import sys
 import time
 
 # Letters of the request's flags.
-AS_SCRIPT, UNTRACED, WITH_RESULTS, DISTURBED, ALONE = "surd1"
+AS_SCRIPT, UNTRACED, WITH_RESULTS, DISTURBED, ALONE, PROGRAMS = "surd1p"
 # `co_flags` of generators and coroutines.
 LAZY = 0x20 | 0x80
 
@@ -31,6 +34,7 @@ class Batch:
         self.is_alone = ALONE in flags
         parts = request.args.split("\0")[:-1]
         self.calls = list(zip(parts[::2], parts[1::2]))
+        self.programs = list(zip(parts[::3], parts[1::3], parts[2::3]))
         self.code = None
         self.literals = None if self.is_script else Literals()
         self.printed = (0, 0)
@@ -50,6 +54,20 @@ class Batch:
             self.record(exec, (self.code, self.space), {})
         else:
             exec(self.code, self.space)
+
+    def run(self, code, refused, args):
+        """Runs another program, if it could be compiled: as a script, or a function of it."""
+        if refused is not None:
+            raise refused
+        function = self.request.function
+        self.recorder.add_codes(code)
+        if function:
+            exec(code, self.space)
+            self.call(function, args)
+        elif self.is_traced:
+            self.record(exec, (code, self.space), {})
+        else:
+            exec(code, self.space)
 
     def record(self, function, args, named):
         """Calls a function and records its run."""
@@ -108,8 +126,10 @@ def has_come_from_below(trace, file):
 
 
 def run_batch(request, space, recorder, events):
-    """Runs the calls that can be run in this process; gives the exit status of the last."""
+    """Makes the runs that can be made in this process; gives the exit status of the last."""
     batch = Batch(request, space, recorder, events)
+    if PROGRAMS in request.function:
+        return run_programs(batch)
     batch.begin("load")
     how, status = conclude(recorder, request, batch.load)
     if how != FINISHED or batch.code is None or batch.is_script:
@@ -129,6 +149,57 @@ def run_batch(request, space, recorder, events):
         if how not in (FINISHED, RAISED) or state is None:
             break
     return status
+
+
+def run_programs(batch):
+    """The same for many programs."""
+    request, recorder = batch.request, batch.recorder
+    clock, modules = CpuLimit(), Modules()
+    # Namespaces live on: what ends with one must not happen in the time of another.
+    kept, status = [], 0
+    for number, (source, function, args) in enumerate(batch.programs):
+        request.source, request.function = source, function
+        request.is_call = bool(function)
+        code = refused = None
+        try:
+            code = compile_program(request)
+        except Refused as error:
+            refused = error
+        keeps_to_itself = code is None or is_unnoticed(code, source)
+        if number and not keeps_to_itself:
+            break
+        clock.renew()
+        batch.space = new_main(request)
+        kept.append(batch.space)
+        # What earlier programs have left is not looked at any more, as in a process of one's own.
+        gc.freeze()
+        batch.begin(str(number))
+        step = lambda: batch.run(code, refused, args)
+        how, status = conclude(recorder, request, step)
+        if how not in (FINISHED, RAISED) or not keeps_to_itself or modules.have_changed():
+            break
+    return status
+
+
+class Modules:
+    """What the stateless modules have in them, which a program may change all the same."""
+
+    def __init__(self):
+        self.known = {}
+        for name in STATELESS:
+            module = sys.modules.get(name)
+            if module is not None:
+                self.known[name] = tuple(vars(module).items())
+        self.builtins = tuple(vars(builtins).items())
+
+    def have_changed(self):
+        if not are_same(self.builtins, vars(builtins)):
+            return True
+        return not all(are_same(items, vars(sys.modules[name])) for name, items in self.known.items())
+
+
+def are_same(items, now):
+    return len(items) == len(now) and all(now.get(name) is value for name, value in items)
 
 
 class CpuLimit:

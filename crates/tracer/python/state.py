@@ -16,7 +16,7 @@ STATELESS = frozenset(
 )
 # Ways to reach what is not seen here, and methods that run at a time of their own.
 FAR_REACHING = frozenset(
-    "__builtins__ __del__ __dict__ __import__ __globals__ breakpoint delattr eval exec exit gc"
+    "__builtins__ __del__ __dict__ __import__ __globals__ __subclasses__ breakpoint delattr eval exec exit gc"
     " globals input lru_cache cache open quit setattr vars".split()
 )
 IMPORT = re.compile(r"^\s*(?:from\s+([A-Za-z_][\w.]*)\s+import\b|import\s+([\w., ]+?)\s*(?:#.*)?$)")
@@ -43,7 +43,7 @@ class State:
     def __init__(self, code, source, space):
         self.space = space
         self.found = None
-        if imports_stateless_only(source) and not reaches_far(code):
+        if is_unnoticed(code, source):
             self.found = self.look()
 
     def is_known(self):
@@ -145,6 +145,11 @@ def look_at_instance(value, kind, found, seen):
         for item in tuple.__iter__(value):
             look_at(item, found, seen)
     look_at_items(getattr(value, "__dict__", {}), found, seen)
+
+
+def is_unnoticed(code, source):
+    """Whether what a program does stays within what it has made itself, and modules without a state."""
+    return imports_stateless_only(source) and not reaches_far(code)
 
 
 def imports_stateless_only(source):

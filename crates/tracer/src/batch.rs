@@ -12,13 +12,13 @@ use std::sync::Arc;
 
 use cwm_trace::{End, Entry, Trace};
 
-use crate::channel::encode_batch;
+use crate::channel::{encode_batch, encode_programs};
 use crate::log::Refusal;
 use crate::outcome::end_of;
 use crate::process::Ending;
 use crate::segment::Segment;
 use crate::worker::{Batched, refused};
-use crate::{Error, Interpreter, Limits, Mode, Outcome, Request, Values, Worker};
+use crate::{Error, Interpreter, Limit, Limits, Mode, Outcome, Request, Values, Worker};
 
 /// How runs are made.
 #[derive(Clone, Debug)]
@@ -124,7 +124,7 @@ impl Batch {
     /// # Errors
     /// When the interpreter cannot be reached or started again.
     pub fn script(&mut self, program: &Program<'_>) -> Result<Run, Error> {
-        let mut runs = self.checked(program, None)?;
+        let mut runs = self.checked(|batch, flags| batch.pass(program, None, flags))?;
         Ok(runs.pop().expect("a script is one run"))
     }
 
@@ -133,27 +133,35 @@ impl Batch {
     /// # Errors
     /// When the interpreter cannot be reached or started again.
     pub fn calls(&mut self, program: &Program<'_>, calls: &[Call]) -> Result<Vec<Run>, Error> {
-        self.checked(program, Some(calls))
+        self.checked(|batch, flags| batch.pass(program, Some(calls), flags))
+    }
+
+    /// Runs programs that read nothing, each as a script or as a call of one of its functions; gives one
+    /// run for each, in order. Programs share a process where none can notice the ones before it.
+    ///
+    /// # Errors
+    /// When the interpreter cannot be reached or started again.
+    pub fn programs(&mut self, file: &str, programs: &[(&str, Entry)]) -> Result<Vec<Run>, Error> {
+        self.checked(|batch, flags| batch.pass_programs(file, programs, flags))
     }
 
     /// The runs, and their outcomes after the checks that are asked for.
     fn checked(
         &mut self,
-        program: &Program<'_>,
-        calls: Option<&[Call]>,
+        mut pass: impl FnMut(&mut Self, &str) -> Result<Vec<Run>, Error>,
     ) -> Result<Vec<Run>, Error> {
         let checks = self.options.check_untraced;
-        let mut runs = self.pass(program, calls, if checks { "r" } else { "" })?;
+        let mut runs = pass(self, if checks { "r" } else { "" })?;
         if self.options.double_run {
             let flags = if checks { "rd" } else { "d" };
-            for (run, second) in runs.iter_mut().zip(self.pass(program, calls, flags)?) {
+            for (run, second) in runs.iter_mut().zip(pass(self, flags)?) {
                 if let Some(what) = difference(run, &second, Compare::Traces) {
                     run.outcome = Outcome::Nondeterministic(what);
                 }
             }
         }
         if checks {
-            for (run, second) in runs.iter_mut().zip(self.pass(program, calls, "ru")?) {
+            for (run, second) in runs.iter_mut().zip(pass(self, "ru")?) {
                 if !run.outcome.is_sound() {
                     continue;
                 }
@@ -163,6 +171,112 @@ impl Batch {
             }
         }
         Ok(runs)
+    }
+
+    /// Makes every run of many programs once.
+    fn pass_programs(
+        &mut self,
+        file: &str,
+        programs: &[(&str, Entry)],
+        flags: &str,
+    ) -> Result<Vec<Run>, Error> {
+        let mut runs = Vec::with_capacity(programs.len());
+        let shared = match self.options.sharing {
+            Sharing::Never => 1,
+            Sharing::WhereUnnoticed => MOST_CALLS,
+        };
+        let mut most = shared;
+        while runs.len() < programs.len() {
+            let left = &programs[runs.len()..];
+            // Zero bytes stand between programs in the message.
+            let is_plain = |(source, _): &&(&str, Entry)| !source.contains('\0');
+            let count = left.iter().take(most).take_while(is_plain).count();
+            let some = &left[..count];
+            if some.is_empty() {
+                runs.push(self.pass_one(file, &left[0], flags)?);
+                continue;
+            }
+            let message = encode_programs(file, some, &format!("{flags}p"));
+            let batched = self.worker.run_batch(&message)?;
+            let mut made = self.runs_of_programs(file, some, batched);
+            let is_short = |run: &Run| matches!(run.outcome, Outcome::Stopped(Limit::Memory));
+            most = shared;
+            if made.len() > 1 && made.last().is_some_and(is_short) {
+                // The ones before it may have taken the memory.
+                made.pop();
+                most = 1;
+            }
+            runs.extend(made);
+        }
+        Ok(runs)
+    }
+
+    /// The same for one program, sent by itself.
+    fn pass_one(
+        &mut self,
+        file: &str,
+        (source, entry): &(&str, Entry),
+        flags: &str,
+    ) -> Result<Run, Error> {
+        let program = Program {
+            file,
+            source,
+            stdin: b"",
+            arguments: &[],
+        };
+        let call = match entry {
+            Entry::Module => None,
+            Entry::Call { function, args } => Some([Call {
+                function: function.clone(),
+                args: args.clone(),
+            }]),
+        };
+        let calls = call.as_ref().map(|call| &call[..]);
+        let mut runs = self.pass(&program, calls, flags)?;
+        Ok(runs.pop().expect("one program is one run"))
+    }
+
+    /// What came of one process: at least one run.
+    fn runs_of_programs(
+        &self,
+        file: &str,
+        programs: &[(&str, Entry)],
+        batched: Batched,
+    ) -> Vec<Run> {
+        let Batched {
+            segments,
+            printed,
+            ending,
+            is_flooded,
+        } = batched;
+        let run = |(source, entry): &(&str, Entry), segment, printed: &[Vec<u8>; 2]| {
+            let program = Program {
+                file,
+                source,
+                stdin: b"",
+                arguments: &[],
+            };
+            let shared = Shared {
+                python: self.worker.interpreter().version_text(),
+                program: &program,
+                ending,
+                is_flooded,
+                limits: self.worker.limits(),
+            };
+            shared.run(entry.clone(), segment, printed)
+        };
+        let pairs = segments.into_iter().zip(&printed);
+        let mut runs: Vec<_> = programs
+            .iter()
+            .zip(pairs)
+            .filter(|(_, (segment, _))| segment.label.is_some())
+            .map(|(program, (segment, printed))| run(program, segment, printed))
+            .collect();
+        if runs.is_empty() {
+            // It died before the first program.
+            runs.push(run(&programs[0], Segment::default(), &Default::default()));
+        }
+        runs
     }
 
     /// Makes every run once, in as many processes as that takes.

@@ -98,6 +98,23 @@ pub(crate) fn encode_batch(program: &Program<'_>, calls: &[Call], flags: &str) -
     message(3, &fields)
 }
 
+/// The same of many programs of one file name, each a script or a call of a function of it.
+pub(crate) fn encode_programs(file: &str, programs: &[(&str, Entry)], flags: &str) -> Vec<u8> {
+    let mut parts = Vec::new();
+    for (source, entry) in programs {
+        let (function, args) = match entry {
+            Entry::Module => ("", ""),
+            Entry::Call { function, args } => (&**function, &**args),
+        };
+        for text in [source, function, args] {
+            parts.extend(text.as_bytes());
+            parts.push(0);
+        }
+    }
+    let fields = [file.as_bytes(), b"", flags.as_bytes(), &parts, b"", b""];
+    message(3, &fields)
+}
+
 /// Arguments of a program cannot hold a zero byte, so one ends each.
 pub(crate) fn joined(arguments: &[String]) -> Vec<u8> {
     let ended = arguments.iter().flat_map(|text| [text.as_bytes(), b"\0"]);

@@ -5,9 +5,10 @@ mod common;
 use std::time::Duration;
 
 use common::{any, call, interpreters, limits, text, verify};
+use cwm_trace::Entry;
 use cwm_tracer::{
-    Batch, BatchOptions, Call, Collector, Interpreter, Limit, Limits, Mode, Outcome, Program, Run,
-    Sharing, Worker,
+    Batch, BatchOptions, Call, Collector, Interpreter, Limit, Limits, Mode, Outcome, Program,
+    Request, Run, Sharing, Worker,
 };
 
 fn program(source: &str) -> Program<'_> {
@@ -580,5 +581,133 @@ fn many_calls_are_made_in_order() {
     let worker = Worker::start(any(), &limits()).expect("it starts");
     if worker.collector() == Collector::Python {
         eprintln!("SKIPPED: only the collector in Python was tested");
+    }
+}
+
+/// Programs that would notice one another if they could.
+const NEIGHBOURS: &[(&str, &str, &str)] = &[
+    ("x = 1\nprint('one', x)\n", "", ""),
+    (
+        "def f(a, b=2):\n    print(a)\n    return a * b\nprint('loaded')\n",
+        "f",
+        "21",
+    ),
+    (
+        "print(sorted(name for name in globals() if name[0] != '_'))\n",
+        "",
+        "",
+    ),
+    ("import math\nmath.pi = 3\n", "", ""),
+    ("import math\nprint(math.pi)\n", "", ""),
+    (
+        "import builtins\nbuiltins.divmod = lambda a, b: 7\n",
+        "",
+        "",
+    ),
+    ("print(divmod(7, 2))\n", "", ""),
+    (
+        "def g():\n    try:\n        yield 1\n    finally:\n        print('late')\nheld = g()\nnext(held)\n\
+         ring = [held]\nring.append(ring)\ndel held\n",
+        "",
+        "",
+    ),
+    (
+        "rows = [[n] for n in range(3000)]\nprint(len(rows))\n",
+        "",
+        "",
+    ),
+    (
+        "class A:\n    def __del__(self):\n        print('gone')\na = A()\n",
+        "",
+        "",
+    ),
+    ("import random\nprint(random.random())\n", "", ""),
+    (
+        "from random import randint\nprint(randint(0, 9), randint(0, 9))\n",
+        "",
+        "",
+    ),
+    ("x = = 2\n", "", ""),
+    ("def f():\n    return 1\n", "missing", ""),
+    ("def f(a):\n    return a\n", "f", "1, 2, 3"),
+    ("def f(n):\n    return f(n + 1)\n", "f", "0"),
+    ("{}['k']\n", "", ""),
+    ("import sys\nprint('leaving')\nsys.exit(3)\n", "", ""),
+    ("import os\nos._exit(5)\n", "", ""),
+    ("while True: pass\n", "", ""),
+    ("a = 'x\0y'\n", "", ""),
+    (
+        "total = 0\nfor n in range(5):\n    total += n\nprint(total)\n",
+        "",
+        "",
+    ),
+    (
+        "class Account:\n    def __init__(self, total):\n        self.total = total\n    def add(self, n):\n        \
+         self.total += n\n        return self\ndef f(n):\n    return Account(n).add(2)\n",
+        "f",
+        "5",
+    ),
+];
+
+#[test]
+fn programs_have_the_traces_they_would_have_alone() {
+    let entry = |function: &str, args: &str| match function {
+        "" => Entry::Module,
+        _ => Entry::Call {
+            function: function.to_owned(),
+            args: args.to_owned(),
+        },
+    };
+    let limits = Limits {
+        max_events: 300,
+        timeout: Duration::from_secs(1),
+        ..limits()
+    };
+    let programs = NEIGHBOURS.iter();
+    let programs: Vec<_> = programs
+        .map(|(source, f, args)| (*source, entry(f, args)))
+        .collect();
+    for py in interpreters() {
+        let mut worker = Worker::start(py, &limits).expect("it starts");
+        for (mode, sharing) in [
+            (Mode::Direct, Sharing::WhereUnnoticed),
+            (Mode::Direct, Sharing::Never),
+            (Mode::Python, Sharing::WhereUnnoticed),
+        ] {
+            let options = BatchOptions {
+                limits: limits.clone(),
+                mode,
+                sharing,
+                ..options()
+            };
+            let mut batch = Batch::start(py, options).expect("it starts");
+            let runs = batch.programs("program.py", &programs).expect("runs");
+            assert_eq!(runs.len(), programs.len());
+            for (run, (source, entry)) in runs.iter().zip(&programs) {
+                let what = format!("{:?} {mode:?} {sharing:?}\n{source}", py.version);
+                let request = Request {
+                    file: "program.py",
+                    source,
+                    entry: entry.clone(),
+                    stdin: b"",
+                    arguments: &[],
+                };
+                let alone = worker.trace(&request);
+                let (Some(trace), Ok(alone)) = (&run.trace, &alone) else {
+                    let (Outcome::Refused(a), Err(b)) = (&run.outcome, &alone) else {
+                        panic!("{what}: {run:?}, alone {alone:?}");
+                    };
+                    assert_eq!(a.to_string(), b.to_string(), "{what}");
+                    continue;
+                };
+                verify(trace);
+                assert_eq!(text(trace), text(alone), "{what}");
+                assert_eq!(trace.functions, alone.functions, "{what}");
+                assert_eq!(trace.source, alone.source, "{what}");
+                assert_eq!(trace.entry, alone.entry, "{what}");
+                assert_eq!(trace.stdout, alone.stdout, "{what}");
+                assert_eq!(trace.end, alone.end, "{what}");
+            }
+        }
     }
 }
