@@ -78,8 +78,10 @@ pub enum BuildError {
     },
 }
 
-/// Candidates in hand at once, per thread.
-const CHUNK: u64 = 128;
+/// The most candidates in hand at once, per thread: so many share a process, if they can.
+const CHUNK: usize = 512;
+/// The fewest.
+const LEAST: usize = 8;
 
 /// Writes `plan.count` records. `progress` is told how many there are.
 ///
@@ -111,7 +113,10 @@ pub fn build(
             let (kept, candidates) = (report.kept, report.candidates);
             return Err(BuildError::Barren { kept, candidates });
         }
-        let end = next + CHUNK * threads as u64;
+        // Nearly all candidates are kept.
+        let wanted = (plan.count - report.kept).div_ceil(threads);
+        let share = (wanted + wanted / 16).clamp(LEAST, CHUNK);
+        let end = next + (share * threads) as u64;
         let traced = trace_all(plan, next..end, &mut batches)?;
         for (index, (program, trace)) in (next..end).zip(traced) {
             if report.kept == plan.count {
