@@ -93,65 +93,137 @@ pub fn build(
     out: &mut impl Write,
     mut progress: impl FnMut(usize),
 ) -> Result<Report, BuildError> {
-    if plan.weights().all(|(_, weight)| weight == 0) {
-        return Err(BuildError::NoLevel);
-    }
-    let options = BatchOptions {
-        limits: limits(),
-        ..BatchOptions::default()
-    };
-    let threads = plan.threads.max(1);
-    let mut batches = (0..threads)
-        .map(|_| Batch::start(interpreter, options.clone()))
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut report = Report::default();
+    let mut builder = Builder::start(plan, interpreter)?;
     let mut hash = Sha256::new();
-    let mut seen = plan.excluded.clone();
-    let mut next = 0;
-    while report.kept < plan.count {
-        if report.candidates > 2000 && report.kept * 50 < report.candidates {
-            let (kept, candidates) = (report.kept, report.candidates);
-            return Err(BuildError::Barren { kept, candidates });
-        }
-        // Nearly all candidates are kept.
-        let wanted = (plan.count - report.kept).div_ceil(threads);
-        let share = (wanted + wanted / 16).clamp(LEAST, CHUNK);
-        let end = next + (share * threads) as u64;
-        let traced = trace_all(plan, next..end, &mut batches)?;
-        for (index, (program, trace)) in (next..end).zip(traced) {
-            if report.kept == plan.count {
-                break;
-            }
-            report.candidates += 1;
-            let trace = match (check(&program, trace.as_ref(), &mut seen), trace) {
-                (Ok(()), Some(trace)) => trace,
-                (Err(reason), _) => {
-                    *report.rejected.entry(reason).or_default() += 1;
-                    continue;
-                }
-                (Ok(()), None) => continue,
-            };
-            report.frames += trace.events.len();
-            let record = Record {
-                id: format!("{}-{index}", plan.seed),
-                seed: plan.seed,
-                index,
-                level: program.level,
-                trace,
-                workings: Workings::new(),
-            };
+    while builder.report.kept < plan.count {
+        let wanted = (plan.count - builder.report.kept).min(CHUNK * builder.batches.len());
+        for record in builder.records(wanted)? {
             let mut line = Vec::new();
             write_record(&mut line, &record)?;
             hash.update(&line);
             out.write_all(&line)?;
-            report.kept += 1;
         }
-        progress(report.kept);
-        next = end;
+        progress(builder.report.kept);
     }
     out.flush()?;
-    report.sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+    let mut report = builder.report;
+    report.sha256 = hex(&hash.finalize());
     Ok(report)
+}
+
+/// Bytes in hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes the records of a plan, some at a time: which ones follow from the plan and what was made before.
+#[derive(Debug)]
+pub struct Builder<'a> {
+    plan: &'a Plan,
+    batches: Vec<Batch>,
+    seen: HashSet<Fingerprint>,
+    next: u64,
+    report: Report,
+}
+
+impl<'a> Builder<'a> {
+    /// Starts the interpreters, with nothing made yet.
+    ///
+    /// # Errors
+    /// [`BuildError::NoLevel`], or what the tracer says.
+    pub fn start(plan: &'a Plan, interpreter: &Interpreter) -> Result<Self, BuildError> {
+        if plan.weights().all(|(_, weight)| weight == 0) {
+            return Err(BuildError::NoLevel);
+        }
+        let options = BatchOptions {
+            limits: limits(),
+            ..BatchOptions::default()
+        };
+        let batches = (0..plan.threads.max(1))
+            .map(|_| Batch::start(interpreter, options.clone()))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            plan,
+            batches,
+            seen: plan.excluded.clone(),
+            next: 0,
+            report: Report::default(),
+        })
+    }
+
+    /// Goes on after records that were made before: `report` and `next` are what [`Self::report`] and
+    /// [`Self::next`] said then.
+    pub fn go_on<'r>(
+        &mut self,
+        report: Report,
+        next: u64,
+        records: impl Iterator<Item = &'r Record>,
+    ) {
+        let trace = |record: &'r Record| &record.trace;
+        let traces = records.map(trace);
+        self.seen
+            .extend(traces.map(|trace| fingerprint(&trace.source, &trace.entry)));
+        self.report = report;
+        self.next = next;
+    }
+
+    /// How the candidates fared so far.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The index of the next candidate.
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// The next `wanted` records.
+    ///
+    /// # Errors
+    /// [`BuildError::Barren`], or what the tracer says.
+    pub fn records(&mut self, wanted: usize) -> Result<Vec<Record>, BuildError> {
+        let threads = self.batches.len();
+        let mut records = Vec::with_capacity(wanted);
+        while records.len() < wanted {
+            let (kept, candidates) = (self.report.kept, self.report.candidates);
+            if candidates > 2000 && kept * 50 < candidates {
+                return Err(BuildError::Barren { kept, candidates });
+            }
+            // Nearly all candidates are kept.
+            let left = (wanted - records.len()).div_ceil(threads);
+            let share = (left + left / 16).clamp(LEAST, CHUNK);
+            let range = self.next..self.next + (share * threads) as u64;
+            let traced = trace_all(self.plan, range.clone(), &mut self.batches)?;
+            for (index, (program, trace)) in range.zip(traced) {
+                if records.len() == wanted {
+                    break;
+                }
+                self.next = index + 1;
+                records.extend(self.judged(index, &program, trace));
+            }
+        }
+        Ok(records)
+    }
+
+    /// The record of a candidate that is kept.
+    fn judged(&mut self, index: u64, program: &Program, trace: Option<Trace>) -> Option<Record> {
+        self.report.candidates += 1;
+        if let Err(reason) = check(program, trace.as_ref(), &mut self.seen) {
+            *self.report.rejected.entry(reason).or_default() += 1;
+            return None;
+        }
+        let trace = trace?;
+        self.report.kept += 1;
+        self.report.frames += trace.events.len();
+        Some(Record {
+            id: format!("{}-{index}", self.plan.seed),
+            seed: self.plan.seed,
+            index,
+            level: program.level,
+            trace,
+            workings: Workings::new(),
+        })
+    }
 }
 
 /// Limits on one run: far above what is kept.

@@ -16,7 +16,7 @@ mod python;
 mod record;
 mod working;
 
-pub use build::{BuildError, Plan, Report, build, limits};
+pub use build::{BuildError, Builder, Plan, Report, build, limits};
 pub use decontaminate::{Benchmarks, Overlap, normalise_program};
 pub use filter::{EVENTS, Rejection, judge};
 pub use fingerprint::{Fingerprint, fingerprint};
