@@ -35,6 +35,10 @@ impl Interned {
             return Place::Passing;
         }
         if self.current.is_full(text) {
+            // A generation must not end here for want of memory: the reader would not know.
+            if self.previous.bytes.try_reserve(text.len()).is_err() {
+                return Place::Passing;
+            }
             std::mem::swap(&mut self.current, &mut self.previous);
             self.current.restart(self.previous.next());
         }

@@ -35,10 +35,8 @@ impl Renderer {
                 Some(number) => number,
                 None => self.types.learn(value, self.helpers.describe)?.ok_or(Stop::Refused)?,
             };
-            let is_by_type = self.is_by_type(kind);
             let info = self.types.get(number);
             match info.shown {
-                Shown::ByType if !is_by_type => return self.foreign(value),
                 Shown::ByType => {}
                 Shown::Deque => return self.deque(value),
                 Shown::DefaultDict => return self.default_dict(value),
@@ -64,13 +62,6 @@ impl Renderer {
             self.out.extend_from_slice(&info.text);
             Ok(())
         }
-    }
-
-    /// Whether instances of a type that was once shown by its one text still are: in the meantime it may
-    /// have got a `__repr__`.
-    pub(crate) unsafe fn is_by_type(&mut self, kind: *mut Object) -> bool {
-        // SAFETY: the type is live.
-        self.is_safe() || unsafe { self.types.is_plain(kind) }
     }
 
     /// Whether no code of the program is to run.
@@ -189,19 +180,14 @@ impl Renderer {
     unsafe fn function(&mut self, function: *mut Object, layout: &Layout) -> Result<(), Stop> {
         // SAFETY: a function held by the caller; its parts are live while it is.
         unsafe {
-            let closure = PyFunction_GetClosure(function);
-            let module = PyFunction_GetModule(function);
-            let is_own = !closure.is_null()
-                && !module.is_null()
-                && kind_of(module) == &raw mut PyUnicode_Type
-                && text_of(module) == Some(b"__main__");
+            let is_own = is_own_closure(function);
             self.has_own |= is_own;
             if is_own && self.detailed {
-                return self.closure(function, closure);
+                return self.closure(function, PyFunction_GetClosure(function));
             }
             let qualname = layout.qualname(function);
             exact_string(qualname)?;
-            self.notes.tag(Tag::Function);
+            self.notes.sized(Tag::Function, usize::from(is_own));
             self.notes.hold(qualname);
             self.named(b"<function ", qualname)
         }
@@ -303,6 +289,18 @@ impl Renderer {
         self.put(start);
         self.put_wide(name);
         Ok(())
+    }
+}
+
+/// Whether a function of the program has captured variables.
+pub unsafe fn is_own_closure(function: *mut Object) -> bool {
+    // SAFETY: callers pass a live function; its parts are live while it is.
+    unsafe {
+        let module = PyFunction_GetModule(function);
+        !PyFunction_GetClosure(function).is_null()
+            && !module.is_null()
+            && kind_of(module) == &raw mut PyUnicode_Type
+            && text_of(module) == Some(b"__main__")
     }
 }
 

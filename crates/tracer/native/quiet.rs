@@ -95,6 +95,9 @@ impl Renderer {
             } else if kind == &raw mut PyUnicode_Type {
                 self.notes.hold(value);
                 let Some(ascii) = layout.ascii(value) else { return false };
+                if ascii.len() > self.max {
+                    self.notes.held_large();
+                }
                 text::quoted(ascii, &mut self.out, self.max);
             } else if kind == &raw mut PyList_Type {
                 let items = layout::items_of(value, true);
@@ -297,10 +300,9 @@ impl Renderer {
         // SAFETY: the value is live, and so is its type; as for `quiet_value`.
         unsafe {
             let Some(number) = self.types.known(kind) else { return false };
-            let is_by_type = self.is_by_type(kind);
             let info = self.types.get(number);
             match info.shown {
-                Shown::ByType if is_by_type => {}
+                Shown::ByType => {}
                 Shown::AsList => {
                     self.notes.sized(Tag::Base, number as usize);
                     let items = layout::items_of(value, true);

@@ -253,13 +253,16 @@ impl Renderer {
                 self.notes.hold(value);
                 match text::integer(value, self.layout, &mut self.out) {
                     Some(()) => Ok(()),
-                    None => self.by_helper(self.helpers.constant, value),
+                    None => self.constant(value),
                 }
             } else if kind == &raw mut PyUnicode_Type {
                 self.notes.hold(value);
+                if PyUnicode_GetLength(value).max(0) as usize > self.max {
+                    self.notes.held_large();
+                }
                 match text::string(value, self.layout, &mut self.out, self.max) {
                     Some(()) => Ok(()),
-                    None => self.by_helper(self.helpers.constant, value),
+                    None => self.constant(value),
                 }
             } else if value == &raw mut _Py_NoneStruct {
                 self.notes.hold(value);
@@ -286,13 +289,20 @@ impl Renderer {
             } else if kind == &raw mut PyFrozenSet_Type {
                 let marks: [&[u8]; 3] = [b"frozenset({", b"})", b"frozenset(...)"];
                 self.set(value, Tag::FrozenSet, b"frozenset()", marks)
-            } else if is_constant(kind) {
+            } else if is_constant(kind) && (kind != &raw mut PyRange_Type || is_exact_range(value)) {
                 self.notes.hold(value);
-                self.by_helper(self.helpers.constant, value)
+                self.constant(value)
             } else {
                 self.object(value, kind)
             }
         }
+    }
+
+    /// The text of a builtin that never changes, as Python finds it.
+    unsafe fn constant(&mut self, value: *mut Object) -> Result<(), Stop> {
+        self.notes.held_large();
+        // SAFETY: callers hold the value.
+        unsafe { self.by_helper(self.helpers.constant, value) }
     }
 
     /// The text that a Python function gives.
@@ -377,7 +387,7 @@ impl Renderer {
                     self.notes.hold(item);
                     if text::integer(item, self.layout, &mut self.out).is_none() {
                         let item = Held::to(item);
-                        self.by_helper(self.helpers.constant, item.0)?;
+                        self.constant(item.0)?;
                     }
                 } else if is_atom(kind) {
                     let item = Held::to(item);
@@ -397,11 +407,24 @@ impl Renderer {
 
     /// Whether the visible elements are all numbers, or all strings and not too long.
     unsafe fn is_uniform(&self, value: *mut Object, tag: Tag) -> bool {
-        let (mut numbers, mut strings, mut chars) = (true, true, 0usize);
         // SAFETY: as for `sequence`; nothing runs meanwhile.
         unsafe {
-            for at in 0..self.visible() {
-                let Some(item) = self.item(value, tag, at) else { break };
+            let items = (0..self.visible()).map_while(|at| self.item(value, tag, at));
+            self.are_uniform(items)
+        }
+    }
+
+    /// The same of the elements kept from `first` on.
+    unsafe fn is_uniform_from(&self, first: usize) -> bool {
+        // SAFETY: they are held.
+        unsafe { self.are_uniform(self.kept[first..].iter().map(|item| item.0)) }
+    }
+
+    unsafe fn are_uniform(&self, items: impl Iterator<Item = *mut Object>) -> bool {
+        let (mut numbers, mut strings, mut chars) = (true, true, 0usize);
+        for item in items {
+            // SAFETY: callers pass live objects.
+            unsafe {
                 let kind = kind_of(item);
                 if kind == &raw mut PyUnicode_Type {
                     numbers = false;
@@ -457,7 +480,11 @@ impl Renderer {
     ) -> Result<(), Stop> {
         // SAFETY: the value is held by the caller, the elements by `kept`.
         unsafe {
-            if !self.enter(value, recursive)? {
+            // At the deepest level Python's own `repr` still shows numbers alone or strings alone.
+            let is_flat = !pairs && self.open.len() >= DEEPEST && self.is_uniform_from(first);
+            if is_flat {
+                self.open.push(value);
+            } else if !self.enter(value, recursive)? {
                 self.kept.truncate(first);
                 return Ok(());
             }
@@ -546,9 +573,9 @@ impl Renderer {
         Ok(())
     }
 
-    /// The most elements that can be seen, of which each takes three characters at least.
+    /// The most elements that can be seen, of which each but the first takes two characters at least.
     pub(crate) fn visible(&self) -> usize {
-        self.max / 3 + 2
+        self.max / 2 + 2
     }
 
 }
@@ -571,6 +598,15 @@ pub unsafe fn is_constant(kind: *mut Object) -> bool {
         || kind == &raw mut PyComplex_Type
         // SAFETY: `...` is a live object.
         || kind == unsafe { kind_of(&raw mut _Py_EllipsisObject) }
+}
+
+/// Whether a range is one of plain ints: before 3.9 its ends may be of a subclass.
+unsafe fn is_exact_range(range: *mut Object) -> bool {
+    // SAFETY: callers hold the range, whose attributes are read by C code.
+    [c"start", c"stop", c"step"].iter().all(|name| unsafe {
+        let part = Held(PyObject_GetAttrString(range, name.as_ptr()));
+        !part.0.is_null() && kind_of(part.0) == &raw mut PyLong_Type
+    })
 }
 
 /// Appends a str's UTF-8, lone surrogates spelled out.

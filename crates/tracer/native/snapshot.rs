@@ -55,8 +55,9 @@ pub struct Snapshot {
     detail: Option<usize>,
     /// Whether the words tell all that the text depends on.
     is_whole: bool,
-    /// Whether a word is the address of a code object, which may come to mean another.
-    has_code: bool,
+    /// Whether this is for one activation only: a word is the address of a code object, which may come to
+    /// mean another, or what a word holds may be large.
+    is_passing: bool,
 }
 
 impl Snapshot {
@@ -77,7 +78,7 @@ impl Snapshot {
 
     pub fn clear(&mut self) {
         self.is_whole = false;
-        self.has_code = false;
+        self.is_passing = false;
         self.detail = None;
         self.children.clear();
         self.drop_from(0);
@@ -135,12 +136,17 @@ impl Snapshot {
     /// The start of a closure, which is known by its code.
     pub fn closure(&mut self, code: *mut Object) {
         self.sized(Tag::Closure, code as usize >> 1);
-        self.has_code = true;
+        self.is_passing = true;
+    }
+
+    /// Something was held that may be much larger than what is seen of it.
+    pub fn held_large(&mut self) {
+        self.is_passing = true;
     }
 
     /// Whether this can be relied on after the activation that it was made for.
     pub fn lasts(&self) -> bool {
-        self.is_whole && !self.has_code
+        self.is_whole && !self.is_passing
     }
 
     pub fn number(&mut self, number: usize) {
@@ -175,7 +181,8 @@ impl Snapshot {
 
     /// The elements of a list whose text is whole, ASCII, and not of atoms alone; of others, none.
     pub fn children(&self) -> &[Child] {
-        if self.is_whole && self.detail.is_none() { &self.children } else { &[] }
+        let is_list = self.words.first() == Some(&Tag::List.word());
+        if self.is_whole && self.detail.is_none() && is_list { &self.children } else { &[] }
     }
 
     /// Notes where an element of the outermost list ends.
@@ -208,6 +215,7 @@ impl Snapshot {
         let new_end = start + new.children.len();
         // The references are this one's now.
         new.words.clear();
+        self.is_passing |= new.is_passing;
         new.clear();
         let last = self.before_child(new_end);
         for child in &mut self.children[new_end..] {
@@ -248,9 +256,9 @@ impl Clone for Snapshot {
         let even = self.words.iter().filter(|&&word| word & 1 == 0);
         // SAFETY: even words are references that this one owns.
         even.for_each(|&word| unsafe { take(word as *mut Object) });
-        let Self { words, children, detail, is_whole, has_code } = self;
+        let Self { words, children, detail, is_whole, is_passing } = self;
         let (words, children) = (words.clone(), children.clone());
-        Self { words, children, detail: *detail, is_whole: *is_whole, has_code: *has_code }
+        Self { words, children, detail: *detail, is_whole: *is_whole, is_passing: *is_passing }
     }
 }
 

@@ -11,6 +11,8 @@ use crate::{small_int, text_of};
 pub struct TypeInfo {
     /// A weak reference: the type is not kept alive, and its address may come to mean another.
     alive: Held,
+    /// Whether its `repr` was `object.__repr__` then: a class may get or lose another.
+    is_plain: bool,
     /// Whether it is a class of the program, whose attributes are shown.
     pub is_own: bool,
     /// Whether it, or a base, has `__slots__`.
@@ -49,7 +51,7 @@ pub struct Types {
 
 impl Types {
     /// Whether instances are shown by `object.__repr__`. Only with a layout.
-    pub unsafe fn is_plain(&mut self, kind: *mut Object) -> bool {
+    unsafe fn is_plain(&mut self, kind: *mut Object) -> bool {
         // SAFETY: types are compared with types.
         unsafe {
             if self.default_repr == 0 {
@@ -63,12 +65,14 @@ impl Types {
         &self.list[number as usize]
     }
 
-    /// The number of a type seen before. Numbers are never used again.
-    pub unsafe fn known(&self, kind: *mut Object) -> Option<u32> {
+    /// The number of a type seen before, if what was said of it still holds. Numbers are never used again.
+    pub unsafe fn known(&mut self, kind: *mut Object) -> Option<u32> {
         let number = *self.by_address.get(&(kind as usize))?;
         // SAFETY: the weak reference is owned; what it refers to is only compared.
         let referent = unsafe { PyWeakref_GetObject(self.get(number).alive.0) };
-        (referent == kind).then_some(number)
+        // SAFETY: the type is live.
+        let is_plain = unsafe { self.is_plain(kind) };
+        (referent == kind && self.get(number).is_plain == is_plain).then_some(number)
     }
 
     /// Takes the description `(own, slotted, name, text, how shown)` of the type of `value`; `None` if it cannot be
@@ -105,8 +109,10 @@ impl Types {
             };
             let Some(text) = text_of(item(3)) else { return Ok(None) };
             let number = self.list.len() as u32;
+            let is_plain = self.is_plain(kind);
             self.list.push(TypeInfo {
                 alive,
+                is_plain,
                 is_own: small_int(item(0)) != 0,
                 is_slotted: small_int(item(1)) != 0,
                 name: name.to_vec(),

@@ -8,6 +8,7 @@ use std::ptr::null_mut;
 use crate::ffi::*;
 use crate::held::Held;
 use crate::layout;
+use crate::objects::is_own_closure;
 use crate::render::Renderer;
 use crate::snapshot::{Snapshot, Tag};
 use crate::types::Shown;
@@ -216,9 +217,9 @@ impl<'a> Walk<'a> {
         unsafe {
             let Some(layout) = self.renderer.layout else { return false };
             if self.words[0] == Tag::Function.word() {
-                // A closure of the program's that has lost or won its module is none of this.
                 self.words = &self.words[1..];
-                return self.takes(layout.qualname(function) as usize);
+                return self.takes_number(usize::from(is_own_closure(function)))
+                    && self.takes(layout.qualname(function) as usize);
             }
             if !self.takes(Tag::Closure.word()) {
                 return false;
@@ -263,7 +264,7 @@ impl<'a> Walk<'a> {
             let Some(number) = self.renderer.types.known(kind) else { return false };
             let shown = self.renderer.types.get(number).shown;
             match shown {
-                Shown::ByType if self.renderer.is_by_type(kind) => {}
+                Shown::ByType => {}
                 Shown::AsList | Shown::AsDict => {
                     return self.takes(Tag::Base.word())
                         && self.takes_number(number as usize)

@@ -41,6 +41,7 @@ HARMLESS = frozenset(
         ),
     )
 )
+PATTERN = type(re.compile(""))
 SINGLES = (bool, int, float, str, bytes)
 SHOWN_BASES = SINGLES + (tuple, list, dict, set, frozenset, BaseException, type)
 SHOWN_AS = {list: AS_LIST, dict: AS_DICT, type: AS_CLASS}
@@ -48,8 +49,8 @@ SHOWN_AS = {list: AS_LIST, dict: AS_DICT, type: AS_CLASS}
 
 def look_up(kind, name):
     """An attribute of a type as the type itself stores it, or None: no descriptor runs."""
-    for base in type.__getattribute__(kind, "__mro__"):
-        found = type.__getattribute__(base, "__dict__").get(name)
+    for base in mro_of(kind):
+        found = DICT_OF(base).get(name)
         if found is not None:
             return found
     return None
@@ -68,7 +69,7 @@ class Safe:
             return "<repr failed: %s>" % type_name(type(error))
 
     def by_kind(self, value, kind):
-        if id(kind) in HARMLESS or look_up(kind, "__repr__") is object.__repr__:
+        if id(kind) in HARMLESS and is_exact(value, kind) or look_up(kind, "__repr__") is object.__repr__:
             return self.renderer.foreign.show(value)
         if kind is ModuleType:
             return "<module %r>" % str.__str__(ModuleType.__getattribute__(value, "__name__"))
@@ -77,9 +78,9 @@ class Safe:
             of = self.inside(value.__self__)
             return "<bound method %s of %s>" % (type_name(type(value.__func__)), of)
         if is_enumeration(kind):
-            name = object.__getattribute__(value, "_name_")
-            shown = self.inside(object.__getattribute__(value, "_value_"))
-            return "<%s.%s: %s>" % (type_name(kind), name, shown)
+            own = own_dict(value, kind)
+            if type(own.get("_name_")) is str:
+                return "<%s.%s: %s>" % (type_name(kind), own["_name_"], self.inside(own.get("_value_")))
         fields = look_up(kind, "__dataclass_fields__")
         if type(fields) is dict:
             parts = [part for part in attributes(value, kind) if part[0] in fields]
@@ -105,17 +106,20 @@ class Safe:
         if issubclass_of(kind, tuple):
             items = tuple.__getitem__(value, slice(None))
             names = look_up(kind, "_fields")
-            if type(names) is tuple and len(names) == len(items):
+            names = names if type(names) is tuple and all(type(name) is str for name in names) else ()
+            if names and len(names) == len(items):
                 return self.parts(value, kind, list(zip(names, items)))
-            return self.contents(value, items)
+            return self.contents(value, tuple, "(", ",)" if len(items) == 1 else ")")
         if issubclass_of(kind, list):
-            return self.contents(value, list.copy(value))
+            return self.contents(value, list, "[", "]")
         if issubclass_of(kind, dict):
-            return self.contents(value, dict(dict.items(value)))
-        if issubclass_of(kind, set):
-            return self.contents(value, set.copy(value))
-        if issubclass_of(kind, frozenset):
-            return self.contents(value, frozenset.copy(value))
+            return self.captured(lambda: self.renderer.mapping(value, "..."))
+        for base, left, right, empty in (
+            (set, "{", "}", "set()"),
+            (frozenset, "frozenset({", "})", "frozenset()"),
+        ):
+            if issubclass_of(kind, base):
+                return self.contents(value, base, left, right) if base.__len__(value) else empty
         if issubclass_of(kind, BaseException):
             args = BaseException.args.__get__(value)
             shown = "(%s)" % self.inside(args[0]) if len(args) == 1 else self.inside(args)
@@ -126,23 +130,21 @@ class Safe:
 
     def inside(self, value):
         """The text of a part of what is being shown."""
+        return self.captured(lambda: self.renderer.show(value))
+
+    def contents(self, value, kind, left, right):
+        """The text of an instance of a subclass of a builtin container: that of the container."""
+        return self.captured(lambda: self.renderer.sequence(value, left, right, "...", kind))
+
+    def captured(self, show):
         renderer = self.renderer
         parts, room = renderer.parts, renderer.room
         renderer.parts = []
         try:
-            renderer.show(value)
+            show()
             return "".join(renderer.parts)
         finally:
             renderer.parts, renderer.room = parts, room
-
-    def contents(self, value, copy):
-        """The text of a builtin container that stands for one of its subclasses."""
-        if not self.opens(value):
-            return "..."
-        try:
-            return self.inside(copy)
-        finally:
-            self.renderer.open.pop()
 
     def parts(self, value, kind, parts):
         if not self.opens(value):
@@ -164,9 +166,16 @@ class Safe:
         return True
 
 
+def is_exact(value, kind):
+    """Whether a harmless builtin has only builtins in it."""
+    if kind is range:
+        return type(value.start) is type(value.stop) is type(value.step) is int
+    return kind is not PATTERN or type(value.pattern) in (str, bytes)
+
+
 def issubclass_of(kind, base):
     """Without asking the metaclass."""
-    return any(known is base for known in type.__getattribute__(kind, "__mro__"))
+    return any(known is base for known in mro_of(kind))
 
 
 def is_enumeration(kind):

@@ -6,7 +6,7 @@ import signal
 import time
 from collections import Counter, defaultdict, deque
 from itertools import islice
-from types import FunctionType, MemberDescriptorType, MethodType
+from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
 
 # Nesting our renderer follows itself; deeper values go to `repr`.  Two frames a level fit the headroom.
 DEEPEST = 60
@@ -30,6 +30,21 @@ LITERAL_OR_ADDRESS = re.compile(
 BY_TYPE, AS_LIST, AS_DICT, AS_CLASS, VARIED, AS_DEQUE, AS_DEFAULTDICT, AS_COUNTER = range(8)
 COLLECTIONS = {id(deque): AS_DEQUE, id(defaultdict): AS_DEFAULTDICT, id(Counter): AS_COUNTER}
 VIEWS = {id(type(view)): type(view).__name__ + "([" for view in ({}.keys(), {}.values(), {}.items())}
+
+
+# What a type is, as the type itself stores it: asked otherwise, a metaclass could answer with its own code.
+NAME_OF, MODULE_OF, STORED_MRO_OF, DICT_OF = (
+    type.__dict__[name].__get__ for name in ("__name__", "__module__", "__mro__", "__dict__")
+)
+
+
+def mro_of(kind):
+    found = STORED_MRO_OF(kind)
+    if found is None:
+        # A type of the interpreter's own that nobody has asked for anything yet: to ask completes it.
+        type.__getattribute__(kind, "__name__")
+        found = STORED_MRO_OF(kind)
+    return found
 
 
 class ReprTimeout(BaseException):
@@ -101,7 +116,7 @@ class Foreign:
 
 
 def type_name(kind):
-    name = type.__getattribute__(kind, "__name__")
+    name = NAME_OF(kind)
     return str.__str__(name) if isinstance(name, str) else "object"
 
 
@@ -120,8 +135,8 @@ class Renderer:
 
     def __init__(self, max_chars, is_safe=False, is_main=True):
         self.max_chars = max_chars
-        # Every element takes three characters at least, so more than this is never visible.
-        self.visible = max_chars // 3 + 2
+        # Every element but the first takes two characters at least, so more than this is never visible.
+        self.visible = max_chars // 2 + 2
         self.foreign = Foreign(max_chars, is_main)
         # For objects whose `repr` may run code of the program.
         self.stranger = Safe(self) if is_safe else self.foreign
@@ -155,8 +170,7 @@ class Renderer:
         name, the text of all its instances if that is one, and how they are shown."""
         kind = type(value)
         is_slotted = any(
-            slot_names(type.__getattribute__(base, "__dict__").get("__slots__"), "")
-            for base in type.__getattribute__(kind, "__mro__")
+            slot_names(DICT_OF(base).get("__slots__"), "") for base in mro_of(kind)
         )
         how = COLLECTIONS.get(id(kind))
         if how is None:
@@ -235,8 +249,9 @@ class Renderer:
         text = repr(quote + prefix)
         return text[:1] + text[2:] if type(value) is str else text[:2] + text[3:]
 
-    def sequence(self, value, left, right, recursive):
-        items = list(islice(value, self.visible))
+    def sequence(self, value, left, right, recursive, kind=None):
+        """`kind` is the builtin of which the value's type is a subclass."""
+        items = list(islice(value if kind is None else kind.__iter__(value), self.visible))
         if not items:
             self.put(left + right)
             return
@@ -267,15 +282,15 @@ class Renderer:
                 return None
         return None
 
-    def mapping(self, value):
+    def mapping(self, value, recursive="{...}"):
         items = list(islice(dict.items(value), self.visible))
         if items:
-            self.entries(value, items, "{", "}")
+            self.entries(value, items, "{", "}", recursive)
         else:
             self.put("{}")
 
-    def entries(self, value, items, left, right):
-        if self.enter(value, "{...}"):
+    def entries(self, value, items, left, right, recursive="{...}"):
+        if self.enter(value, recursive):
             self.put(left)
             first = True
             for key, item in items:
@@ -300,7 +315,7 @@ class Renderer:
             self.put(", ")
             self.mapping(value)
             self.put(")")
-        elif set(map(type, dict.values(value))) <= {int}:
+        elif all(type(count) is int for count in dict.values(value)):
             entries = sorted(dict.items(value), key=lambda entry: entry[1], reverse=True)
             if entries:
                 self.entries(value, entries[: self.visible], "Counter({", "})")
@@ -336,14 +351,8 @@ class Renderer:
     @staticmethod
     def is_own(kind):
         """A class of the program that has nothing better to say than `object.__repr__`."""
-        look_up = type.__getattribute__
         try:
-            module = look_up(kind, "__module__")
-            return (
-                type(module) is str
-                and module == "__main__"
-                and look_up(kind, "__repr__") is object.__repr__
-            )
+            return is_main(MODULE_OF(kind)) and look_up(kind, "__repr__") is object.__repr__
         except BaseException:
             return False
 
@@ -382,21 +391,25 @@ def is_main(module):
 
 def attributes(value, kind):
     """Name and value of the instance attributes: `__dict__` first, then slots, base classes first."""
-    try:
-        own = object.__getattribute__(value, "__dict__")
-    except BaseException:
-        own = None
-    found = []
-    if type(own) is dict:
-        found = [(name, item) for name, item in list(own.items()) if type(name) is str]
+    found = [(name, item) for name, item in list(own_dict(value, kind).items()) if type(name) is str]
     return found + slots(value, kind)
+
+
+def own_dict(value, kind):
+    """The `__dict__` of an instance, whatever its class says that is; empty if it has none."""
+    for base in mro_of(kind):
+        found = DICT_OF(base).get("__dict__")
+        if type(found) is GetSetDescriptorType:
+            own = found.__get__(value)
+            return own if type(own) is dict else {}
+    return {}
 
 
 def slots(value, kind):
     """Name and value of the slots that are not empty."""
     found = []
-    for base in reversed(type.__getattribute__(kind, "__mro__")):
-        members = type.__getattribute__(base, "__dict__")
+    for base in reversed(mro_of(kind)):
+        members = DICT_OF(base)
         for name in slot_names(members.get("__slots__"), type_name(base)):
             try:
                 found.append((name, MemberDescriptorType.__get__(members[name], value)))

@@ -92,6 +92,20 @@ fn on_tables_that_change_in_one_place() {
 }
 
 #[test]
+fn on_objects_that_answer_with_code_of_their_own() {
+    let requests = [module(include_str!("torture_strangers.py"))];
+    agree_on(Values::Safe, &requests, &limits());
+}
+
+/// Where they cannot disturb the collector in Python.
+#[test]
+fn on_classes_and_functions_that_change() {
+    let source = include_str!("torture_strangers.py");
+    let some = source.replace("containers(), instances(), ", "");
+    agree(&[module(&some)], &limits());
+}
+
+#[test]
 fn on_values_of_every_kind_and_length() {
     let source = "def f(*vs):\n    w = vs\n    return w\n";
     let values = [

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use common::{call, interpreters, limits, module, on_each, text, verify};
 use cwm_trace::{End, EventKind};
-use cwm_tracer::{Mode, Values, Worker};
+use cwm_tracer::{Limits, Mode, Values, Worker};
 
 /// Runs a program by every interpreter; it prints what it prints untraced.
 fn prints_what_it_prints_untraced(source: &str, values: Values) {
@@ -177,6 +177,38 @@ def f():
 f()
 print('end')
 ";
+
+/// Nor to find out what they are.
+#[test]
+fn in_safe_mode_no_object_is_asked_what_it_is() {
+    prints_what_it_prints_untraced(include_str!("torture_strangers.py"), Values::Safe);
+}
+
+/// What was shown is not kept for long if it is large.
+#[test]
+fn large_values_are_let_go() {
+    let source = "\
+keep = []
+def f(i):
+    t = [chr(97 + i) * 100_000_000]
+    return len(t[0])
+for i in range(20):
+    # The next list comes to lie elsewhere.
+    keep.append([])
+    f(i)
+print('fine')
+";
+    let limits = Limits {
+        memory_bytes: 1 << 30,
+        ..limits()
+    };
+    for py in interpreters() {
+        let mut worker = Worker::start(py, &limits).expect("it starts");
+        let trace = worker.trace(&module(source)).expect("a trace");
+        assert_eq!(trace.end, End::Finished, "{:?}", py.version);
+        assert_eq!(trace.stdout, "fine\n", "{:?}", py.version);
+    }
+}
 
 /// Nothing of the program is run to show its objects, whatever they are.
 #[test]
