@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use cwm_data::decontaminate::{Report, Summary};
 use cwm_data::{
-    Benchmarks, Evaluator, Normaliser, Plan, build, fingerprint, normalise_program, read_records,
-    write_record,
+    Benchmarks, Evaluator, MAGIC, Normaliser, Plan, Recipe, Record, Source, build, build_folder,
+    fingerprint, normalise_program, read_records, read_shard, write_record,
 };
 use cwm_trace::live::Document;
 use cwm_trace::{Entry, Trace};
@@ -22,6 +22,8 @@ use crate::progress;
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// A folder of shards as a recipe says; stopped, it goes on where it was
+    Build(BuildArgs),
     /// Random, terminating programs with their real runs
     Generate(GenerateArgs),
     /// Leave out programs that benchmarks contain
@@ -32,7 +34,7 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct WorkArgs {
-    /// Recorded programs, JSON lines of `cwm data generate`
+    /// Recorded programs: JSON lines of `cwm data generate`, or shards of `cwm data build`
     #[arg(long, value_name = "FILE.jsonl")]
     data: PathBuf,
     /// Where to write them with the working of their lines
@@ -45,7 +47,7 @@ pub(crate) struct WorkArgs {
 
 #[derive(Args)]
 pub(crate) struct DecontaminateArgs {
-    /// Recorded programs, JSON lines of `cwm data generate`
+    /// Recorded programs: JSON lines of `cwm data generate`, or shards of `cwm data build`
     #[arg(long, value_name = "FILE.jsonl", num_args = 1.., required = true)]
     data: Vec<PathBuf>,
     /// Benchmarks: JSON lines whose fields hold texts and code, also with gzip (.gz)
@@ -61,6 +63,24 @@ pub(crate) struct DecontaminateArgs {
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
     /// The report as JSON on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct BuildArgs {
+    /// What to build, as TOML: a seed and sources
+    recipe: PathBuf,
+    /// Folder for shards and manifest; one that was begun is gone on with
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+    /// Python interpreter, 3.8 or later [default: python3 on the PATH]
+    #[arg(long, value_name = "PATH")]
+    python: Option<PathBuf>,
+    /// Programs run at the same time [default: one per processor]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// The manifest as JSON on standard output
     #[arg(long)]
     json: bool,
 }
@@ -106,6 +126,7 @@ fn parse_mix(text: &str) -> Result<[u32; 4], String> {
 
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
+        Command::Build(args) => build_shards(args),
         Command::Generate(args) => generate(args),
         Command::Decontaminate(args) => decontaminate(args),
         Command::Work(args) => work(args),
@@ -119,7 +140,7 @@ fn work(args: &WorkArgs) -> Result<()> {
     let shown = args.data.display();
     let bar = progress::spinner("work");
     let (mut programs, mut steps) = (0, 0);
-    for record in read_records(open(&args.data)?) {
+    for record in records(&args.data)? {
         let mut record = record.with_context(|| format!("cannot use `{shown}`"))?;
         let workings = evaluator.workings(&Document::from_trace(&record.trace));
         record.workings = workings.with_context(|| format!("cannot work out `{}`", record.id))?;
@@ -157,7 +178,7 @@ fn decontaminate(args: &DecontaminateArgs) -> Result<()> {
     let bar = progress::spinner("decontaminate");
     for path in &args.data {
         let shown = path.display();
-        for record in read_records(open(path)?) {
+        for record in records(path)? {
             let record = record.with_context(|| format!("cannot use `{shown}`"))?;
             let Trace { source, entry, .. } = &record.trace;
             let program = normalise_program(source, entry, &mut normaliser)?;
@@ -201,6 +222,20 @@ fn decontaminate(args: &DecontaminateArgs) -> Result<()> {
 }
 
 /// Opens a file, through gzip where its name ends in `.gz`.
+/// The recorded programs of a file: a shard, or JSON lines.
+pub(crate) fn records(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Record>>>> {
+    let mut file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    let mut start = [0; MAGIC.len()];
+    let is_shard = file.read_exact(&mut start).is_ok() && start == *MAGIC;
+    if is_shard {
+        let shown = path.display();
+        let records = read_shard(file).with_context(|| format!("cannot use `{shown}`"))?;
+        return Ok(Box::new(records.into_iter().map(Ok)));
+    }
+    let lines = read_records(open(path)?);
+    Ok(Box::new(lines.map(|record| Ok(record?))))
+}
+
 fn open(path: &Path) -> Result<Box<dyn BufRead>> {
     let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
     let reader = BufReader::with_capacity(1 << 20, file);
@@ -242,6 +277,47 @@ impl Partial {
     }
 }
 
+fn build_shards(args: &BuildArgs) -> Result<()> {
+    let shown = args.recipe.display();
+    let text = std::fs::read_to_string(&args.recipe)
+        .with_context(|| format!("cannot read the recipe `{shown}`"))?;
+    let recipe =
+        Recipe::parse(&text).with_context(|| format!("cannot use the recipe `{shown}`"))?;
+    let interpreter = Interpreter::find(args.python.as_deref())?;
+    let threads = args.threads.unwrap_or_else(default_threads);
+    let total: usize = recipe.sources.iter().map(Source::count).sum();
+    let bar = progress::bar(total as u64, "build");
+    let built = build_folder(&text, &interpreter, threads, &args.out, |n| {
+        bar.set_position(n as u64)
+    })?;
+    bar.finish_and_clear();
+    for name in &built.damaged {
+        eprintln!(
+            "note: `{name}` was missing or damaged; it and what depends on it were made anew"
+        );
+    }
+    if args.json {
+        serde_json::to_writer_pretty(std::io::stdout().lock(), &built.manifest)?;
+        println!();
+        return Ok(());
+    }
+    for made in &built.manifest.sources {
+        let report = made.report();
+        println!(
+            "{}: {} programs with {} frames in {} shards, out of {} candidates",
+            made.name,
+            report.kept,
+            report.frames,
+            made.shards.len(),
+            report.candidates
+        );
+        for (reason, count) in &report.rejected {
+            println!("  left out, {reason}: {count}");
+        }
+    }
+    Ok(())
+}
+
 fn generate(args: &GenerateArgs) -> Result<()> {
     let mut excluded = HashSet::new();
     for path in &args.exclude {
@@ -251,7 +327,7 @@ fn generate(args: &GenerateArgs) -> Result<()> {
     }
     for path in &args.exclude_data {
         let shown = path.display();
-        for record in read_records(open(path)?) {
+        for record in records(path)? {
             let record = record.with_context(|| format!("cannot use `{shown}`"))?;
             excluded.insert(fingerprint(&record.trace.source, &record.trace.entry));
         }

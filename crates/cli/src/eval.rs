@@ -1,14 +1,14 @@
 //! `cwm eval`.
 
-use std::io::{self, BufReader, Write};
+use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
-use cwm_data::read_records;
 use cwm_eval::{Report, cruxeval, traces};
 use cwm_tracer::Interpreter;
 
+use crate::data::records;
 use crate::model::ModelArgs;
 use crate::program::{default_threads, read};
 use crate::progress;
@@ -38,7 +38,7 @@ pub(crate) struct Common {
 
 #[derive(Args)]
 pub(crate) struct TracesArgs {
-    /// Recorded runs (JSON lines of `cwm data generate`)
+    /// Recorded runs (JSON lines of `cwm data generate`, or a shard of `cwm data build`)
     #[arg(long, value_name = "FILE.jsonl")]
     data: PathBuf,
     #[command(flatten)]
@@ -77,10 +77,9 @@ pub(crate) fn run(command: &Command) -> Result<()> {
 
 fn run_traces(args: &TracesArgs) -> Result<()> {
     let shown = args.data.display();
-    let file = std::fs::File::open(&args.data).with_context(|| format!("cannot read `{shown}`"))?;
     let mut recorded = Vec::new();
     let limit = args.common.limit.unwrap_or(usize::MAX);
-    for record in read_records(BufReader::new(file)).take(limit) {
+    for record in records(&args.data)?.take(limit) {
         recorded.push(
             record
                 .with_context(|| format!("cannot use `{shown}`"))?

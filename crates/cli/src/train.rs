@@ -1,6 +1,5 @@
 //! `cwm train` and `cwm export`.
 
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use cwm_data::pack::PackedProgram;
-use cwm_data::read_records;
 use cwm_model::{Config, Dtype, LayerType, Model, Rope, RunEmbedding};
 use cwm_tokenizer::nano::Vocabulary;
 use cwm_trace::live::Document;
@@ -19,13 +17,14 @@ use cwm_train::{
 };
 use indicatif::ProgressBar;
 
+use crate::data::records;
 use crate::model::load_parts;
 use crate::program::default_threads;
 use crate::progress;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Recorded runs to train on (JSON lines of `cwm data generate`)
+    /// Recorded runs to train on (JSON lines of `cwm data generate`, or shards of `cwm data build`)
     #[arg(long, value_name = "FILE.jsonl", required = true, num_args = 1..)]
     data: Vec<PathBuf>,
     /// Recorded runs to measure on, never trained on
@@ -377,11 +376,13 @@ fn dataset(
     let mut fingerprint = String::new();
     for path in paths {
         let shown = path.display();
-        let file = std::fs::File::open(path).with_context(|| format!("cannot read `{shown}`"))?;
-        let bytes = file.metadata()?.len();
-        let bar = progress::bar(bytes, "read");
-        let input = BufReader::with_capacity(1 << 20, bar.wrap_read(file));
-        for record in read_records(input) {
+        let metadata = std::fs::metadata(path);
+        let bytes = metadata
+            .with_context(|| format!("cannot read `{shown}`"))?
+            .len();
+        let bar = progress::spinner("read");
+        for record in records(path)? {
+            bar.inc(1);
             let record = record.with_context(|| format!("cannot use `{shown}`"))?;
             let document = Document::from_trace(&record.trace);
             match PackedProgram::new(&document, &record.workings, vocabulary) {

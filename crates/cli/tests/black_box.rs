@@ -737,3 +737,60 @@ fn doctor_tells_what_is_there() {
     assert!(value["model"]["parameters"].as_u64().unwrap() > 0);
     cwm(&["doctor"]).succeeds();
 }
+
+/// Killed at any moment, a build goes on where it was.
+#[test]
+fn a_killed_build_of_data_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let recipe = "seed = 3\nrecords_per_shard = 40\n[[source]]\nkind = 'generated'\nname = 'some'\n\
+                  count = 600\nlevels = [1, 1, 1, 1]\n";
+    std::fs::write(at("recipe.toml"), recipe).unwrap();
+    let build = |out: &str| -> Vec<String> {
+        let parts = ["data", "build", &at("recipe.toml"), "--out", out];
+        parts.map(str::to_owned).to_vec()
+    };
+    let all = |args: &[String]| cwm(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let said = all(&build(&at("whole"))).succeeds().stdout();
+    assert!(said.starts_with("some: 600 programs with "), "{said}");
+    for milliseconds in [150, 300, 600] {
+        let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_cwm"))
+            .args(build(&at("killed")))
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    all(&build(&at("killed"))).succeeds();
+    let hashes = |name: &str| {
+        let text = std::fs::read_to_string(folder.path().join(name).join("manifest.json")).unwrap();
+        let manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(manifest["complete"], true);
+        manifest["sources"][0]["shards"].clone()
+    };
+    assert_eq!(hashes("whole"), hashes("killed"));
+    assert_eq!(hashes("whole").as_array().unwrap().len(), 15);
+
+    // Its shards are read where JSON lines are.
+    let shard = format!("{}/some-00000.parquet", at("whole"));
+    all(&[
+        "data",
+        "work",
+        "--data",
+        &shard,
+        "--out",
+        &at("worked.jsonl"),
+    ]
+    .map(str::to_owned))
+    .succeeds();
+    let worked = std::fs::read_to_string(at("worked.jsonl")).unwrap();
+    assert_eq!(worked.lines().count(), 40);
+
+    std::fs::write(at("bad.toml"), recipe.replace("count", "cuont")).unwrap();
+    cwm(&["data", "build", &at("bad.toml"), "--out", &at("bad")])
+        .fails_with(&["bad.toml", "cuont"]);
+    let other = recipe.replace("seed = 3", "seed = 4");
+    std::fs::write(at("recipe.toml"), other).unwrap();
+    all(&build(&at("whole"))).fails_with(&["was made by another recipe"]);
+}

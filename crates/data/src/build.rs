@@ -7,6 +7,7 @@ use std::time::Duration;
 use cwm_trace::Trace;
 use cwm_trace::live::Workings;
 use cwm_tracer::{Batch, BatchOptions, Interpreter, Limits};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::filter::{Rejection, judge};
@@ -42,7 +43,7 @@ impl Plan {
 }
 
 /// How the candidates fared.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Records written.
     pub kept: usize,
@@ -52,7 +53,8 @@ pub struct Report {
     pub rejected: BTreeMap<Rejection, usize>,
     /// Frames written.
     pub frames: usize,
-    /// SHA-256 of the written bytes, in hexadecimal.
+    /// SHA-256 of the written bytes, in hexadecimal; empty where others know it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sha256: String,
 }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use cwm_trace::{End, EventKind, Trace, Value};
+use serde::{Deserialize, Serialize};
 
 use crate::generate::Program;
 
@@ -25,7 +26,8 @@ const TEXT_DIGITS: usize = 10;
 const IDLE_SHARE: f64 = 0.6;
 
 /// Why a program is not kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Rejection {
     /// The interpreter does not accept it.
     NotPython,

@@ -1,0 +1,165 @@
+//! Shards: many records in one Parquet file, for tools that read columns and for training.
+//!
+//! A row is a record. `record` is the whole of it, the JSON object that [`write_record`] writes; the other
+//! columns say what tools like to select by.
+//!
+//! | column | type | meaning |
+//! |---|---|---|
+//! | `id` | string | name of the record |
+//! | `origin` | string | name of the source in the recipe |
+//! | `licence` | string | SPDX expression of the program's text |
+//! | `level` | int32 | difficulty, 1 to 4, 0 for drills |
+//! | `events` | int32 | length of the run |
+//! | `program` | string | text of the program |
+//! | `record` | string | JSON of the record |
+//!
+//! [`write_record`]: crate::write_record
+
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+
+use parquet::basic::Compression;
+use parquet::column::writer::ColumnWriter;
+use parquet::data_type::ByteArray;
+use parquet::errors::ParquetError;
+use parquet::file::properties::WriterProperties;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::record::RowAccessor;
+use parquet::schema::parser::parse_message_type;
+
+use crate::record::Record;
+
+/// The first bytes of any Parquet file.
+pub const MAGIC: &[u8] = b"PAR1";
+
+const SCHEMA: &str = "message records {
+    required binary id (STRING);
+    required binary origin (STRING);
+    required binary licence (STRING);
+    required int32 level;
+    required int32 events;
+    required binary program (STRING);
+    required binary record (STRING);
+}";
+/// The column of the schema that holds the whole record.
+const RECORD: usize = 6;
+
+/// Why there is no shard, or nothing in it.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// The file is no Parquet, or cannot be written.
+    #[error("{0}")]
+    Parquet(#[from] ParquetError),
+    /// It is Parquet and something else.
+    #[error("it is a Parquet file of something else than recorded programs")]
+    NotAShard,
+    /// A row is no record.
+    #[error("row {row} is not a recorded program: {source}")]
+    Row {
+        /// Counted from 0.
+        row: usize,
+        /// The cause.
+        source: serde_json::Error,
+    },
+    /// It is damaged.
+    #[error("the file is damaged")]
+    Damaged,
+}
+
+/// Writes records of one source as a table with Snappy compression. The same records give the same bytes.
+///
+/// # Errors
+/// Those of the writer.
+pub fn write_shard(
+    records: &[Record],
+    origin: &str,
+    licence: &str,
+    out: impl Write + Send,
+) -> Result<(), ShardError> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .build();
+    let schema = Arc::new(parse_message_type(SCHEMA)?);
+    let mut writer = SerializedFileWriter::new(out, schema, Arc::new(properties))?;
+    let mut group = writer.next_row_group()?;
+    let same = |text: &str| vec![ByteArray::from(text); records.len()];
+    let each = |text: fn(&Record) -> &str| -> Vec<ByteArray> {
+        records.iter().map(|record| text(record).into()).collect()
+    };
+    texts(&mut group, &each(|record| &record.id))?;
+    texts(&mut group, &same(origin))?;
+    texts(&mut group, &same(licence))?;
+    let levels: Vec<_> = records.iter().map(|r| i32::from(r.level)).collect();
+    integers(&mut group, &levels)?;
+    let events = records.iter().map(|r| r.trace.events.len());
+    let events: Vec<_> = events.map(|n| n.try_into().unwrap_or(i32::MAX)).collect();
+    integers(&mut group, &events)?;
+    texts(&mut group, &each(|record| &record.trace.source))?;
+    let whole = records.iter().enumerate().map(|(row, record)| {
+        let json = serde_json::to_vec(record);
+        json.map(ByteArray::from)
+            .map_err(|source| ShardError::Row { row, source })
+    });
+    texts(&mut group, &whole.collect::<Result<Vec<_>, _>>()?)?;
+    group.close()?;
+    writer.close()?;
+    Ok(())
+}
+
+fn texts<W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    values: &[ByteArray],
+) -> Result<(), ParquetError> {
+    if let Some(mut column) = group.next_column()? {
+        if let ColumnWriter::ByteArrayColumnWriter(writer) = column.untyped() {
+            writer.write_batch(values, None, None)?;
+        }
+        column.close()?;
+    }
+    Ok(())
+}
+
+fn integers<W: Write + Send>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    values: &[i32],
+) -> Result<(), ParquetError> {
+    if let Some(mut column) = group.next_column()? {
+        if let ColumnWriter::Int32ColumnWriter(writer) = column.untyped() {
+            writer.write_batch(values, None, None)?;
+        }
+        column.close()?;
+    }
+    Ok(())
+}
+
+/// Reads the records of a shard.
+///
+/// # Errors
+/// [`ShardError`].
+pub fn read_shard(file: File) -> Result<Vec<Record>, ShardError> {
+    // The Parquet library asserts some of what it reads, so a damaged file can make it panic.
+    std::panic::catch_unwind(|| read_sound(file)).unwrap_or(Err(ShardError::Damaged))
+}
+
+/// Reads a file whose damage, if any, the library reports as it should.
+fn read_sound(file: File) -> Result<Vec<Record>, ShardError> {
+    let reader = SerializedFileReader::new(file)?;
+    let expected = parse_message_type(SCHEMA)?;
+    let metadata = reader.metadata();
+    if metadata.file_metadata().schema().get_fields() != expected.get_fields() {
+        return Err(ShardError::NotAShard);
+    }
+    let chunks = metadata.row_groups().iter().flat_map(|g| g.columns());
+    if chunks.into_iter().any(|chunk| chunk.compressed_size() < 0) {
+        return Err(ShardError::Damaged);
+    }
+    let rows = reader.get_row_iter(None)?.enumerate();
+    rows.map(|(row, fields)| {
+        let fields = fields?;
+        serde_json::from_str(fields.get_string(RECORD)?)
+            .map_err(|source| ShardError::Row { row, source })
+    })
+    .collect()
+}
