@@ -9,9 +9,10 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use cwm_data::decontaminate::{Report, Summary};
 use cwm_data::{
-    Benchmarks, Evaluator, MAGIC, Normaliser, Plan, Recipe, Record, Source, build, build_folder,
+    Benchmarks, Evaluator, Normaliser, Plan, Recipe, Record, Source, build, build_folder,
     fingerprint, normalise_program, read_records, read_shard, write_record,
 };
+use cwm_trace::columns::MAGIC;
 use cwm_trace::live::Document;
 use cwm_trace::{Entry, Trace};
 use cwm_tracer::Interpreter;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use cwm_trace::statistics::{Report, Statistics, Summary};
-use cwm_trace::{End, Entry, Trace, jsonl, listing, live, parquet, perfetto};
+use cwm_trace::{End, Entry, Trace, columns, jsonl, listing, live, parquet, perfetto};
 
 use crate::progress;
 
@@ -101,7 +101,7 @@ fn content(path: &Path) -> Result<Content> {
     let shown = path.display();
     let mut first = Vec::new();
     open(path)?.read_until(b'\n', &mut first)?;
-    if first.starts_with(parquet::MAGIC) {
+    if first.starts_with(columns::MAGIC) {
         let trace = parquet::read(File::open(path)?);
         let trace = trace.with_context(|| format!("cannot use `{shown}`"))?;
         return Ok(Content::Trace(Box::new(trace)));

@@ -29,5 +29,5 @@ pub use normalise::{Normalised, Normaliser};
 pub use python::PythonError;
 pub use recipe::{Recipe, RecipeError, Source};
 pub use record::{Record, RecordError, read_records, write_record};
-pub use shard::{MAGIC, ShardError, read_shard, write_shard};
+pub use shard::{ShardError, read_shard, write_shard};
 pub use working::Evaluator;

@@ -19,20 +19,17 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
+use cwm_trace::columns::{are_sound, integers, texts};
 use parquet::basic::Compression;
-use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
-use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::file::writer::SerializedFileWriter;
 use parquet::record::RowAccessor;
 use parquet::schema::parser::parse_message_type;
 
 use crate::record::Record;
-
-/// The first bytes of any Parquet file.
-pub const MAGIC: &[u8] = b"PAR1";
 
 const SCHEMA: &str = "message records {
     required binary id (STRING);
@@ -88,49 +85,23 @@ pub fn write_shard(
     let each = |text: fn(&Record) -> &str| -> Vec<ByteArray> {
         records.iter().map(|record| text(record).into()).collect()
     };
-    texts(&mut group, &each(|record| &record.id))?;
-    texts(&mut group, &same(origin))?;
-    texts(&mut group, &same(licence))?;
+    texts(&mut group, &each(|record| &record.id), None)?;
+    texts(&mut group, &same(origin), None)?;
+    texts(&mut group, &same(licence), None)?;
     let levels: Vec<_> = records.iter().map(|r| i32::from(r.level)).collect();
     integers(&mut group, &levels)?;
     let events = records.iter().map(|r| r.trace.events.len());
     let events: Vec<_> = events.map(|n| n.try_into().unwrap_or(i32::MAX)).collect();
     integers(&mut group, &events)?;
-    texts(&mut group, &each(|record| &record.trace.source))?;
+    texts(&mut group, &each(|record| &record.trace.source), None)?;
     let whole = records.iter().enumerate().map(|(row, record)| {
         let json = serde_json::to_vec(record);
         json.map(ByteArray::from)
             .map_err(|source| ShardError::Row { row, source })
     });
-    texts(&mut group, &whole.collect::<Result<Vec<_>, _>>()?)?;
+    texts(&mut group, &whole.collect::<Result<Vec<_>, _>>()?, None)?;
     group.close()?;
     writer.close()?;
-    Ok(())
-}
-
-fn texts<W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    values: &[ByteArray],
-) -> Result<(), ParquetError> {
-    if let Some(mut column) = group.next_column()? {
-        if let ColumnWriter::ByteArrayColumnWriter(writer) = column.untyped() {
-            writer.write_batch(values, None, None)?;
-        }
-        column.close()?;
-    }
-    Ok(())
-}
-
-fn integers<W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    values: &[i32],
-) -> Result<(), ParquetError> {
-    if let Some(mut column) = group.next_column()? {
-        if let ColumnWriter::Int32ColumnWriter(writer) = column.untyped() {
-            writer.write_batch(values, None, None)?;
-        }
-        column.close()?;
-    }
     Ok(())
 }
 
@@ -151,8 +122,7 @@ fn read_sound(file: File) -> Result<Vec<Record>, ShardError> {
     if metadata.file_metadata().schema().get_fields() != expected.get_fields() {
         return Err(ShardError::NotAShard);
     }
-    let chunks = metadata.row_groups().iter().flat_map(|g| g.columns());
-    if chunks.into_iter().any(|chunk| chunk.compressed_size() < 0) {
+    if !are_sound(&reader) {
         return Err(ShardError::Damaged);
     }
     let rows = reader.get_row_iter(None)?.enumerate();

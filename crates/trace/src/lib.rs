@@ -13,6 +13,7 @@
 //! * [`listing`] and [`perfetto`]: for people; [`statistics`]: for many
 //!   traces.
 
+pub mod columns;
 pub mod cut;
 pub mod cwm;
 pub mod diff;

@@ -23,7 +23,6 @@ use std::io::Write;
 use std::sync::Arc;
 
 use parquet::basic::Compression;
-use parquet::column::writer::ColumnWriter;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::KeyValue;
@@ -35,6 +34,7 @@ use parquet::schema::parser::parse_message_type;
 use serde::{Deserialize, Serialize};
 use serde_json::Map;
 
+use crate::columns::{are_sound, integers, texts};
 use crate::{End, Entry, Event, EventKind, Function, Local, SourceFile, Thread, Trace, Value};
 
 /// The metadata key of what belongs to the run as a whole.
@@ -42,9 +42,6 @@ pub const KEY: &str = "cwm.trace";
 
 /// The version that [`write()`] writes and [`read`] accepts.
 pub const VERSION: u32 = 1;
-
-/// The first bytes of any Parquet file.
-pub const MAGIC: &[u8] = b"PAR1";
 
 const SCHEMA: &str = "message trace {
     required int32 event;
@@ -219,7 +216,8 @@ impl Rows<'_> {
             .map(|v| json(v).to_string().as_str().into())
             .collect();
         let present = events.iter().map(|event| i16::from(event.value.is_some()));
-        texts(group, &values, Some(&present.collect::<Vec<_>>()))
+        texts(group, &values, Some(&present.collect::<Vec<_>>()))?;
+        Ok(())
     }
 
     fn function(&self, row: usize, event: &Event) -> Result<&Function, Error> {
@@ -235,35 +233,6 @@ impl Rows<'_> {
                 ),
             })
     }
-}
-
-/// Writes the next column, which is one of integers.
-fn integers<W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    values: &[i32],
-) -> Result<(), Error> {
-    if let Some(mut column) = group.next_column()? {
-        if let ColumnWriter::Int32ColumnWriter(writer) = column.untyped() {
-            writer.write_batch(values, None, None)?;
-        }
-        column.close()?;
-    }
-    Ok(())
-}
-
-/// Writes the next column, which is one of texts; `present` says which rows of it are not null.
-fn texts<W: Write + Send>(
-    group: &mut SerializedRowGroupWriter<'_, W>,
-    values: &[ByteArray],
-    present: Option<&[i16]>,
-) -> Result<(), Error> {
-    if let Some(mut column) = group.next_column()? {
-        if let ColumnWriter::ByteArrayColumnWriter(writer) = column.untyped() {
-            writer.write_batch(values, present, None)?;
-        }
-        column.close()?;
-    }
-    Ok(())
 }
 
 /// A value as its text alone, where that is all there is to say.
@@ -301,15 +270,7 @@ pub fn read(file: File) -> Result<Trace, Error> {
 /// Reads a file whose damage, if any, the library reports as it should.
 fn read_sound(file: File) -> Result<Trace, Error> {
     let reader = SerializedFileReader::new(file)?;
-    let groups = reader.metadata().row_groups();
-    let chunks = groups.iter().flat_map(|group| group.columns());
-    if chunks.into_iter().any(|chunk| {
-        let starts = [
-            Some(chunk.data_page_offset()),
-            chunk.dictionary_page_offset(),
-        ];
-        chunk.compressed_size() < 0 || starts.into_iter().flatten().any(|start| start < 0)
-    }) {
+    if !are_sound(&reader) {
         return Err(Error::Damaged);
     }
     let metadata = reader.metadata().file_metadata();
