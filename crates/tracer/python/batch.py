@@ -31,9 +31,8 @@ class Batch:
         self.is_traced = UNTRACED not in flags
         self.has_results = WITH_RESULTS in flags
         self.is_alone = ALONE in flags
-        parts = request.args.split("\0")[:-1]
-        self.calls = list(zip(parts[::2], parts[1::2]))
-        self.programs = list(zip(parts[::3], parts[1::3], parts[2::3]))
+        # Function and arguments of each call; source, function and arguments of each program.
+        self.parts = request.args.split("\0")[:-1]
         self.code = None
         self.literals = None if self.is_script else Literals()
         self.printed = (0, 0)
@@ -134,10 +133,11 @@ def run_batch(request, space, recorder, events):
     if how != FINISHED or batch.code is None or batch.is_script:
         return status
     state = None
-    if len(batch.calls) > 1 and not batch.is_alone and not request.stdin:
+    calls = list(zip(batch.parts[::2], batch.parts[1::2]))
+    if len(calls) > 1 and not batch.is_alone and not request.stdin:
         state = State(batch.code, request.source, space)
     clock = CpuLimit()
-    for number, (name, args) in enumerate(batch.calls):
+    for number, (name, args) in enumerate(calls):
         if number and (not state.is_known() or state.is_changed()):
             break
         clock.renew()
@@ -156,7 +156,8 @@ def run_programs(batch):
     clock, modules = CpuLimit(), Modules()
     # Namespaces live on: what ends with one must not happen in the time of another.
     kept, status = [], 0
-    for number, (source, function, args) in enumerate(batch.programs):
+    programs = zip(batch.parts[::3], batch.parts[1::3], batch.parts[2::3])
+    for number, (source, function, args) in enumerate(programs):
         request.source, request.function = source, function
         request.is_call = bool(function)
         code = refused = None

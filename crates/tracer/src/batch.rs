@@ -199,11 +199,12 @@ impl Batch {
             let message = encode_programs(file, some, &format!("{flags}p"));
             let batched = self.worker.run_batch(&message)?;
             let mut made = self.runs_of_programs(file, some, batched);
-            let is_short = |run: &Run| matches!(run.outcome, Outcome::Stopped(Limit::Memory));
+            let is_short =
+                |run: &Run| matches!(run.outcome, Outcome::Stopped(Limit::Memory | Limit::Output));
             most = shared;
-            if made.len() > 1 && made.last().is_some_and(is_short) {
-                // The ones before it may have taken the memory.
-                made.pop();
+            if let Some(at) = made.iter().skip(1).position(is_short) {
+                // The ones before it may have taken the room: it is run again by itself.
+                made.truncate(at + 1);
                 most = 1;
             }
             runs.extend(made);
