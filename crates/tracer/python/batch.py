@@ -1,4 +1,4 @@
-"""Makes many runs.  Part 8 of 9 of the collector.
+"""Makes many runs.  Part 8 of 10 of the collector.
 
 A request of this kind loads a program once and calls functions of it one after the other in one process,
 as long as no call can notice the ones before it (`state.py`).  In the log, the loading is a run of its own,
@@ -13,7 +13,7 @@ import sys
 import time
 
 # Letters of the request's flags.
-AS_SCRIPT, UNTRACED, WITH_RESULTS, DISTURBED, ALONE, PROGRAMS = "surd1p"
+AS_SCRIPT, UNTRACED, WITH_RESULTS, DISTURBED, ALONE, PROGRAMS, GUARDED = "surd1pg"
 # `co_flags` of generators and coroutines.
 LAZY = 0x20 | 0x80
 
@@ -41,6 +41,8 @@ class Batch:
         if hasattr(events, "watch"):
             # Switching these events on and off is dear; between runs they are ignored.
             recorder.stop = lambda: None
+        if GUARDED in flags:
+            sys.addaudithook(Guard(recorder))
         self.seeds = sys.modules["random"] if "random" in request.source else None
 
     def load(self):

@@ -1,4 +1,4 @@
-"""Runs Python programs and records what they do.  Part 9 of 9 of the collector.
+"""Runs Python programs and records what they do.  Part 10 of 10 of the collector.
 
 The nine parts are joined to one script of the standard library only, for CPython 3.8 and later.
 Started once by the Rust side with `python -c`, it reads requests from the socket on descriptor 0 and

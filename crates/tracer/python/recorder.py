@@ -1,4 +1,4 @@
-"""Turns frames into records of the event log.  Part 3 of 9 of the collector.
+"""Turns frames into records of the event log.  Part 3 of 10 of the collector.
 
 The log is described in `src/log.rs`.  The native collector writes the same records in a denser way: it
 refers to texts written before, and leaves out what the reader can tell.

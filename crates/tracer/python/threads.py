@@ -1,4 +1,4 @@
-"""Records threads that the program starts.  Part 6 of 9 of the collector.
+"""Records threads that the program starts.  Part 6 of 10 of the collector.
 
 Every thread has a log of its own, in windows of the same file.  It is begun at the thread's first event,
 by the native extension; without that only the main thread is recorded.  Up to 3.11 each new thread must be

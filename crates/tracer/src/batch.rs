@@ -34,6 +34,9 @@ pub struct BatchOptions {
     /// Makes every run twice, the second time with objects at other addresses; one that differs is
     /// [`Outcome::Nondeterministic`].
     pub double_run: bool,
+    /// Ends runs that reach for files outside the interpreter's library, for other processes or for the
+    /// network, before they do so: [`Outcome::Forbidden`]. This stops accidents, not malice.
+    pub guarded: bool,
     /// Makes every run once more without tracing; if result, exception, output or exit status differ it
     /// is [`Outcome::ChangedByTracing`].
     pub check_untraced: bool,
@@ -47,6 +50,7 @@ impl Default for BatchOptions {
             values: Values::Repr,
             sharing: Sharing::WhereUnnoticed,
             double_run: false,
+            guarded: false,
             check_untraced: false,
         }
     }
@@ -151,17 +155,18 @@ impl Batch {
         mut pass: impl FnMut(&mut Self, &str) -> Result<Vec<Run>, Error>,
     ) -> Result<Vec<Run>, Error> {
         let checks = self.options.check_untraced;
-        let mut runs = pass(self, if checks { "r" } else { "" })?;
+        let guarded = if self.options.guarded { "g" } else { "" };
+        let flags = format!("{}{guarded}", if checks { "r" } else { "" });
+        let mut runs = pass(self, &flags)?;
         if self.options.double_run {
-            let flags = if checks { "rd" } else { "d" };
-            for (run, second) in runs.iter_mut().zip(pass(self, flags)?) {
+            for (run, second) in runs.iter_mut().zip(pass(self, &format!("{flags}d"))?) {
                 if let Some(what) = difference(run, &second, Compare::Traces) {
                     run.outcome = Outcome::Nondeterministic(what);
                 }
             }
         }
         if checks {
-            for (run, second) in runs.iter_mut().zip(pass(self, "ru")?) {
+            for (run, second) in runs.iter_mut().zip(pass(self, &format!("{flags}u"))?) {
                 if !run.outcome.is_sound() {
                     continue;
                 }

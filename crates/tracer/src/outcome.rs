@@ -23,6 +23,8 @@ pub enum Outcome {
     Crashed(i32),
     /// The trace could not be recorded to its end: why.
     Failed(String),
+    /// It was about to do what a guarded run may not: the audit event (PEP 578) and its object.
+    Forbidden(String),
     /// There was nothing to run: see [`Error`].
     Refused(Error),
     /// A second run was different: what of it.
@@ -30,6 +32,9 @@ pub enum Outcome {
     /// Without tracing the program does something else: what.
     ChangedByTracing(String),
 }
+
+/// How `python/guard.py` begins what it writes.
+const FORBIDDEN: &str = "forbidden: ";
 
 /// What a run was stopped for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +72,7 @@ impl Outcome {
             Self::Stopped(Limit::Output) => "stopped: output",
             Self::Crashed(_) => "crashed",
             Self::Failed(_) => "failed",
+            Self::Forbidden(_) => "forbidden",
             Self::Refused(_) => "refused",
             Self::Nondeterministic(_) => "nondeterministic",
             Self::ChangedByTracing(_) => "changed by tracing",
@@ -81,6 +87,7 @@ impl Outcome {
             Self::Crashed(signal) => format!("signal {signal}"),
             Self::Raised(what)
             | Self::Failed(what)
+            | Self::Forbidden(what)
             | Self::Nondeterministic(what)
             | Self::ChangedByTracing(what) => what.clone(),
             Self::Refused(error) => error.to_string(),
@@ -99,7 +106,10 @@ impl Outcome {
             Some(End::MaxEvents(_)) => Self::Stopped(Limit::Events),
             Some(End::Timeout(_)) => Self::Stopped(Limit::WallTime),
             Some(End::OutOfMemory) => Self::Stopped(Limit::Memory),
-            Some(End::Crashed(why)) => Self::Failed(why.clone()),
+            Some(End::Crashed(why)) => match why.strip_prefix(FORBIDDEN) {
+                Some(event) => Self::Forbidden(event.to_owned()),
+                None => Self::Failed(why.clone()),
+            },
             None => Self::of_process(ending),
         }
     }

@@ -26,7 +26,7 @@ use crate::windows;
 use crate::worker::{Mode, Values};
 use crate::{Error, Interpreter, Limits};
 
-/// The collector: one script in nine parts.
+/// The collector: one script in ten parts.
 const COLLECTOR: &str = concat!(
     include_str!("../python/values.py"),
     include_str!("../python/safe.py"),
@@ -36,6 +36,7 @@ const COLLECTOR: &str = concat!(
     include_str!("../python/threads.py"),
     include_str!("../python/state.py"),
     include_str!("../python/batch.py"),
+    include_str!("../python/guard.py"),
     include_str!("../python/collector.py"),
 );
 
