@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{BufRead, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use cwm_data::decontaminate::{Report, Summary};
 use cwm_data::{
-    Benchmarks, Evaluator, Normaliser, Plan, Recipe, Record, Source, build, build_folder,
-    fingerprint, normalise_program, read_records, read_shard, write_record,
+    Benchmarks, Evaluator, Made, Normaliser, Plan, Progress, Recipe, Record, Setup, Source, build,
+    build_folder, fingerprint, normalise_program, open_text, read_records, read_shard,
+    write_record,
 };
 use cwm_trace::columns::MAGIC;
 use cwm_trace::live::Document;
@@ -81,6 +82,12 @@ pub(crate) struct BuildArgs {
     /// Programs run at the same time [default: one per processor]
     #[arg(long)]
     threads: Option<usize>,
+    /// Folder that keeps fetched packages for the next time [default: `cwm` in the user's cache folder]
+    #[arg(long, value_name = "FOLDER")]
+    cache: Option<PathBuf>,
+    /// Package index, by the simple repository API [default: that of pip's settings, or https://pypi.org/simple]
+    #[arg(long, value_name = "URL")]
+    index: Option<String>,
     /// The manifest as JSON on standard output
     #[arg(long)]
     json: bool,
@@ -222,7 +229,6 @@ fn decontaminate(args: &DecontaminateArgs) -> Result<()> {
     Ok(())
 }
 
-/// Opens a file, through gzip where its name ends in `.gz`.
 /// The recorded programs of a file: a shard, or JSON lines.
 pub(crate) fn records(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Record>>>> {
     let mut file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
@@ -238,14 +244,7 @@ pub(crate) fn records(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Reco
 }
 
 fn open(path: &Path) -> Result<Box<dyn BufRead>> {
-    let file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let reader = BufReader::with_capacity(1 << 20, file);
-    Ok(match path.extension() {
-        Some(extension) if extension == "gz" => {
-            Box::new(BufReader::new(flate2::bufread::MultiGzDecoder::new(reader)))
-        }
-        _ => Box::new(reader),
-    })
+    open_text(path).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// A file that has its name only once it is whole.
@@ -284,12 +283,24 @@ fn build_shards(args: &BuildArgs) -> Result<()> {
         .with_context(|| format!("cannot read the recipe `{shown}`"))?;
     let recipe =
         Recipe::parse(&text).with_context(|| format!("cannot use the recipe `{shown}`"))?;
-    let interpreter = Interpreter::find(args.python.as_deref())?;
-    let threads = args.threads.unwrap_or_else(default_threads);
-    let total: usize = recipe.sources.iter().map(Source::count).sum();
-    let bar = progress::bar(total as u64, "build");
-    let built = build_folder(&text, &interpreter, threads, &args.out, |n| {
-        bar.set_position(n as u64)
+    let setup = Setup {
+        interpreter: Interpreter::find(args.python.as_deref())?,
+        threads: args.threads.unwrap_or_else(default_threads),
+        base: args
+            .recipe
+            .parent()
+            .map_or_else(PathBuf::new, Path::to_owned),
+        cache: args.cache.clone().unwrap_or_else(user_cache),
+        index: args.index.clone(),
+    };
+    let counts = recipe.sources.iter().map(Source::count);
+    let bar = match counts.sum::<Option<usize>>() {
+        Some(total) => progress::bar(total as u64, "build"),
+        None => progress::spinner("build"),
+    };
+    let built = build_folder(&text, &setup, &args.out, |now| {
+        bar.set_position(now.records as u64);
+        bar.set_message(describe(now));
     })?;
     bar.finish_and_clear();
     for name in &built.damaged {
@@ -303,20 +314,66 @@ fn build_shards(args: &BuildArgs) -> Result<()> {
         return Ok(());
     }
     for made in &built.manifest.sources {
-        let report = made.report();
-        println!(
-            "{}: {} programs with {} frames in {} shards, out of {} candidates",
-            made.name,
-            report.kept,
-            report.frames,
-            made.shards.len(),
-            report.candidates
-        );
-        for (reason, count) in &report.rejected {
-            println!("  left out, {reason}: {count}");
-        }
+        summarise(made);
     }
     Ok(())
+}
+
+fn describe(now: &Progress<'_>) -> String {
+    match now.corpora {
+        (_, 0) => now.source.to_owned(),
+        (begun, all) => format!("{}, package {begun} of {all}", now.source),
+    }
+}
+
+/// The folder `cwm` where programs keep what they can make again.
+fn user_cache() -> PathBuf {
+    let from = |name: &str| {
+        std::env::var_os(name)
+            .filter(|path| !path.is_empty())
+            .map(PathBuf::from)
+    };
+    let home = || from("HOME").map(|home| home.join(".cache"));
+    let base = from("XDG_CACHE_HOME")
+        .filter(|path| path.is_absolute())
+        .or_else(home);
+    base.unwrap_or_else(std::env::temp_dir).join("cwm")
+}
+
+fn summarise(made: &Made) {
+    let report = &made.report;
+    let (kept, frames, shards) = (report.kept, report.frames, made.shards.len());
+    let of = match report.functions {
+        0 => String::new(),
+        functions => format!(" of {functions} functions"),
+    };
+    let candidates = report.candidates;
+    println!(
+        "{}: {kept} runs{of} with {frames} frames in {shards} shards, out of {candidates} candidates",
+        made.name
+    );
+    for (reason, count) in &report.rejected {
+        println!("  left out, {reason}: {count}");
+    }
+    let used = made
+        .corpora
+        .iter()
+        .filter(|corpus| corpus.refused.is_none())
+        .count();
+    if !made.corpora.is_empty() {
+        println!(
+            "  packages: {used} used, {} refused",
+            made.corpora.len() - used
+        );
+    }
+    for corpus in made.corpora.iter() {
+        if let Some(refusal) = corpus.refused {
+            println!(
+                "    {} {}: {refusal} ({})",
+                corpus.name, corpus.version, corpus.licence
+            );
+        }
+    }
 }
 
 fn generate(args: &GenerateArgs) -> Result<()> {

@@ -12,9 +12,13 @@ use sha2::{Digest, Sha256};
 
 use crate::filter::{Rejection, judge};
 use crate::fingerprint::{Fingerprint, fingerprint};
+use crate::folder::Maker;
 use crate::generate::rng::splitmix;
 use crate::generate::{Level, Program, generate};
-use crate::record::{Record, write_record};
+use crate::harvest::{Corpus, CorpusError};
+use crate::python::PythonError;
+use crate::record::{Origin, Record, write_record};
+use crate::sieve::Sieve;
 
 /// What to build. The result depends on `seed`, `count`, `mix`, `drills`, `excluded` and
 /// the interpreter's version alone.
@@ -47,8 +51,11 @@ impl Plan {
 pub struct Report {
     /// Records written.
     pub kept: usize,
-    /// Programs generated.
+    /// Programs generated, or functions and files looked at.
     pub candidates: usize,
+    /// Functions of people that are in the records.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub functions: usize,
     /// Programs that were not kept, by reason.
     pub rejected: BTreeMap<Rejection, usize>,
     /// Frames written.
@@ -58,12 +65,30 @@ pub struct Report {
     pub sha256: String,
 }
 
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+impl Report {
+    /// Counts candidates that were not kept.
+    pub(crate) fn reject(&mut self, reason: Rejection, count: usize) {
+        self.candidates += count;
+        *self.rejected.entry(reason).or_default() += count;
+    }
+}
+
 /// Why a build stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The tracer failed.
     #[error("cannot run the programs: {0}")]
     Tracer(#[from] cwm_tracer::Error),
+    /// Packages or problems cannot be opened.
+    #[error(transparent)]
+    Corpus(#[from] CorpusError),
+    /// Programs cannot be compared with benchmarks.
+    #[error(transparent)]
+    Python(#[from] PythonError),
     /// The output cannot be written.
     #[error("cannot write the records: {0}")]
     Write(#[from] io::Error),
@@ -99,7 +124,7 @@ pub fn build(
     let mut hash = Sha256::new();
     while builder.report.kept < plan.count {
         let wanted = (plan.count - builder.report.kept).min(CHUNK * builder.batches.len());
-        for record in builder.records(wanted)? {
+        for record in builder.records(wanted, &mut Sieve::default())? {
             let mut line = Vec::new();
             write_record(&mut line, &record)?;
             hash.update(&line);
@@ -120,7 +145,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Makes the records of a plan, some at a time: which ones follow from the plan and what was made before.
 #[derive(Debug)]
-pub struct Builder<'a> {
+pub(crate) struct Builder<'a> {
     plan: &'a Plan,
     batches: Vec<Batch>,
     seen: HashSet<Fingerprint>,
@@ -130,10 +155,7 @@ pub struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     /// Starts the interpreters, with nothing made yet.
-    ///
-    /// # Errors
-    /// [`BuildError::NoLevel`], or what the tracer says.
-    pub fn start(plan: &'a Plan, interpreter: &Interpreter) -> Result<Self, BuildError> {
+    pub(crate) fn start(plan: &'a Plan, interpreter: &Interpreter) -> Result<Self, BuildError> {
         if plan.weights().all(|(_, weight)| weight == 0) {
             return Err(BuildError::NoLevel);
         }
@@ -153,37 +175,72 @@ impl<'a> Builder<'a> {
         })
     }
 
-    /// Goes on after records that were made before: `report` and `next` are what [`Self::report`] and
-    /// [`Self::next`] said then.
-    pub fn go_on<'r>(
+    /// Whether a record of a candidate is kept, and it.
+    fn judged(
+        &mut self,
+        index: u64,
+        program: &Program,
+        trace: Option<Trace>,
+        sieve: &mut Sieve,
+    ) -> Result<Option<Record>, BuildError> {
+        let level = program.level;
+        let checked = check(program, trace.as_ref(), &mut self.seen);
+        let record = trace.map(|trace| Record {
+            id: format!("{}-{index}", self.plan.seed),
+            origin: Origin::Generated {
+                seed: self.plan.seed,
+                index,
+                level,
+            },
+            trace,
+            workings: Workings::new(),
+        });
+        let reason = match (checked, &record) {
+            (Err(reason), _) => Some(reason),
+            (Ok(()), Some(record)) => sieve.judge(record)?,
+            (Ok(()), None) => Some(Rejection::NotPython),
+        };
+        if let Some(reason) = reason {
+            self.report.reject(reason, 1);
+            return Ok(None);
+        }
+        self.report.candidates += 1;
+        self.report.kept += 1;
+        self.report.frames += record
+            .as_ref()
+            .map_or(0, |record| record.trace.events.len());
+        Ok(record)
+    }
+}
+
+impl Maker for Builder<'_> {
+    fn go_on(
         &mut self,
         report: Report,
         next: u64,
-        records: impl Iterator<Item = &'r Record>,
+        _: &[Corpus],
+        records: &mut dyn Iterator<Item = &Record>,
     ) {
-        let trace = |record: &'r Record| &record.trace;
-        let traces = records.map(trace);
         self.seen
-            .extend(traces.map(|trace| fingerprint(&trace.source, &trace.entry)));
+            .extend(records.map(|record| fingerprint(&record.trace.source, &record.trace.entry)));
         self.report = report;
         self.next = next;
     }
 
-    /// How the candidates fared so far.
-    pub fn report(&self) -> &Report {
+    fn report(&self) -> &Report {
         &self.report
     }
 
-    /// The index of the next candidate.
-    pub fn next(&self) -> u64 {
+    fn next(&self) -> u64 {
         self.next
     }
 
-    /// The next `wanted` records.
-    ///
-    /// # Errors
-    /// [`BuildError::Barren`], or what the tracer says.
-    pub fn records(&mut self, wanted: usize) -> Result<Vec<Record>, BuildError> {
+    fn corpora(&self) -> &[Corpus] {
+        &[]
+    }
+
+    fn records(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Vec<Record>, BuildError> {
+        let wanted = wanted.min(self.plan.count - self.report.kept);
         let threads = self.batches.len();
         let mut records = Vec::with_capacity(wanted);
         while records.len() < wanted {
@@ -201,30 +258,10 @@ impl<'a> Builder<'a> {
                     break;
                 }
                 self.next = index + 1;
-                records.extend(self.judged(index, &program, trace));
+                records.extend(self.judged(index, &program, trace, sieve)?);
             }
         }
         Ok(records)
-    }
-
-    /// The record of a candidate that is kept.
-    fn judged(&mut self, index: u64, program: &Program, trace: Option<Trace>) -> Option<Record> {
-        self.report.candidates += 1;
-        if let Err(reason) = check(program, trace.as_ref(), &mut self.seen) {
-            *self.report.rejected.entry(reason).or_default() += 1;
-            return None;
-        }
-        let trace = trace?;
-        self.report.kept += 1;
-        self.report.frames += trace.events.len();
-        Some(Record {
-            id: format!("{}-{index}", self.plan.seed),
-            seed: self.plan.seed,
-            index,
-            level: program.level,
-            trace,
-            workings: Workings::new(),
-        })
     }
 }
 

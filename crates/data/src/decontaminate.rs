@@ -8,10 +8,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::io::{self, BufRead};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
 
 use cwm_trace::Entry;
-use serde::Serialize;
+use flate2::bufread::MultiGzDecoder;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::normalise::{Normalised, Normaliser};
@@ -72,7 +75,7 @@ pub enum BenchmarkError {
 }
 
 /// What was read of one file.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Lines that hold an item.
     pub items: usize,
@@ -196,6 +199,20 @@ impl Benchmarks {
         let file = grams(source).find_map(|gram| self.grams.get(&gram).copied())?;
         Some((Overlap::Words, name(&file)))
     }
+}
+
+/// Opens a file of text, through gzip where its name ends in `.gz`.
+///
+/// # Errors
+/// Where it cannot be opened.
+pub fn open_text(path: &Path) -> io::Result<Box<dyn BufRead>> {
+    let reader = BufReader::with_capacity(1 << 20, File::open(path)?);
+    Ok(match path.extension() {
+        Some(extension) if extension == "gz" => {
+            Box::new(BufReader::new(MultiGzDecoder::new(reader)))
+        }
+        _ => Box::new(reader),
+    })
 }
 
 /// Normalises a program with the arguments of its entry, for [`Benchmarks::judge`].

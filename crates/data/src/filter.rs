@@ -43,6 +43,32 @@ pub enum Rejection {
     Idle,
     /// It is the same as an earlier or excluded program, up to names.
     Repeated,
+    /// A benchmark has it too.
+    Benchmark,
+    /// A file is too long to be looked at.
+    FileTooLong,
+    /// A file is in no encoding that it names.
+    NotText,
+    /// The function needs a name that its module does not bind where it can be seen.
+    UnknownName,
+    /// What it needs comes from two modules under one name.
+    NameClash,
+    /// It needs a package that is neither its own nor in Python's library.
+    ForeignImport,
+    /// It needs a module whose answers nobody can foresee: chance, the clock, the machine.
+    Unpredictable,
+    /// With what it needs it is too long.
+    ProgramTooLong,
+    /// It takes what cannot be made up, and nobody has written an example.
+    NoArguments,
+    /// It reaches for files, processes or the network.
+    Forbidden,
+    /// Too few runs on different inputs are worth keeping.
+    TooFewInputs,
+    /// It gives the same whatever it is given.
+    Constant,
+    /// A second run is different.
+    Nondeterministic,
 }
 
 impl fmt::Display for Rejection {
@@ -55,6 +81,19 @@ impl fmt::Display for Rejection {
             Self::Value => "large values",
             Self::Idle => "much idle code",
             Self::Repeated => "repeated",
+            Self::Benchmark => "in a benchmark",
+            Self::FileTooLong => "file too long",
+            Self::NotText => "not in the encoding that it names",
+            Self::UnknownName => "needs a name from elsewhere",
+            Self::NameClash => "needs two things of one name",
+            Self::ForeignImport => "needs another package",
+            Self::Unpredictable => "depends on chance, the clock or the machine",
+            Self::ProgramTooLong => "program too long",
+            Self::NoArguments => "takes what cannot be made up",
+            Self::Forbidden => "reaches for files, processes or the network",
+            Self::TooFewInputs => "too few good runs",
+            Self::Constant => "always gives the same",
+            Self::Nondeterministic => "not always the same",
         })
     }
 }

@@ -6,7 +6,7 @@
 //! the same command goes on behind the last whole shard. Recipe and interpreter alone decide what is in the
 //! shards: a folder that was made in one go and one that was made in many are the same, byte for byte.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -16,13 +16,17 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::build::{BuildError, Builder, Plan, Report, hex};
+use crate::decontaminate::{BenchmarkError, Benchmarks, Summary, open_text};
 use crate::fingerprint::{Fingerprint, fingerprint};
+use crate::harvest::{self, Corpus, Harvester, Place, Wanted};
+use crate::normalise::Normaliser;
 use crate::recipe::{Recipe, RecipeError, Source};
 use crate::record::Record;
 use crate::shard::{ShardError, read_shard, write_shard};
+use crate::sieve::Sieve;
 
 const FORMAT: &str = "cwm.data";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 
 /// What a folder holds.
@@ -36,6 +40,8 @@ pub struct Manifest {
     pub python: String,
     /// Version of this crate.
     pub cwm: String,
+    /// Benchmarks that nothing here is in.
+    pub against: Vec<Benchmark>,
     /// Whether all that the recipe says is there.
     pub complete: bool,
     /// In the order of the recipe.
@@ -47,12 +53,29 @@ pub struct Manifest {
 pub struct Made {
     /// As in the recipe.
     pub name: String,
-    /// The SPDX expression for the programs' text.
-    pub licence: String,
     /// The seed that follows from the recipe's.
     pub seed: u64,
+    /// Where real functions are from, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub corpora: Vec<Corpus>,
     /// In order.
     pub shards: Vec<Shard>,
+    /// Whether there is nothing more to make.
+    pub complete: bool,
+    /// How all candidates fared, once it is complete.
+    pub report: Report,
+}
+
+/// A benchmark in the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Benchmark {
+    /// As in the recipe.
+    pub file: String,
+    /// Of the file, in hexadecimal.
+    pub sha256: String,
+    /// What was found in it.
+    #[serde(flatten)]
+    pub summary: Summary,
 }
 
 /// One shard.
@@ -66,18 +89,12 @@ pub struct Shard {
     pub bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+    /// SPDX expressions for the programs' texts, with how many rows have each.
+    pub licences: BTreeMap<String, usize>,
     /// How the source's candidates had fared when it was written.
     pub report: Report,
     /// The index of the source's next candidate then.
     pub next: u64,
-}
-
-impl Made {
-    /// How the source's candidates fared.
-    pub fn report(&self) -> Report {
-        let last = self.shards.last();
-        last.map_or_else(Report::default, |shard| shard.report.clone())
-    }
 }
 
 /// Why a folder is not what the recipe says.
@@ -107,6 +124,19 @@ pub enum FolderError {
         /// The cause.
         source: ShardError,
     },
+    /// A benchmark cannot be used.
+    #[error("cannot use the benchmark `{}`: {source}", path.display())]
+    Benchmark {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: BenchmarkError,
+    },
+    /// A benchmark is not what it was when the folder was begun.
+    #[error(
+        "the folder was begun when other benchmarks were to be left out than now; choose another folder"
+    )]
+    OtherBenchmarks,
     /// The manifest is none of ours.
     #[error("`{}` is no manifest of `cwm data build`: {why}; choose an empty folder", path.display())]
     NotOurs {
@@ -139,48 +169,129 @@ pub struct Built {
     pub damaged: Vec<String>,
 }
 
-/// Makes a folder what a recipe says, or goes on with it. `progress` is told how many records there are.
+/// What a build needs beside the recipe.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Runs the programs.
+    pub interpreter: Interpreter,
+    /// Programs that run at the same time.
+    pub threads: usize,
+    /// Where the recipe's paths begin.
+    pub base: PathBuf,
+    /// Where packages are kept between builds.
+    pub cache: PathBuf,
+    /// The package index, by the simple repository API; `None` for that of pip's settings.
+    pub index: Option<String>,
+}
+
+/// How far a build is.
+#[derive(Clone, Debug)]
+pub struct Progress<'a> {
+    /// Records that there are.
+    pub records: usize,
+    /// Name of the source in hand.
+    pub source: &'a str,
+    /// Packages of it that were begun, of how many; 0 of 0 for a source that has none.
+    pub corpora: (usize, usize),
+}
+
+/// Makes the records of one source, some at a time: which ones follow from the source and from what was made
+/// before.
+pub(crate) trait Maker {
+    /// Goes on after records that were made before: `report`, `next` and `corpora` are what the methods of
+    /// these names said then.
+    fn go_on(
+        &mut self,
+        report: Report,
+        next: u64,
+        corpora: &[Corpus],
+        records: &mut dyn Iterator<Item = &Record>,
+    );
+
+    /// About the next `wanted` records; fewer where there are no more.
+    fn records(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Vec<Record>, BuildError>;
+
+    /// How the candidates fared so far.
+    fn report(&self) -> &Report;
+
+    /// Stands for the next candidate.
+    fn next(&self) -> u64;
+
+    /// Where records are from so far.
+    fn corpora(&self) -> &[Corpus];
+}
+
+/// Makes a folder what a recipe says, or goes on with it. `progress` is told now and then how far it is.
 ///
 /// # Errors
 /// [`FolderError`]; whole shards stay, and the next call goes on behind them.
 pub fn build_folder(
     recipe: &str,
-    interpreter: &Interpreter,
-    threads: usize,
+    setup: &Setup,
     folder: &Path,
-    mut progress: impl FnMut(usize),
+    mut progress: impl FnMut(&Progress<'_>),
 ) -> Result<Built, FolderError> {
     let parsed = Recipe::parse(recipe)?;
     fs::create_dir_all(folder).map_err(file("create", folder))?;
-    let mut manifest = begun(recipe, &parsed, interpreter, folder)?;
+    let (against, mut sieve) = sieve(&parsed, setup)?;
+    let mut manifest = begun(recipe, &parsed, setup, against, folder)?;
     let damaged = drop_damaged(&mut manifest, folder)?;
     let mut excluded = HashSet::new();
     let mut done = 0;
     for (at, source) in parsed.sources.iter().enumerate() {
         let records = records_of(&manifest.sources[at], folder)?;
-        let mut work = Work {
+        let made = records.len();
+        let work = Work {
             source,
             folder,
             per_shard: parsed.records_per_shard,
-            plan: plan(&parsed, source, threads, excluded),
         };
-        excluded = work.plan.excluded.clone();
-        excluded.extend(records.iter().map(fingerprint_of));
-        if records.len() < source.count() {
-            let before = done;
+        let seed = parsed.seed_of(source);
+        let all = if !manifest.sources[at].complete {
+            let plan;
+            let mut maker: Box<dyn Maker> = match source {
+                Source::Generated {
+                    count,
+                    levels,
+                    drills,
+                    ..
+                } => {
+                    let (mix, drills) = (*levels, *drills);
+                    plan = Plan {
+                        seed,
+                        count: *count,
+                        mix,
+                        drills,
+                        threads: setup.threads,
+                        excluded: excluded.clone(),
+                    };
+                    Box::new(Builder::start(&plan, &setup.interpreter)?)
+                }
+                source => Box::new(Harvester::start(
+                    harvest(source, seed, setup),
+                    &setup.interpreter,
+                )?),
+            };
             work.make(
-                interpreter,
-                records,
+                &mut *maker,
+                &records,
                 at,
                 &mut manifest,
-                &mut |prints, made| {
+                &mut sieve,
+                &mut |prints, made, corpora| {
                     excluded.extend(prints);
-                    progress(before + made);
+                    progress(&Progress {
+                        records: done + made,
+                        source: source.name(),
+                        corpora,
+                    });
                 },
-            )?;
-        }
-        done += source.count();
-        progress(done);
+            )?
+        } else {
+            made
+        };
+        excluded.extend(records.iter().map(fingerprint_of));
+        done += all;
     }
     manifest.complete = true;
     write_manifest(&manifest, folder)?;
@@ -191,21 +302,69 @@ fn fingerprint_of(record: &Record) -> Fingerprint {
     fingerprint(&record.trace.source, &record.trace.entry)
 }
 
-fn plan(recipe: &Recipe, source: &Source, threads: usize, excluded: HashSet<Fingerprint>) -> Plan {
-    let Source::Generated {
-        count,
-        levels,
-        drills,
-        ..
-    } = source;
-    Plan {
-        seed: recipe.seed_of(source),
-        count: *count,
-        mix: *levels,
-        drills: *drills,
-        threads,
-        excluded,
+/// What a source of real functions is made of.
+fn harvest(source: &Source, seed: u64, setup: &Setup) -> harvest::Plan {
+    let (places, wanted, licences) = match source {
+        Source::Packages {
+            packages,
+            licences,
+            keep,
+            ..
+        } => {
+            let places = packages.iter().cloned().map(Place::Package).collect();
+            (places, keep.clone(), licences.clone())
+        }
+        Source::Library { keep, .. } => (vec![Place::Library], keep.clone(), Vec::new()),
+        Source::Problems {
+            file,
+            licence,
+            keep,
+            ..
+        } => {
+            let place = Place::Problems {
+                path: setup.base.join(file),
+                licence: licence.clone(),
+            };
+            (vec![place], keep.clone(), Vec::new())
+        }
+        Source::Generated { .. } => (Vec::new(), Wanted::default(), Vec::new()),
+    };
+    harvest::Plan {
+        seed,
+        places,
+        wanted,
+        licences,
+        cache: setup.cache.clone(),
+        index: setup.index.clone(),
+        threads: setup.threads,
     }
+}
+
+/// Reads the benchmarks that a recipe names.
+fn sieve(recipe: &Recipe, setup: &Setup) -> Result<(Vec<Benchmark>, Sieve), FolderError> {
+    if recipe.against.is_empty() {
+        return Ok((Vec::new(), Sieve::default()));
+    }
+    let start = || Normaliser::start(&setup.interpreter).map_err(BuildError::from);
+    let mut normaliser = start()?;
+    let mut benchmarks = Benchmarks::default();
+    let mut against = Vec::new();
+    for name in &recipe.against {
+        let path = setup.base.join(name);
+        let bytes = fs::read(&path).map_err(file("read", &path))?;
+        let text = open_text(&path).map_err(file("read", &path))?;
+        let summary = benchmarks.add(name, text, &mut normaliser);
+        let summary = summary.map_err(|source| FolderError::Benchmark {
+            path: path.clone(),
+            source,
+        })?;
+        against.push(Benchmark {
+            file: name.clone(),
+            sha256: hex(&Sha256::digest(&bytes)),
+            summary: summary.clone(),
+        });
+    }
+    Ok((against, Sieve::new(benchmarks, normaliser)))
 }
 
 /// The making of one source.
@@ -213,59 +372,84 @@ struct Work<'a> {
     source: &'a Source,
     folder: &'a Path,
     per_shard: usize,
-    plan: Plan,
 }
 
+/// Told after each shard: the fingerprints of its records, how many records of the source there are, and how
+/// many of its packages were begun of how many.
+type Each<'a> = dyn FnMut(Vec<Fingerprint>, usize, (usize, usize)) + 'a;
+
 impl Work<'_> {
-    /// Makes what is missing behind these records; `each` is told the fingerprints of a shard's records, and
-    /// how many there are in all.
+    /// Makes what is missing behind these records; gives how many there are then.
     fn make(
-        &mut self,
-        interpreter: &Interpreter,
-        records: Vec<Record>,
+        &self,
+        maker: &mut dyn Maker,
+        records: &[Record],
         at: usize,
         manifest: &mut Manifest,
-        each: &mut impl FnMut(Vec<Fingerprint>, usize),
-    ) -> Result<(), FolderError> {
-        let mut builder = Builder::start(&self.plan, interpreter)?;
-        if let Some(last) = manifest.sources[at].shards.last() {
-            builder.go_on(last.report.clone(), last.next, records.iter());
-        }
-        drop(records);
-        while builder.report().kept < self.source.count() {
-            let left = self.source.count() - builder.report().kept;
-            let records = builder.records(left.min(self.per_shard))?;
-            let number = manifest.sources[at].shards.len();
-            let mut shard = self.write(&records, number)?;
-            shard.report = builder.report().clone();
-            shard.next = builder.next();
-            manifest.sources[at].shards.push(shard);
-            write_manifest(manifest, self.folder)?;
-            each(
-                records.iter().map(fingerprint_of).collect(),
-                builder.report().kept,
+        sieve: &mut Sieve,
+        each: &mut Each<'_>,
+    ) -> Result<usize, FolderError> {
+        let made = &manifest.sources[at];
+        if let Some(last) = made.shards.last() {
+            maker.go_on(
+                last.report.clone(),
+                last.next,
+                &made.corpora,
+                &mut records.iter(),
             );
         }
-        Ok(())
+        let corpora = match self.source {
+            Source::Packages { packages, .. } => packages.len(),
+            _ => 0,
+        };
+        loop {
+            let records = maker.records(self.per_shard, sieve)?;
+            let made = &mut manifest.sources[at];
+            made.corpora = maker.corpora().to_vec();
+            if !records.is_empty() {
+                let mut shard = self.write(&records, made.shards.len())?;
+                shard.report = maker.report().clone();
+                shard.next = maker.next();
+                made.shards.push(shard);
+            }
+            made.complete = records.len() < self.per_shard;
+            if made.complete {
+                made.report = maker.report().clone();
+            }
+            let is_complete = made.complete;
+            write_manifest(manifest, self.folder)?;
+            let kept = maker.report().kept;
+            each(
+                records.iter().map(fingerprint_of).collect(),
+                kept,
+                (maker.corpora().len(), corpora),
+            );
+            if is_complete {
+                return Ok(kept);
+            }
+        }
     }
 
     fn write(&self, records: &[Record], number: usize) -> Result<Shard, FolderError> {
         let name = format!("{}-{number:05}.parquet", self.source.name());
         let path = self.folder.join(&name);
         let mut bytes = Vec::new();
-        write_shard(
-            records,
-            self.source.name(),
-            self.source.licence(),
-            &mut bytes,
-        )
-        .map_err(|source| FolderError::Shard {
-            path: path.clone(),
-            source,
+        write_shard(records, self.source.name(), &mut bytes).map_err(|source| {
+            FolderError::Shard {
+                path: path.clone(),
+                source,
+            }
         })?;
         write_whole(&path, &bytes)?;
+        let mut licences = BTreeMap::new();
+        for record in records {
+            *licences
+                .entry(record.origin.licence().to_owned())
+                .or_default() += 1;
+        }
         Ok(Shard {
             file: name,
+            licences,
             records: records.len(),
             bytes: bytes.len() as u64,
             sha256: hex(&Sha256::digest(&bytes)),
@@ -279,19 +463,22 @@ impl Work<'_> {
 fn begun(
     recipe: &str,
     parsed: &Recipe,
-    interpreter: &Interpreter,
+    setup: &Setup,
+    against: Vec<Benchmark>,
     folder: &Path,
 ) -> Result<Manifest, FolderError> {
     let path = folder.join(MANIFEST);
-    let python = interpreter.version_text();
+    let python = setup.interpreter.version_text();
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = |source: &Source| Made {
                 name: source.name().to_owned(),
-                licence: source.licence().to_owned(),
                 seed: parsed.seed_of(source),
+                corpora: Vec::new(),
                 shards: Vec::new(),
+                complete: false,
+                report: Report::default(),
             };
             return Ok(Manifest {
                 format: FORMAT.to_owned(),
@@ -299,6 +486,7 @@ fn begun(
                 recipe: recipe.to_owned(),
                 python,
                 cwm: env!("CARGO_PKG_VERSION").to_owned(),
+                against,
                 complete: false,
                 sources: parsed.sources.iter().map(made).collect(),
             });
@@ -323,6 +511,9 @@ fn begun(
         let (was, is) = (manifest.python, python);
         return Err(FolderError::OtherPython { was, is });
     }
+    if manifest.against != against {
+        return Err(FolderError::OtherBenchmarks);
+    }
     Ok(manifest)
 }
 
@@ -330,17 +521,22 @@ fn begun(
 fn drop_damaged(manifest: &mut Manifest, folder: &Path) -> Result<Vec<String>, FolderError> {
     let mut damaged = Vec::new();
     for made in &mut manifest.sources {
-        if !damaged.is_empty() {
-            made.shards.clear();
-        }
         let bad = made
             .shards
             .iter()
             .position(|shard| !is_sound(shard, folder));
-        if let Some(at) = bad {
-            damaged.push(made.shards[at].file.clone());
-            made.shards.truncate(at);
-        }
+        // What comes after a damaged shard depends on what was in it.
+        let keep = match bad {
+            _ if !damaged.is_empty() => 0,
+            None => continue,
+            Some(at) => {
+                damaged.push(made.shards[at].file.clone());
+                at
+            }
+        };
+        made.shards.truncate(keep);
+        made.complete = false;
+        made.report = Report::default();
     }
     if !damaged.is_empty() {
         manifest.complete = false;

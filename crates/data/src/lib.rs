@@ -11,23 +11,30 @@ mod filter;
 mod fingerprint;
 mod folder;
 mod generate;
+mod harvest;
 mod normalise;
 pub mod pack;
 mod python;
 mod recipe;
 mod record;
 mod shard;
+mod sieve;
 mod working;
 
-pub use build::{BuildError, Builder, Plan, Report, build, limits};
-pub use decontaminate::{Benchmarks, Overlap, normalise_program};
+pub use build::{BuildError, Plan, Report, build, limits};
+pub use decontaminate::{Benchmarks, Overlap, normalise_program, open_text};
 pub use filter::{EVENTS, Rejection, judge};
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use folder::{Built, FolderError, Made, Manifest, Shard, build_folder};
+pub use folder::{
+    Benchmark, Built, FolderError, Made, Manifest, Progress, Setup, Shard, build_folder,
+};
 pub use generate::{Coverage, Level, NoSuchLevel, Program, coverage, generate};
+pub use harvest::{Corpus, CorpusError, Refusal, Wanted};
 pub use normalise::{Normalised, Normaliser};
 pub use python::PythonError;
 pub use recipe::{Recipe, RecipeError, Source};
-pub use record::{Record, RecordError, read_records, write_record};
+pub use record::{
+    ArgumentsFrom, Harvested, Origin, Record, RecordError, read_records, write_record,
+};
 pub use shard::{ShardError, read_shard, write_shard};
 pub use working::Evaluator;

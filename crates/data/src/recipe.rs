@@ -3,6 +3,7 @@
 //! ```toml
 //! seed = 7
 //! records_per_shard = 2000
+//! against = ["benchmarks/items.jsonl"]
 //!
 //! [[source]]
 //! kind = "generated"
@@ -10,6 +11,23 @@
 //! count = 20000
 //! levels = [1, 1, 0, 0]
 //! drills = 0
+//!
+//! [[source]]
+//! kind = "packages"
+//! name = "packages"
+//! packages = ["boltons==26.2.0", "toolz==1.0.0"]
+//! licences = ["MIT", "BSD-3-Clause"]
+//! keep = { inputs = 6, min_inputs = 3, max_events = 300, max_value_chars = 300 }
+//!
+//! [[source]]
+//! kind = "library"
+//! name = "library"
+//!
+//! [[source]]
+//! kind = "problems"
+//! name = "mbpp"
+//! file = "mbpp_train.jsonl"
+//! licence = "CC-BY-4.0"
 //! ```
 
 use std::collections::HashSet;
@@ -17,15 +35,20 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::harvest::Wanted;
+
 /// What to build.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// The seed that those of all sources follow from.
     pub seed: u64,
-    /// Rows of a shard; the last one of a source may have fewer.
+    /// Rows of a shard; the last one of a source may have fewer, and one of real functions a few more.
     #[serde(default = "records_per_shard")]
     pub records_per_shard: usize,
+    /// Files of benchmarks, JSON lines; what they contain is left out. Relative to the recipe's folder.
+    #[serde(default)]
+    pub against: Vec<String>,
     /// Where the records come from, in order.
     #[serde(rename = "source")]
     pub sources: Vec<Source>,
@@ -51,6 +74,62 @@ pub enum Source {
         #[serde(default)]
         drills: u32,
     },
+    /// Functions of packages of an index.
+    Packages {
+        /// What its shards are called.
+        name: String,
+        /// Each as `name==version`.
+        packages: Vec<String>,
+        /// SPDX identifiers that are allowed.
+        #[serde(default = "licences")]
+        licences: Vec<String>,
+        /// What runs are kept.
+        #[serde(default)]
+        keep: Wanted,
+    },
+    /// Functions of the library of the interpreter at hand.
+    Library {
+        /// What its shards are called.
+        name: String,
+        /// What runs are kept.
+        #[serde(default)]
+        keep: Wanted,
+    },
+    /// Functions of a file of problems with solutions (`code`) and tests (`test_list`), as MBPP is.
+    Problems {
+        /// What its shards are called.
+        name: String,
+        /// JSON lines; relative to the recipe's folder.
+        file: String,
+        /// SPDX expression.
+        licence: String,
+        /// What runs are kept.
+        #[serde(default)]
+        keep: Wanted,
+    },
+}
+
+/// Licences that let the text be used, changed and passed on without conditions on what is made with it.
+fn licences() -> Vec<String> {
+    const PERMISSIVE: [&str; 16] = [
+        "MIT",
+        "MIT-0",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "0BSD",
+        "Apache-2.0",
+        "ISC",
+        "PSF-2.0",
+        "Python-2.0",
+        "Zlib",
+        "Unlicense",
+        "CC0-1.0",
+        "BSL-1.0",
+        "ZPL-2.1",
+        "WTFPL",
+        "BlueOak-1.0.0",
+    ];
+    PERMISSIVE.map(str::to_owned).to_vec()
 }
 
 /// Why a recipe cannot be used.
@@ -74,6 +153,15 @@ pub enum RecipeError {
     /// All weights of a source are zero.
     #[error("the weights of all levels and drills of source `{0}` are zero")]
     NoLevel(String),
+    /// A package without a version would be another one tomorrow.
+    #[error("`{0}` must name a package and its version, such as boltons==26.2.0")]
+    Package(String),
+    /// There is no package.
+    #[error("source `{0}` names no packages")]
+    NoPackages(String),
+    /// More runs of a function are asked for than may be kept.
+    #[error("source `{0}` keeps at most {1} inputs of a function and wants {2}")]
+    TooManyInputs(String, usize, usize),
 }
 
 impl Recipe {
@@ -91,26 +179,9 @@ impl Recipe {
         }
         let mut names = HashSet::new();
         for source in &recipe.sources {
-            let name = source.name();
-            let is_usual =
-                |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
-            if name.is_empty() || !name.chars().all(is_usual) {
-                return Err(RecipeError::Name(name.to_owned()));
-            }
-            if !names.insert(name) {
-                return Err(RecipeError::Twice(name.to_owned()));
-            }
-            let Source::Generated {
-                count,
-                levels,
-                drills,
-                ..
-            } = source;
-            if *count == 0 {
-                return Err(RecipeError::Zero("count"));
-            }
-            if levels.iter().all(|&weight| weight == 0) && *drills == 0 {
-                return Err(RecipeError::NoLevel(name.to_owned()));
+            source.check()?;
+            if !names.insert(source.name()) {
+                return Err(RecipeError::Twice(source.name().to_owned()));
             }
         }
         Ok(recipe)
@@ -128,21 +199,89 @@ impl Recipe {
 impl Source {
     /// What its shards are called.
     pub fn name(&self) -> &str {
-        let Self::Generated { name, .. } = self;
-        name
+        match self {
+            Self::Generated { name, .. }
+            | Self::Packages { name, .. }
+            | Self::Library { name, .. }
+            | Self::Problems { name, .. } => name,
+        }
     }
 
-    /// Records to make.
-    pub fn count(&self) -> usize {
-        let Self::Generated { count, .. } = self;
-        *count
+    /// Records to make, where that is known beforehand.
+    pub fn count(&self) -> Option<usize> {
+        match self {
+            Self::Generated { count, .. } => Some(*count),
+            _ => None,
+        }
     }
 
-    /// The SPDX expression for the text of its programs.
-    pub fn licence(&self) -> &'static str {
-        // Made by this project's generator; nobody else's text is in it.
-        "MIT OR Apache-2.0"
+    /// What runs of real functions are kept.
+    fn keep(&self) -> Option<&Wanted> {
+        match self {
+            Self::Generated { .. } => None,
+            Self::Packages { keep, .. }
+            | Self::Library { keep, .. }
+            | Self::Problems { keep, .. } => Some(keep),
+        }
     }
+
+    fn check(&self) -> Result<(), RecipeError> {
+        let name = self.name();
+        let is_usual = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        if name.is_empty() || !name.chars().all(is_usual) {
+            return Err(RecipeError::Name(name.to_owned()));
+        }
+        match self {
+            Self::Generated { count: 0, .. } => return Err(RecipeError::Zero("count")),
+            Self::Generated {
+                levels, drills: 0, ..
+            } if levels.iter().all(|&weight| weight == 0) => {
+                return Err(RecipeError::NoLevel(name.to_owned()));
+            }
+            Self::Packages { packages, .. } if packages.is_empty() => {
+                return Err(RecipeError::NoPackages(name.to_owned()));
+            }
+            Self::Packages { packages, .. } => {
+                if let Some(bad) = packages.iter().find(|package| !is_pinned(package)) {
+                    return Err(RecipeError::Package(bad.clone()));
+                }
+            }
+            _ => {}
+        }
+        let Some(keep) = self.keep() else {
+            return Ok(());
+        };
+        for (count, key) in [
+            (keep.inputs, "inputs"),
+            (keep.min_inputs, "min_inputs"),
+            (keep.max_events, "max_events"),
+            (keep.max_value_chars, "max_value_chars"),
+        ] {
+            if count == 0 {
+                return Err(RecipeError::Zero(key));
+            }
+        }
+        if keep.min_inputs > keep.inputs {
+            return Err(RecipeError::TooManyInputs(
+                name.to_owned(),
+                keep.inputs,
+                keep.min_inputs,
+            ));
+        }
+        Ok(())
+    }
+}
+
+fn is_pinned(package: &str) -> bool {
+    let is_of = |text: &str, others: &str| {
+        !text.is_empty()
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || others.contains(c))
+    };
+    package
+        .split_once("==")
+        .is_some_and(|(name, version)| is_of(name, "-_.") && is_of(version, "-_.+!"))
 }
 
 #[cfg(test)]
@@ -157,7 +296,7 @@ mod tests {
         let recipe = Recipe::parse(GOOD).expect("a recipe");
         assert_eq!(
             (recipe.records_per_shard, recipe.sources[0].count()),
-            (2000, 5)
+            (2000, Some(5))
         );
     }
 
@@ -194,6 +333,30 @@ mod tests {
                 .expect_err(bad)
                 .to_string();
             assert!(error.contains(named), "{bad}: {error}");
+        }
+        let packages = |packages: &str, keep: &str| {
+            format!(
+                "seed = 7\n[[source]]\nkind = 'packages'\nname = 'a'\npackages = {packages}\nkeep = {{ {keep} }}\n"
+            )
+        };
+        assert!(Recipe::parse(&packages("['a-b==1.0']", "inputs = 5")).is_ok());
+        for (list, keep, named) in [
+            ("[]", "", "names no packages"),
+            ("['a']", "", "`a` must name"),
+            ("['a==']", "", "`a==` must name"),
+            ("['../a==1']", "", "`../a==1` must name"),
+            ("['a==1']", "inputs = 0", "`inputs`"),
+            (
+                "['a==1']",
+                "inputs = 2",
+                "at most 2 inputs of a function and wants 3",
+            ),
+            ("['a==1']", "runs = 2", "runs"),
+        ] {
+            let error = Recipe::parse(&packages(list, keep))
+                .expect_err(list)
+                .to_string();
+            assert!(error.contains(named), "{list} {keep}: {error}");
         }
         let twice = format!("{GOOD}{}", GOOD.split_once('\n').unwrap().1);
         let error = Recipe::parse(&twice)

@@ -1,4 +1,4 @@
-//! [`Record`]: a program and what it did, one JSON object a line.
+//! [`Record`]: a program, where it comes from, and what it did; one JSON object a line.
 
 use std::io::{self, BufRead, Write};
 
@@ -6,24 +6,100 @@ use cwm_trace::Trace;
 use cwm_trace::live::Workings;
 use serde::{Deserialize, Serialize};
 
-/// A generated program with its real run.
+/// A program with its real run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// Name, unique within a seed.
+    /// Name, unique within what one recipe makes.
     pub id: String,
-    /// Seed of the generator.
-    pub seed: u64,
-    /// Index of the program under that seed.
-    pub index: u64,
-    /// Difficulty, 1 to 4, or 0 for drills.
-    pub level: u8,
+    /// Where the program comes from.
+    pub origin: Origin,
     /// Its run; holds the source and the entry too.
     pub trace: Trace,
     /// The working of its frames, by the index of the event in the `live`
     /// document of the run.
     #[serde(default, skip_serializing_if = "Workings::is_empty")]
     pub workings: Workings,
+}
+
+/// Where a program comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Origin {
+    /// From our own generator.
+    Generated {
+        /// Seed of the generator.
+        seed: u64,
+        /// Index of the program under that seed.
+        index: u64,
+        /// Difficulty, 1 to 4, or 0 for drills.
+        level: u8,
+    },
+    /// From people.
+    Harvested(Harvested),
+}
+
+/// Where a function that people wrote comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Harvested {
+    /// The package, or the file of problems.
+    pub package: String,
+    /// Its version.
+    pub version: String,
+    /// SPDX expression for the text.
+    pub licence: String,
+    /// The file in the package.
+    pub file: String,
+    /// The function's line there.
+    pub line: u32,
+    /// Where the arguments come from.
+    pub arguments: ArgumentsFrom,
+}
+
+/// Where the arguments of a call come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ArgumentsFrom {
+    /// A docstring or a test calls the function so.
+    Written,
+    /// Drawn by the kinds of the parameters.
+    Drawn,
+    /// Others that work, with a place changed.
+    Mutated,
+}
+
+impl Origin {
+    /// SPDX expression for the program's text.
+    pub fn licence(&self) -> &str {
+        match self {
+            // Nobody else's text is in it.
+            Self::Generated { .. } => "MIT OR Apache-2.0",
+            Self::Harvested(harvested) => &harvested.licence,
+        }
+    }
+
+    /// Difficulty of a generated program.
+    pub fn level(&self) -> Option<u8> {
+        match self {
+            Self::Generated { level, .. } => Some(*level),
+            Self::Harvested(_) => None,
+        }
+    }
+}
+
+impl Record {
+    /// What its program shares with other runs of it: records of one group belong on one side of a split
+    /// into training and evaluation.
+    pub fn group(&self) -> &str {
+        match self.origin {
+            Origin::Generated { .. } => &self.id,
+            Origin::Harvested(_) => self
+                .id
+                .rsplit_once('/')
+                .map_or(&self.id, |(group, _)| group),
+        }
+    }
 }
 
 /// Writes the record as one line.

@@ -8,7 +8,8 @@
 //! | `id` | string | name of the record |
 //! | `origin` | string | name of the source in the recipe |
 //! | `licence` | string | SPDX expression of the program's text |
-//! | `level` | int32 | difficulty, 1 to 4, 0 for drills |
+//! | `group` | string | the same for runs of one function: they belong on one side of a split |
+//! | `level` | int32 | difficulty of a generated program, 1 to 4, 0 for drills; -1 for programs of people |
 //! | `events` | int32 | length of the run |
 //! | `program` | string | text of the program |
 //! | `record` | string | JSON of the record |
@@ -35,13 +36,14 @@ const SCHEMA: &str = "message records {
     required binary id (STRING);
     required binary origin (STRING);
     required binary licence (STRING);
+    required binary group (STRING);
     required int32 level;
     required int32 events;
     required binary program (STRING);
     required binary record (STRING);
 }";
 /// The column of the schema that holds the whole record.
-const RECORD: usize = 6;
+const RECORD: usize = 7;
 
 /// Why there is no shard, or nothing in it.
 #[derive(Debug, thiserror::Error)]
@@ -72,7 +74,6 @@ pub enum ShardError {
 pub fn write_shard(
     records: &[Record],
     origin: &str,
-    licence: &str,
     out: impl Write + Send,
 ) -> Result<(), ShardError> {
     let properties = WriterProperties::builder()
@@ -87,8 +88,12 @@ pub fn write_shard(
     };
     texts(&mut group, &each(|record| &record.id), None)?;
     texts(&mut group, &same(origin), None)?;
-    texts(&mut group, &same(licence), None)?;
-    let levels: Vec<_> = records.iter().map(|r| i32::from(r.level)).collect();
+    texts(&mut group, &each(|record| record.origin.licence()), None)?;
+    texts(&mut group, &each(Record::group), None)?;
+    let levels = records
+        .iter()
+        .map(|r| r.origin.level().map_or(-1, i32::from));
+    let levels: Vec<_> = levels.collect();
     integers(&mut group, &levels)?;
     let events = records.iter().map(|r| r.trace.events.len());
     let events: Vec<_> = events.map(|n| n.try_into().unwrap_or(i32::MAX)).collect();

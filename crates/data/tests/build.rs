@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use cwm_data::{Plan, Report, build, fingerprint, generate, read_records};
+use cwm_data::{Origin, Plan, Report, build, fingerprint, generate, read_records};
 use cwm_tracer::Interpreter;
 
 fn plan(count: usize, threads: usize) -> Plan {
@@ -53,10 +53,14 @@ fn records_hold_the_generated_programs() {
         .map(|record| record.expect("a whole record"))
         .collect();
     assert_eq!(records.len(), 40);
-    assert!(records.is_sorted_by_key(|record| record.index));
+    let mut before = None;
     for record in &records {
-        let level = record.level.try_into().expect("a level");
-        let program = generate(record.seed, record.index, level);
+        let Origin::Generated { seed, index, level } = record.origin else {
+            panic!("{:?}", record.origin);
+        };
+        assert!(before.replace(index) < Some(index));
+        let level = level.try_into().expect("a level");
+        let program = generate(seed, index, level);
         assert_eq!(record.trace.source, program.source);
         assert_eq!(record.trace.entry, program.entry);
         assert!(record.trace.end.is_complete());

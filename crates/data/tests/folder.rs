@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, File};
 use std::path::Path;
 
-use cwm_data::{Built, FolderError, Record, build_folder, fingerprint, read_shard, write_shard};
+use cwm_data::{
+    Built, FolderError, Record, Setup, build_folder, fingerprint, read_shard, write_shard,
+};
 use cwm_tracer::Interpreter;
 use proptest::prelude::*;
 
@@ -27,8 +29,14 @@ drills = 1
 ";
 
 fn made(recipe: &str, threads: usize, folder: &Path) -> Result<Built, FolderError> {
-    let py = Interpreter::find(None).expect("an interpreter");
-    build_folder(recipe, &py, threads, folder, |_| {})
+    let setup = Setup {
+        interpreter: Interpreter::find(None).expect("an interpreter"),
+        threads,
+        base: folder.to_owned(),
+        cache: folder.join("cache"),
+        index: None,
+    };
+    build_folder(recipe, &setup, folder, |_| {})
 }
 
 /// Names and contents of all files.
@@ -150,7 +158,7 @@ fn sample() -> (Vec<Record>, Vec<u8>) {
     made(&RECIPE.replace("count = 30", "count = 4"), 1, folder.path()).expect("a build");
     let records = shard(folder.path(), "small-00000.parquet");
     let mut bytes = Vec::new();
-    write_shard(&records, "small", "MIT OR Apache-2.0", &mut bytes).expect("a shard");
+    write_shard(&records, "small", &mut bytes).expect("a shard");
     assert!(bytes == fs::read(folder.path().join("small-00000.parquet")).expect("a file"));
     (records, bytes)
 }

@@ -14,7 +14,7 @@ mod exprs;
 mod grammar;
 mod idiom;
 mod literal;
-mod names;
+pub(crate) mod names;
 pub(crate) mod rng;
 mod template;
 

@@ -1,0 +1,508 @@
+//! Where real functions come from: packages of an index, the interpreter's library, files of problems.
+//!
+//! Packages are fetched by `python/fetch.py`, which runs and installs nothing of them, into a cache; functions
+//! are cut out by `python/harvest.py`, which only parses.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::io::{self, BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use cwm_tracer::Interpreter;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::build::hex;
+use crate::filter::Rejection;
+use crate::python::{Python, PythonError};
+
+use super::target::Target;
+
+const FETCH: &str = include_str!("../../python/fetch.py");
+const HARVEST: &str = concat!(
+    include_str!("../../python/slice.py"),
+    include_str!("../../python/hints.py"),
+    include_str!("../../python/harvest.py"),
+);
+
+/// What is said about a corpus before it is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// `name==version` in a package index.
+    Package(String),
+    /// The library of the interpreter itself.
+    Library,
+    /// JSON lines of problems with solutions and tests, as MBPP has them.
+    Problems {
+        /// The file.
+        path: PathBuf,
+        /// What its licence is.
+        licence: String,
+    },
+}
+
+/// A corpus in the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Corpus {
+    /// Name of the package, or of the file.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// SPDX expression, or `unknown`.
+    pub licence: String,
+    /// Of the archive or file, in hexadecimal; empty for the interpreter's library.
+    pub sha256: String,
+    /// Functions that stand alone, of which runs were tried.
+    pub functions: usize,
+    /// Why it was not used, if it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
+}
+
+/// Why a package is not used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The index does not have it.
+    NotInIndex,
+    /// The index has no such version.
+    NoSuchVersion,
+    /// There is neither a source distribution nor a wheel for all platforms.
+    NoSource,
+    /// Its licence is not one of those that are allowed, or it says none.
+    Licence,
+    /// The archive, or what is in it, is too large.
+    TooLarge,
+    /// The archive cannot be unpacked, or is not what the index says.
+    Damaged,
+    /// It says nothing about itself.
+    NoMetadata,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::NotInIndex => "not in the index",
+            Self::NoSuchVersion => "the index has no such version",
+            Self::NoSource => "neither a source distribution nor a wheel for all platforms",
+            Self::Licence => "its licence is not allowed",
+            Self::TooLarge => "too large",
+            Self::Damaged => "the archive is damaged",
+            Self::NoMetadata => "no metadata",
+        })
+    }
+}
+
+/// Why a corpus could not be opened: another try may go well.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CorpusError {
+    /// The index did not answer, or the cache cannot be written.
+    #[error("cannot fetch `{package}`: {why}; the same command goes on from here")]
+    Fetch {
+        /// Which one.
+        package: String,
+        /// What went wrong.
+        why: String,
+    },
+    /// A file of problems cannot be read.
+    #[error("cannot use the problems in `{}`: {why}", path.display())]
+    Problems {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A file of the cache cannot be written.
+    #[error("cannot write `{}`: {source}", path.display())]
+    Cache {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// The interpreter is gone.
+    #[error(transparent)]
+    Python(#[from] PythonError),
+}
+
+/// The functions of a corpus.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) about: Corpus,
+    /// With the file that each is from.
+    pub(crate) targets: Vec<(String, Target)>,
+    /// Functions and files that cannot be used.
+    pub(crate) rejected: BTreeMap<Rejection, usize>,
+}
+
+/// Files in a folder.
+struct Files {
+    about: Corpus,
+    root: PathBuf,
+    names: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct FetchRequest<'a> {
+    package: &'a str,
+    cache: &'a Path,
+    index: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Fetched {
+    Good {
+        name: String,
+        version: String,
+        folder: PathBuf,
+        licence: String,
+        sha256: String,
+        files: Vec<String>,
+    },
+    Refused {
+        refused: Refusal,
+    },
+    Failed {
+        error: String,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Question<'a> {
+    Begin { root: &'a Path, calls: &'a [String] },
+    Functions { file: &'a str },
+}
+
+#[derive(Deserialize)]
+struct Begun {
+    #[serde(rename = "calls")]
+    _calls: usize,
+}
+
+#[derive(Deserialize)]
+struct Found {
+    functions: Vec<Target>,
+    refused: BTreeMap<Rejection, usize>,
+}
+
+/// Opens one corpus after the other.
+pub(crate) struct Opener {
+    interpreter: Interpreter,
+    fetcher: Python,
+    slicer: Python,
+    cache: PathBuf,
+    index: Option<String>,
+    licences: Vec<String>,
+}
+
+impl Opener {
+    pub(crate) fn start(
+        interpreter: &Interpreter,
+        cache: PathBuf,
+        index: Option<String>,
+        licences: Vec<String>,
+    ) -> Result<Self, PythonError> {
+        Ok(Self {
+            interpreter: interpreter.clone(),
+            fetcher: Python::start(interpreter, FETCH, "fetches packages")?,
+            slicer: Python::start(interpreter, HARVEST, "cuts functions out of files")?,
+            cache,
+            index,
+            licences,
+        })
+    }
+
+    pub(crate) fn open(&mut self, place: &Place) -> Result<Opened, CorpusError> {
+        let files = match place {
+            Place::Package(package) => match self.fetch(package)? {
+                Ok(files) => files,
+                Err(refused) => {
+                    return Ok(Opened {
+                        about: refused,
+                        targets: Vec::new(),
+                        rejected: BTreeMap::new(),
+                    });
+                }
+            },
+            Place::Library => self.library()?,
+            Place::Problems { path, licence } => self.problems(path, licence)?,
+        };
+        self.slice(files)
+    }
+
+    fn fetch(&mut self, package: &str) -> Result<Result<Files, Corpus>, CorpusError> {
+        let (name, version) = package.split_once("==").unwrap_or((package, ""));
+        let refused = |refusal, licence: &str, sha256: &str| Corpus {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            licence: licence.to_owned(),
+            sha256: sha256.to_owned(),
+            functions: 0,
+            refused: Some(refusal),
+        };
+        let request = FetchRequest {
+            package,
+            cache: &self.cache,
+            index: self.index.as_deref(),
+        };
+        match self.fetcher.ask(&request)? {
+            Fetched::Failed { error } => Err(CorpusError::Fetch {
+                package: package.to_owned(),
+                why: error,
+            }),
+            Fetched::Refused { refused: refusal } => Ok(Err(refused(refusal, "unknown", ""))),
+            Fetched::Good {
+                licence, sha256, ..
+            } if !is_allowed(&licence, &self.licences) => {
+                Ok(Err(refused(Refusal::Licence, &licence, &sha256)))
+            }
+            Fetched::Good {
+                name,
+                version,
+                folder,
+                licence,
+                sha256,
+                files,
+            } => Ok(Ok(Files {
+                about: Corpus {
+                    name,
+                    version,
+                    licence,
+                    sha256,
+                    functions: 0,
+                    refused: None,
+                },
+                root: folder,
+                names: files,
+            })),
+        }
+    }
+
+    /// The modules of the interpreter's library, without what is installed beside them.
+    fn library(&mut self) -> Result<Files, CorpusError> {
+        let script = "import json, os, sys\nfor line in sys.stdin:\n print(json.dumps(os.path.dirname(os.__file__)), flush=True)\n";
+        let mut asked = Python::start(&self.interpreter, script, "says where its library is")?;
+        let root: PathBuf = asked.ask(&())?;
+        let mut names = Vec::new();
+        python_files(&root, "", &mut names);
+        names.retain(|name| !name.contains("site-packages") && !name.contains("__pycache__"));
+        names.sort();
+        let about = Corpus {
+            name: "python".to_owned(),
+            version: self.interpreter.version_text(),
+            licence: "PSF-2.0".to_owned(),
+            sha256: String::new(),
+            functions: 0,
+            refused: None,
+        };
+        Ok(Files { about, root, names })
+    }
+
+    /// Writes each problem's solution and tests as a file of the cache.
+    fn problems(&mut self, path: &Path, licence: &str) -> Result<Files, CorpusError> {
+        let failed = |why: String| CorpusError::Problems {
+            path: path.to_owned(),
+            why,
+        };
+        let bytes = fs::read(path).map_err(|error| failed(error.to_string()))?;
+        let sha256 = hex(&Sha256::digest(&bytes));
+        let name = path
+            .file_stem()
+            .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
+        let root = self.cache.join(format!("problems-{}", &sha256[..16]));
+        let write = |name: &str, text: &str| {
+            let path = root.join(name);
+            let written = fs::create_dir_all(&root).and_then(|()| fs::write(&path, text));
+            written.map_err(|source| CorpusError::Cache { path, source })
+        };
+        let mut names = Vec::new();
+        for (line, text) in (1..).zip(BufReader::new(&bytes[..]).lines()) {
+            let text = text.map_err(|error| failed(format!("line {line}: {error}")))?;
+            if text.trim().is_empty() {
+                continue;
+            }
+            let problem: Problem = serde_json::from_str(&text)
+                .map_err(|error| failed(format!("line {line}: {error}")))?;
+            let id = problem.task_id.as_ref().map_or_else(
+                || line.to_string(),
+                |id| id.to_string().replace(['/', '"', '\\'], "_"),
+            );
+            let file = format!("{id}.py");
+            write(&file, &problem.text())?;
+            names.push(file);
+        }
+        let about = Corpus {
+            name,
+            version: sha256[..12].to_owned(),
+            licence: licence.to_owned(),
+            sha256,
+            functions: 0,
+            refused: None,
+        };
+        Ok(Files { about, root, names })
+    }
+
+    fn slice(&mut self, files: Files) -> Result<Opened, CorpusError> {
+        let Files {
+            mut about,
+            root,
+            names,
+        } = files;
+        let _: Begun = self.slicer.ask(&Question::Begin {
+            root: &root,
+            calls: &names,
+        })?;
+        let (mut targets, mut rejected) = (Vec::new(), BTreeMap::new());
+        for name in names.iter().filter(|name| is_code(name)) {
+            let found: Found = self.slicer.ask(&Question::Functions { file: name })?;
+            targets.extend(
+                found
+                    .functions
+                    .into_iter()
+                    .map(|target| (name.clone(), target)),
+            );
+            for (reason, count) in found.refused {
+                *rejected.entry(reason).or_default() += count;
+            }
+        }
+        about.functions = targets.len();
+        Ok(Opened {
+            about,
+            targets,
+            rejected,
+        })
+    }
+}
+
+/// A line of a file of problems, of which only this is used.
+#[derive(Deserialize)]
+struct Problem {
+    code: String,
+    #[serde(default)]
+    task_id: Option<serde_json::Value>,
+    #[serde(default)]
+    test_list: Vec<String>,
+    #[serde(default)]
+    challenge_test_list: Vec<String>,
+}
+
+impl Problem {
+    /// The code, and the tests as a function, where calls are looked for.
+    fn text(&self) -> String {
+        let mut text = self.code.replace("\r\n", "\n");
+        text.push_str("\n\n\ndef test_it():\n    pass\n");
+        for test in self.test_list.iter().chain(&self.challenge_test_list) {
+            for line in test.replace("\r\n", "\n").lines() {
+                text.push_str("    ");
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+        text
+    }
+}
+
+/// Whether functions of the file are code in use, rather than tests, or copies of other packages.
+fn is_code(name: &str) -> bool {
+    const APART: [&str; 14] = [
+        "test",
+        "tests",
+        "testing",
+        "doc",
+        "docs",
+        "_vendor",
+        "vendor",
+        "vendored",
+        "extern",
+        "externals",
+        "idlelib",
+        "lib2to3",
+        "turtledemo",
+        "node_modules",
+    ];
+    let mut parts: Vec<_> = name.split('/').collect();
+    let file = parts.pop().unwrap_or_default();
+    let is_test = file.starts_with("test_") || file.ends_with("_test.py");
+    !is_test
+        && !["setup.py", "conftest.py"].contains(&file)
+        && !parts.iter().any(|part| APART.contains(part))
+}
+
+/// Whether a licence allows what is done with the text: every part of an `AND`, or one part of an `OR`.
+pub(crate) fn is_allowed(expression: &str, allowed: &[String]) -> bool {
+    let expression = expression.replace(['(', ')'], " ");
+    expression.split(" OR ").any(|choice| {
+        let mut parts = choice
+            .split(" AND ")
+            .map(|part| part.split(" WITH ").next().unwrap_or_default().trim());
+        parts.all(|part| {
+            allowed
+                .iter()
+                .any(|licence| licence.eq_ignore_ascii_case(part))
+        })
+    })
+}
+
+/// Python files below a folder, by their paths from there; what cannot be read is left out.
+fn python_files(root: &Path, below: &str, found: &mut Vec<String>) {
+    let Ok(entries) = fs::read_dir(root.join(below)) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
+        let path = if below.is_empty() {
+            name
+        } else {
+            format!("{below}/{name}")
+        };
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => python_files(root, &path, found),
+            Ok(kind) if kind.is_file() && path.ends_with(".py") => found.push(path),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn licences_are_read_as_expressions() {
+        let allowed = ["MIT", "Apache-2.0"].map(str::to_owned);
+        for (expression, is) in [
+            ("MIT", true),
+            ("mit", true),
+            ("GPL-3.0-only", false),
+            ("MIT OR GPL-3.0-only", true),
+            ("MIT AND GPL-3.0-only", false),
+            ("(MIT AND Apache-2.0)", true),
+            ("Apache-2.0 WITH LLVM-exception", true),
+            ("unknown", false),
+            ("", false),
+        ] {
+            assert_eq!(is_allowed(expression, &allowed), is, "{expression}");
+        }
+    }
+
+    #[test]
+    fn tests_and_copies_are_no_code_in_use() {
+        for (name, is) in [
+            ("pkg/a.py", true),
+            ("pkg/tests/a.py", false),
+            ("pkg/test_a.py", false),
+            ("pkg/_vendor/b/c.py", false),
+            ("setup.py", false),
+            ("601.py", true),
+        ] {
+            assert_eq!(is_code(name), is, "{name}");
+        }
+    }
+}

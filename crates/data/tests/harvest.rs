@@ -1,0 +1,478 @@
+//! Real functions: what is cut out, what is tried, what is kept, and that nothing bad happens on the way.
+//!
+//! Packages come from an index of files in a folder, which a small server hands out: no test needs the network.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use cwm_data::{
+    ArgumentsFrom, Built, FolderError, Made, Origin, Record, Refusal, Setup, build_folder,
+    read_shard,
+};
+use cwm_trace::{End, Entry};
+use cwm_tracer::Interpreter;
+
+const GOOD: &str = r#"
+"""A module."""
+import math
+from .helpers import clamp as limit, WORDS
+
+FACTOR = 3
+TABLE = {'a': 1,
+         'b': 2}
+
+
+def scaled(values, factor=FACTOR):
+    """Scales.
+
+    >>> scaled([1, 2, 3])
+    [3, 6, 9]
+    """
+    total = 0
+    for value in values:
+        total += limit(value * factor, 0, 50)
+    return total
+
+
+def describe(n: int) -> str:
+    if n < 0:
+        raise ValueError('negative')
+    root = math.isqrt(n)
+    if root * root == n:
+        return 'square'
+    return 'even' if n % 2 == 0 else 'odd'
+
+
+def look_up(key):
+    if key in TABLE:
+        return TABLE[key]
+    return len(key) + len(WORDS)
+
+
+def constant(x):
+    return 7
+
+
+def writes(path):
+    open(path + '.out', 'w').write('x')
+    return path
+
+
+def spins(n: int):
+    return sum(range(10 ** 12 + n))
+
+
+def needs_numpy(xs):
+    return np.array(xs)
+
+
+def by_chance(n: int):
+    return random.random() * n
+
+
+def takes_object(session: Session):
+    return session.get('a')
+
+
+def addresses(n: int):
+    return id(object()) + n
+"#;
+
+const HELPERS: &str =
+    "WORDS = ['x', 'y']\n\n\ndef clamp(value, low, high):\n    return max(low, min(high, value))\n";
+
+const TESTS: &str = "import pytest\nfrom pkg.good import describe, look_up\n\n\n@pytest.mark.parametrize('n, expected', [(16, 'square'), (6, 'even')])\ndef test_describe(n, expected):\n    assert describe(n) == expected\n\n\ndef test_look_up():\n    key = 'b'\n    assert look_up(key) == 2\n";
+
+/// Names and texts of the files of a package.
+fn package() -> BTreeMap<&'static str, Vec<u8>> {
+    let files: [(&str, &[u8]); 7] = [
+        (
+            "PKG-INFO",
+            b"Metadata-Version: 2.1\nName: pkg\nVersion: 1.0\nLicense: MIT\n",
+        ),
+        ("pkg/__init__.py", b""),
+        ("pkg/good.py", GOOD.as_bytes()),
+        ("pkg/helpers.py", HELPERS.as_bytes()),
+        ("pkg/latin.py", b"# \xe9\ndef f(x):\n    return x\n"),
+        ("pkg/two.py", b"print 'Python 2'\n"),
+        ("tests/test_good.py", TESTS.as_bytes()),
+    ];
+    files.map(|(name, text)| (name, text.to_vec())).into()
+}
+
+/// A source distribution, as the interpreter at hand packs it.
+fn sdist(folder: &Path, name: &str, version: &str, files: &BTreeMap<&str, Vec<u8>>) -> PathBuf {
+    let stem = format!("{name}-{version}");
+    for (file, text) in files {
+        let path = folder.join(&stem).join(file);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        fs::write(path, text).expect("a file");
+    }
+    let archive = folder.join(format!("{stem}.tar.gz"));
+    let script =
+        "import sys, tarfile; tarfile.open(sys.argv[1], 'w:gz').add(sys.argv[2], sys.argv[3])";
+    let py = Interpreter::find(None).expect("an interpreter");
+    let mut command = Command::new(&py.path);
+    command
+        .args(["-c", script])
+        .arg(&archive)
+        .arg(folder.join(&stem))
+        .arg(&stem);
+    assert!(command.status().expect("it starts").success());
+    archive
+}
+
+/// An index of archives; gives its address.
+fn serve(archives: &[PathBuf]) -> String {
+    let archives: Arc<[PathBuf]> = archives.into();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            answer(stream, &archives);
+        }
+    });
+    format!("http://{address}/simple")
+}
+
+fn answer(mut stream: TcpStream, archives: &[PathBuf]) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|n| n > 0) {
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head);
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    let last = path
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default();
+    let file_name = |path: &PathBuf| {
+        path.file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned()
+    };
+    let (status, kind, body) = if let Some(archive) = archives.iter().find(|a| file_name(a) == last)
+    {
+        (
+            "200 OK",
+            "application/octet-stream",
+            fs::read(archive).expect("an archive"),
+        )
+    } else {
+        let of = archives
+            .iter()
+            .map(file_name)
+            .filter(|name| name.starts_with(&format!("{last}-")));
+        let links: String = of
+            .map(|name| format!("<a href=\"../../files/{name}\">{name}</a>"))
+            .collect();
+        match links.is_empty() {
+            true => ("404 Not Found", "text/plain", Vec::new()),
+            false => ("200 OK", "text/html", links.into_bytes()),
+        }
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+}
+
+fn made(
+    recipe: &str,
+    folder: &Path,
+    cache: &Path,
+    index: &str,
+    threads: usize,
+) -> Result<Built, FolderError> {
+    let setup = Setup {
+        interpreter: Interpreter::find(None).expect("an interpreter"),
+        threads,
+        base: folder.to_owned(),
+        cache: cache.to_owned(),
+        index: Some(index.to_owned()),
+    };
+    build_folder(recipe, &setup, folder, |_| {})
+}
+
+fn recipe(packages: &str) -> String {
+    format!(
+        "seed = 3\nrecords_per_shard = 8\n[[source]]\nkind = 'packages'\nname = 'real'\npackages = {packages}\n"
+    )
+}
+
+fn records(made: &Made, folder: &Path) -> Vec<Record> {
+    let read = |file: &String| {
+        read_shard(File::open(folder.join(file)).expect("a file")).expect("a shard")
+    };
+    made.shards
+        .iter()
+        .flat_map(|shard| read(&shard.file))
+        .collect()
+}
+
+/// The function that a record calls, and its arguments.
+fn call(record: &Record) -> (&str, &str) {
+    match &record.trace.entry {
+        Entry::Call { function, args } => (function, args),
+        Entry::Module => panic!("{} calls nothing", record.id),
+    }
+}
+
+#[test]
+fn functions_stand_alone_and_run_on_good_arguments() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let index = serve(&[sdist(folder.path(), "pkg", "1.0", &package())]);
+    let out = folder.path().join("out");
+    let built = made(
+        &recipe("['pkg==1.0']"),
+        &out,
+        &folder.path().join("cache"),
+        &index,
+        2,
+    )
+    .expect("a build");
+    let source = &built.manifest.sources[0];
+    let records = records(source, &out);
+    let functions: HashSet<_> = records.iter().map(|record| call(record).0).collect();
+    assert_eq!(
+        functions,
+        HashSet::from(["scaled", "describe", "look_up", "clamp"])
+    );
+    let rejected: BTreeMap<_, _> = source
+        .report
+        .rejected
+        .iter()
+        .map(|(reason, n)| (reason.to_string(), *n))
+        .collect();
+    let expected = [
+        ("always gives the same", 1),
+        ("not Python", 1),
+        ("not always the same", 1),
+        ("not finished", 1),
+        ("not in the encoding that it names", 1),
+        ("needs a name from elsewhere", 2),
+        ("reaches for files, processes or the network", 1),
+        ("takes what cannot be made up", 1),
+    ];
+    assert_eq!(
+        rejected,
+        expected.map(|(reason, n)| (reason.to_owned(), n)).into()
+    );
+
+    for record in &records {
+        assert!(
+            matches!(record.trace.end, End::Finished | End::Raised(_)),
+            "{}",
+            record.id
+        );
+        assert!(!record.trace.source.contains(">>>") && !record.trace.source.contains("A module"));
+        assert_eq!(record.origin.licence(), "MIT");
+    }
+    let of = |name: &str| {
+        records
+            .iter()
+            .filter(|record| call(record).0 == name)
+            .collect::<Vec<_>>()
+    };
+    let scaled = of("scaled");
+    assert_eq!(
+        scaled[0].trace.source,
+        "def clamp(value, low, high):\n    return max(low, min(high, value))\n\nlimit = clamp\nFACTOR = 3\n\ndef scaled(values, factor=FACTOR):\n    total = 0\n    for value in values:\n        total += limit(value * factor, 0, 50)\n    return total\n"
+    );
+    assert!(scaled.iter().any(|record| call(record).1 == "[1, 2, 3]"));
+    let written = |record: &&&Record| matches!(&record.origin, Origin::Harvested(h) if h.arguments == ArgumentsFrom::Written);
+    let describe = of("describe");
+    let from_test: Vec<_> = describe
+        .iter()
+        .filter(written)
+        .map(|record| call(record).1)
+        .collect();
+    assert_eq!(from_test.len(), 2, "{from_test:?}");
+    assert!(from_test.contains(&"16") && from_test.contains(&"6"));
+    // Every way through the function is taken: negative, square, even, odd.
+    let ends: HashSet<_> = describe
+        .iter()
+        .map(|r| {
+            r.trace
+                .events
+                .last()
+                .and_then(|e| e.value.as_ref())
+                .map(|v| v.detailed().to_string())
+        })
+        .collect();
+    assert!(ends.len() >= 4, "{ends:?}");
+    assert!(of("look_up").iter().any(|record| call(record).1 == "'b'"));
+    for group in records.chunk_by(|a, b| a.group() == b.group()) {
+        assert!((3..=6).contains(&group.len()), "{}", group[0].id);
+        let args: HashSet<_> = group.iter().map(|record| call(record).1).collect();
+        assert_eq!(args.len(), group.len());
+    }
+    let left: Vec<_> = fs::read_dir(".")
+        .expect("a folder")
+        .flatten()
+        .map(|entry| entry.file_name())
+        .collect();
+    assert!(
+        !left
+            .iter()
+            .any(|name| name.to_string_lossy().ends_with(".out")),
+        "{left:?}"
+    );
+}
+
+#[test]
+fn a_build_is_the_same_however_it_was_made() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut other = package();
+    other.insert(
+        "pkg/good.py",
+        GOOD.replace("factor", "times")
+            .replace("'square'", "'whole'")
+            .into_bytes(),
+    );
+    let archives = [
+        sdist(folder.path(), "pkg", "1.0", &package()),
+        sdist(folder.path(), "other", "2.0", &other),
+    ];
+    let index = serve(&archives);
+    let recipe = recipe("['pkg==1.0', 'other==2.0']");
+    let cache = folder.path().join("cache");
+    let whole = folder.path().join("whole");
+    let first = made(&recipe, &whole, &cache, &index, 2)
+        .expect("a build")
+        .manifest;
+    assert!(first.sources[0].shards.len() > 2);
+    // Clamp and look_up are the same in both.
+    let repeated = first.sources[0]
+        .report
+        .rejected
+        .iter()
+        .find(|(reason, _)| reason.to_string() == "repeated");
+    assert!(
+        repeated.is_some_and(|(_, n)| *n >= 2),
+        "{:?}",
+        first.sources[0].report
+    );
+
+    // A build that was stopped after its first shard, and goes on with one thread.
+    let part = folder.path().join("part");
+    made(&recipe, &part, &cache, &index, 1).expect("a build");
+    let last = &first.sources[0].shards[1..];
+    for shard in last {
+        fs::remove_file(part.join(&shard.file)).expect("it was there");
+    }
+    let again = made(&recipe, &part, &cache, &index, 1).expect("a build");
+    assert_eq!(again.damaged, [last[0].file.clone()]);
+    assert_eq!(again.manifest, first);
+}
+
+#[test]
+fn packages_that_cannot_be_used_are_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut gpl = package();
+    gpl.insert(
+        "PKG-INFO",
+        b"Name: gpl\nVersion: 1.0\nLicense-Expression: GPL-3.0-only\n".to_vec(),
+    );
+    let mut silent = package();
+    silent.insert("PKG-INFO", b"Name: silent\nVersion: 1.0\n".to_vec());
+    let broken = folder.path().join("broken-1.0.tar.gz");
+    fs::write(&broken, b"this is no archive").expect("written");
+    let archives = [
+        sdist(folder.path(), "pkg", "1.0", &package()),
+        sdist(folder.path(), "gpl", "1.0", &gpl),
+        sdist(folder.path(), "silent", "1.0", &silent),
+        broken,
+    ];
+    let index = serve(&archives);
+    let recipe =
+        recipe("['gpl==1.0', 'silent==1.0', 'broken==1.0', 'pkg==9.9', 'absent==1.0', 'pkg==1.0']");
+    let out = folder.path().join("out");
+    let built = made(&recipe, &out, &folder.path().join("cache"), &index, 2).expect("a build");
+    let corpora = &built.manifest.sources[0].corpora;
+    let refused: Vec<_> = corpora.iter().map(|corpus| corpus.refused).collect();
+    let expected = [
+        Refusal::Licence,
+        Refusal::Licence,
+        Refusal::Damaged,
+        Refusal::NoSuchVersion,
+        Refusal::NotInIndex,
+    ];
+    assert_eq!(refused[..5], expected.map(Some));
+    assert_eq!(refused[5], None);
+    assert_eq!(corpora[0].licence, "GPL-3.0-only");
+    assert!(built.manifest.complete && built.manifest.sources[0].report.functions == 4);
+}
+
+#[test]
+fn an_index_that_does_not_answer_stops_the_build_and_nothing_is_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let archive = sdist(folder.path(), "pkg", "1.0", &package());
+    let (out, cache) = (folder.path().join("out"), folder.path().join("cache"));
+    let recipe = recipe("['pkg==1.0']");
+    let error = made(&recipe, &out, &cache, "file:///nowhere", 1).expect_err("no index");
+    assert!(
+        error.to_string().contains("cannot fetch `pkg==1.0`"),
+        "{error}"
+    );
+    let index = serve(&[archive]);
+    assert!(
+        made(&recipe, &out, &cache, &index, 1)
+            .expect("a build")
+            .manifest
+            .complete
+    );
+    // What is in the cache needs no index.
+    let again = folder.path().join("again");
+    assert!(
+        made(&recipe, &again, &cache, "file:///nowhere", 1)
+            .expect("a build")
+            .manifest
+            .complete
+    );
+}
+
+#[test]
+fn problems_have_the_inputs_of_their_tests_and_benchmarks_are_left_out() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let double = r"def double(x):\r\n    y = x * 2\r\n    return y";
+    let halve = r"def halve(number):\r\n    half = number // 2\r\n    return half";
+    let problems = format!(
+        "{{\"task_id\": 1, \"code\": \"{double}\", \"test_list\": [\"assert double(4) == 8\", \"assert double([1]) == [1, 1]\"]}}\n{{\"task_id\": 2, \"code\": \"{halve}\", \"test_list\": []}}\n"
+    );
+    fs::write(folder.path().join("problems.jsonl"), problems).expect("written");
+    // The second one with other names is a benchmark.
+    let item = r#"{"code": "def f(n):\n    h = n // 2\n    return h", "input": "9"}"#;
+    fs::write(folder.path().join("items.jsonl"), item).expect("written");
+    let recipe = "seed = 1\nagainst = ['items.jsonl']\n[[source]]\nkind = 'problems'\nname = 'p'\nfile = 'problems.jsonl'\nlicence = 'CC-BY-4.0'\n";
+    let built = made(
+        recipe,
+        folder.path(),
+        &folder.path().join("cache"),
+        "file:///nowhere",
+        1,
+    )
+    .expect("a build");
+    let source = &built.manifest.sources[0];
+    let records = records(source, folder.path());
+    assert!(records.iter().all(|record| call(record).0 == "double"));
+    let calls: Vec<_> = records.iter().map(|record| call(record).1).collect();
+    assert!(calls.contains(&"4") && calls.contains(&"[1]"), "{calls:?}");
+    assert_eq!(built.manifest.against[0].summary.items, 1);
+    let rejected: Vec<_> = source
+        .report
+        .rejected
+        .iter()
+        .map(|(reason, n)| (reason.to_string(), *n))
+        .collect();
+    assert_eq!(rejected, [("in a benchmark".to_owned(), 1)]);
+}
