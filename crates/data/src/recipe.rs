@@ -17,7 +17,7 @@
 //! name = "packages"
 //! packages = ["boltons==26.2.0", "toolz==1.0.0"]
 //! licences = ["MIT", "BSD-3-Clause"]
-//! keep = { inputs = 6, min_inputs = 3, max_events = 300, max_value_chars = 300 }
+//! keep = { inputs = 6, min_inputs = 3, max_events = 300, max_value_chars = 300, mutants = 1 }
 //!
 //! [[source]]
 //! kind = "library"

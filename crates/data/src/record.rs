@@ -55,6 +55,9 @@ pub struct Harvested {
     pub line: u32,
     /// Where the arguments come from.
     pub arguments: ArgumentsFrom,
+    /// What was changed in the text, if it is that of a mutant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutation: Option<String>,
 }
 
 /// Where the arguments of a call come from.
@@ -94,10 +97,14 @@ impl Record {
     pub fn group(&self) -> &str {
         match self.origin {
             Origin::Generated { .. } => &self.id,
-            Origin::Harvested(_) => self
-                .id
-                .rsplit_once('/')
-                .map_or(&self.id, |(group, _)| group),
+            Origin::Harvested(_) => {
+                let group = self
+                    .id
+                    .rsplit_once('/')
+                    .map_or(&*self.id, |(group, _)| group);
+                // Mutants belong to their functions.
+                group.split_once('~').map_or(group, |(group, _)| group)
+            }
         }
     }
 }

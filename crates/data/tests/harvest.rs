@@ -376,6 +376,38 @@ fn a_build_is_the_same_however_it_was_made() {
 }
 
 #[test]
+fn mutants_do_something_else() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let index = serve(&[sdist(folder.path(), "pkg", "1.0", &package())]);
+    let out = folder.path().join("out");
+    let recipe = recipe("['pkg==1.0']") + "keep = { mutants = 2 }\n";
+    let built = made(&recipe, &out, &folder.path().join("cache"), &index, 2).expect("a build");
+    let records = records(&built.manifest.sources[0], &out);
+    let mutation = |record: &&Record| match &record.origin {
+        Origin::Harvested(harvested) => harvested.mutation.clone(),
+        Origin::Generated { .. } => None,
+    };
+    let (mutants, originals): (Vec<_>, Vec<_>) = records
+        .iter()
+        .partition(|record| mutation(record).is_some());
+    let changes: HashSet<_> = mutants.iter().filter_map(mutation).collect();
+    assert!(changes.len() >= 4, "{changes:?}");
+    for mutant in mutants {
+        let original = originals
+            .iter()
+            .find(|record| record.group() == mutant.group())
+            .expect("its function");
+        let differing = original
+            .trace
+            .source
+            .lines()
+            .zip(mutant.trace.source.lines())
+            .filter(|(a, b)| a != b);
+        assert_eq!(differing.count(), 1, "{}", mutant.id);
+    }
+}
+
+#[test]
 fn packages_that_cannot_be_used_are_named() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut gpl = package();

@@ -7,8 +7,10 @@ use cwm_tracer::{Batch, BatchOptions, Call, Interpreter, Limit, Limits, Outcome,
 use serde::Deserialize;
 
 use crate::filter::Rejection;
+use crate::generate::rng::Rng;
 use crate::record::ArgumentsFrom;
 
+use super::mutant::{Mutant, mutant};
 use super::target::{Arguments, Candidate, Target};
 
 /// What runs are kept.
@@ -23,6 +25,8 @@ pub struct Wanted {
     pub max_events: usize,
     /// Most characters of a value.
     pub max_value_chars: usize,
+    /// Mutants of each function: the same with a token changed, where that changes what it does.
+    pub mutants: usize,
 }
 
 impl Default for Wanted {
@@ -32,6 +36,7 @@ impl Default for Wanted {
             min_inputs: 3,
             max_events: 300,
             max_value_chars: 300,
+            mutants: 0,
         }
     }
 }
@@ -45,6 +50,9 @@ const MORE: usize = 20;
 
 /// How many are tried before all others, since a function that hangs takes its time for each.
 const PROBES: usize = 3;
+
+/// Changes that are tried for each mutant that is wanted.
+const TRIES_PER_MUTANT: usize = 3;
 
 /// Runs stopped by the clock after which nothing more is tried.
 const MOST_HANGS: usize = 2;
@@ -75,6 +83,14 @@ pub(crate) struct Examiner {
 pub(crate) struct Kept {
     pub(crate) trace: Trace,
     pub(crate) from: ArgumentsFrom,
+}
+
+/// What comes of a function.
+#[derive(Debug)]
+pub(crate) struct Examined {
+    pub(crate) kept: Vec<Kept>,
+    /// Its mutants, with the words for what was changed.
+    pub(crate) mutants: Vec<(String, Vec<Kept>)>,
 }
 
 impl Examiner {
@@ -114,7 +130,7 @@ impl Examiner {
         &mut self,
         target: &Target,
         seed: u64,
-    ) -> Result<Result<Vec<Kept>, Rejection>, cwm_tracer::Error> {
+    ) -> Result<Result<Examined, Rejection>, cwm_tracer::Error> {
         let Some(mut arguments) = Arguments::new(target, seed) else {
             return Ok(Err(Rejection::NoArguments));
         };
@@ -136,7 +152,47 @@ impl Examiner {
             Ok(chosen) => chosen,
             Err(why) => return Ok(Err(why)),
         };
-        self.confirmed(target, &chosen)
+        let kept = match self.confirmed(&target.source, target, &chosen)? {
+            Ok(kept) => kept,
+            Err(why) => return Ok(Err(why)),
+        };
+        let mutants = self.mutants(target, &chosen, &kept, seed)?;
+        Ok(Ok(Examined { kept, mutants }))
+    }
+
+    /// Mutants of a function that do something else than it on some of the arguments.
+    fn mutants(
+        &mut self,
+        target: &Target,
+        chosen: &[Candidate],
+        kept: &[Kept],
+        seed: u64,
+    ) -> Result<Vec<(String, Vec<Kept>)>, cwm_tracer::Error> {
+        let mut rng = Rng::new(seed, 1, 0);
+        let mut found: Vec<(String, Vec<Kept>)> = Vec::new();
+        for _ in 0..self.wanted.mutants * TRIES_PER_MUTANT {
+            if found.len() == self.wanted.mutants {
+                break;
+            }
+            let Some(Mutant { source, change }) = mutant(&target.source, &mut rng) else {
+                break;
+            };
+            if found.iter().any(|(known, _)| *known == change) {
+                continue;
+            }
+            let Ok(runs) = self.confirmed(&source, target, chosen)? else {
+                continue;
+            };
+            let ends = |runs: &[Kept]| -> HashSet<(String, String)> {
+                runs.iter()
+                    .map(|run| (format!("{:?}", run.trace.entry), end(&run.trace)))
+                    .collect()
+            };
+            if !ends(&runs).is_subset(&ends(kept)) {
+                found.push((change, runs));
+            }
+        }
+        Ok(found)
     }
 
     /// Tries some arguments; says why no more need be tried, if so.
@@ -148,19 +204,20 @@ impl Examiner {
     ) -> Result<Result<(), Rejection>, cwm_tracer::Error> {
         let runs = self
             .quick
-            .calls(&program(target), &calls(target, &candidates))?;
+            .calls(&program(&target.source), &calls(target, &candidates))?;
         Ok(tries.add(candidates, runs, &self.wanted))
     }
 
-    /// The chosen runs, made twice.
+    /// The chosen runs of a program with the function, made twice.
     fn confirmed(
         &mut self,
+        source: &str,
         target: &Target,
         chosen: &[Candidate],
     ) -> Result<Result<Vec<Kept>, Rejection>, cwm_tracer::Error> {
         let runs = self
             .checked
-            .calls(&program(target), &calls(target, chosen))?;
+            .calls(&program(source), &calls(target, chosen))?;
         let is_fickle = runs
             .iter()
             .any(|run| matches!(run.outcome, Outcome::Nondeterministic(_)));
@@ -185,10 +242,10 @@ impl Examiner {
     }
 }
 
-fn program(target: &Target) -> Program<'_> {
+fn program(source: &str) -> Program<'_> {
     Program {
         file: "program.py",
-        source: &target.source,
+        source,
         stdin: b"",
         arguments: &[],
     }
@@ -352,16 +409,20 @@ impl Try {
             .iter()
             .filter(|event| event.kind == EventKind::Line);
         let path: Vec<_> = lines.map(|event| event.line).collect();
-        let last = trace.events.last();
-        let value = last.and_then(|event| event.value.as_ref());
         Self {
             candidate,
             lines: path.iter().copied().collect(),
             path,
-            result: value.map_or_else(String::new, |value| value.detailed().to_string()),
+            result: end(trace),
             has_raised,
         }
     }
+}
+
+/// What the last event gave, or raised.
+fn end(trace: &Trace) -> String {
+    let value = trace.events.last().and_then(|event| event.value.as_ref());
+    value.map_or_else(String::new, |value| value.detailed().to_string())
 }
 
 /// What the chosen runs show already.

@@ -2,11 +2,13 @@
 //!
 //! [`corpus`] opens a package and gives its functions as programs that stand alone; [`target`] finds arguments
 //! for one, from what tests and docstrings call it with, from the kinds of its parameters, and from what worked
-//! ([`kind`], [`mutate`]); [`examine`] runs them, guarded, and keeps the runs that show most.
+//! ([`kind`], [`mutate`]); [`examine`] runs them, guarded, and keeps the runs that show most, and those of
+//! programs that differ from it in a token ([`mutant`]).
 
 mod corpus;
 mod examine;
 mod kind;
+mod mutant;
 mod mutate;
 mod target;
 
@@ -31,7 +33,7 @@ pub(crate) use corpus::Place;
 pub use corpus::{Corpus, CorpusError, Refusal};
 use corpus::{Opened, Opener};
 pub use examine::Wanted;
-use examine::{Examiner, Kept};
+use examine::{Examined, Examiner, Kept};
 use target::Target;
 
 /// What to harvest.
@@ -72,7 +74,7 @@ struct Function {
     target: Target,
 }
 
-type Verdict = Result<Vec<Kept>, Rejection>;
+type Verdict = Result<Examined, Rejection>;
 
 /// Makes the records of real functions.
 pub(crate) struct Harvester {
@@ -243,8 +245,8 @@ impl Harvester {
         verdict: Verdict,
         sieve: &mut Sieve,
     ) -> Result<Vec<Record>, BuildError> {
-        let kept = match verdict {
-            Ok(kept) => kept,
+        let examined = match verdict {
+            Ok(examined) => examined,
             Err(reason) => return Ok(self.rejected(reason)),
         };
         if !self.seen.insert(fingerprint_of(
@@ -254,10 +256,11 @@ impl Harvester {
             return Ok(self.rejected(Rejection::Repeated));
         }
         let corpus = &self.corpora[at];
-        let records: Vec<_> = (0..)
-            .zip(kept)
-            .map(|(number, kept)| function.record(corpus, number, kept))
-            .collect();
+        let Examined { kept, mutants } = examined;
+        let mut records = function.records(corpus, None, kept);
+        for (number, (change, kept)) in (1..).zip(mutants) {
+            records.extend(function.records(corpus, Some((number, change)), kept));
+        }
         for record in &records {
             if let Some(reason) = sieve.judge(record)? {
                 return Ok(self.rejected(reason));
@@ -266,10 +269,8 @@ impl Harvester {
         self.report.candidates += 1;
         self.report.functions += 1;
         self.report.kept += records.len();
-        self.report.frames += records
-            .iter()
-            .map(|record| record.trace.events.len())
-            .sum::<usize>();
+        let frames = records.iter().map(|record| record.trace.events.len());
+        self.report.frames += frames.sum::<usize>();
         Ok(records)
     }
 
@@ -347,18 +348,25 @@ impl Function {
         state
     }
 
-    fn record(&self, corpus: &Corpus, number: usize, kept: Kept) -> Record {
+    /// The records of its runs, or of those of a mutant: its number, and what was changed.
+    fn records(
+        &self,
+        corpus: &Corpus,
+        mutant: Option<(usize, String)>,
+        kept: Vec<Kept>,
+    ) -> Vec<Record> {
         let Corpus {
             name,
             version,
             licence,
             ..
         } = corpus;
-        Record {
-            id: format!(
-                "{name}-{version}/{}:{}/{number}",
-                self.file, self.target.name
-            ),
+        let mut group = format!("{name}-{version}/{}:{}", self.file, self.target.name);
+        if let Some((number, _)) = &mutant {
+            group += &format!("~{number}");
+        }
+        let record = |(number, kept): (usize, Kept)| Record {
+            id: format!("{group}/{number}"),
             origin: Origin::Harvested(Harvested {
                 package: name.clone(),
                 version: version.clone(),
@@ -366,10 +374,12 @@ impl Function {
                 file: self.file.clone(),
                 line: self.target.line,
                 arguments: kept.from,
+                mutation: mutant.as_ref().map(|(_, change)| change.clone()),
             }),
             trace: kept.trace,
             workings: Workings::new(),
-        }
+        };
+        kept.into_iter().enumerate().map(record).collect()
     }
 }
 
