@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Subcommand, ValueEnum};
+use cwm_data::open_records;
 use cwm_eval::{Report, cruxeval, traces};
 use cwm_tracer::Interpreter;
 
-use crate::data::records;
 use crate::model::ModelArgs;
 use crate::program::{default_threads, read};
 use crate::progress;
@@ -79,12 +79,8 @@ fn run_traces(args: &TracesArgs) -> Result<()> {
     let shown = args.data.display();
     let mut recorded = Vec::new();
     let limit = args.common.limit.unwrap_or(usize::MAX);
-    for record in records(&args.data)?.take(limit) {
-        recorded.push(
-            record
-                .with_context(|| format!("cannot use `{shown}`"))?
-                .trace,
-        );
+    for record in open_records(&args.data)?.take(limit) {
+        recorded.push(record?.trace);
     }
     ensure!(!recorded.is_empty(), "`{shown}` holds no recorded programs");
     let loaded = args.common.model.load()?;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
+use cwm_data::open_records;
 use cwm_data::pack::PackedProgram;
 use cwm_model::{Config, Dtype, LayerType, Model, Rope, RunEmbedding};
 use cwm_tokenizer::nano::Vocabulary;
@@ -17,7 +18,6 @@ use cwm_train::{
 };
 use indicatif::ProgressBar;
 
-use crate::data::records;
 use crate::model::load_parts;
 use crate::program::default_threads;
 use crate::progress;
@@ -363,6 +363,25 @@ fn changes(args: &Args, current: &TrainConfig) -> Changes {
     }
 }
 
+/// The size of a file, or of the shards of a folder.
+fn bytes_of(path: &Path) -> std::io::Result<u64> {
+    if !path.is_dir() {
+        return Ok(std::fs::metadata(path)?.len());
+    }
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(path)? {
+        let entry = entry?;
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|extension| extension == "parquet")
+        {
+            bytes += entry.metadata()?.len();
+        }
+    }
+    Ok(bytes)
+}
+
 /// Reads records and cuts them into rows. Programs the vocabulary cannot hold
 /// are left out and counted.
 fn dataset(
@@ -375,15 +394,11 @@ fn dataset(
     let mut refused = 0;
     let mut fingerprint = String::new();
     for path in paths {
-        let shown = path.display();
-        let metadata = std::fs::metadata(path);
-        let bytes = metadata
-            .with_context(|| format!("cannot read `{shown}`"))?
-            .len();
+        let bytes = bytes_of(path).with_context(|| format!("cannot read `{}`", path.display()))?;
         let bar = progress::spinner("read");
-        for record in records(path)? {
+        for record in open_records(path)? {
             bar.inc(1);
-            let record = record.with_context(|| format!("cannot use `{shown}`"))?;
+            let record = record?;
             let document = Document::from_trace(&record.trace);
             match PackedProgram::new(&document, &record.workings, vocabulary) {
                 Ok(program) => programs.push(program),

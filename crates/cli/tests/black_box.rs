@@ -1,48 +1,13 @@
 //! The real binary, used as a person would use it: good input, bad input,
 //! interrupted work.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
+use common::Run;
 use tempfile::TempDir;
-
-struct Run {
-    output: Output,
-}
-
-impl Run {
-    fn stdout(&self) -> String {
-        String::from_utf8_lossy(&self.output.stdout).into_owned()
-    }
-
-    fn stderr(&self) -> String {
-        String::from_utf8_lossy(&self.output.stderr).into_owned()
-    }
-
-    #[track_caller]
-    fn succeeds(self) -> Self {
-        let code = self.output.status.code();
-        assert_eq!(
-            code,
-            Some(0),
-            "stdout:\n{}\nstderr:\n{}",
-            self.stdout(),
-            self.stderr()
-        );
-        self
-    }
-
-    #[track_caller]
-    fn fails_with(self, parts: &[&str]) -> Self {
-        let stderr = self.stderr();
-        assert_eq!(self.output.status.code(), Some(1), "stderr:\n{stderr}");
-        assert!(!stderr.contains("panicked"), "{stderr}");
-        for part in parts {
-            assert!(stderr.contains(part), "`{part}` is not in:\n{stderr}");
-        }
-        self
-    }
-}
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")

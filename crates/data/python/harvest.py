@@ -116,6 +116,20 @@ def parametrised(function):
     return rows
 
 
+def described(package, path, statement, calls):
+    source = sliced(package, path, statement.name)
+    texts, numbers = constants(ast.parse(source).body)
+    return {
+        "name": statement.name,
+        "line": statement.lineno,
+        "source": source,
+        "parameters": parameters(statement),
+        "calls": calls.of(statement.name),
+        "texts": texts,
+        "numbers": numbers,
+    }
+
+
 def functions(package, path, calls):
     """The functions of a file that can stand alone, and how many others cannot, by reason."""
     refused, found = {}, []
@@ -136,20 +150,12 @@ def functions(package, path, calls):
             # Another one takes its place.
             continue
         try:
-            source = sliced(package, path, statement.name)
+            found.append(described(package, path, statement, calls))
         except Refused as error:
             refuse(error)
-            continue
-        texts, numbers = constants(ast.parse(source).body)
-        found.append({
-            "name": statement.name,
-            "line": statement.lineno,
-            "source": source,
-            "parameters": parameters(statement),
-            "calls": calls.of(statement.name),
-            "texts": texts,
-            "numbers": numbers,
-        })
+        except Exception:
+            # Code takes forms that nobody foresees; one function is not worth a build.
+            refuse("not_understood")
     return {"functions": found, "refused": refused}
 
 
@@ -158,7 +164,7 @@ def begin(request):
     for path in request["calls"]:
         try:
             calls.look_at_file(package.module(path))
-        except (Refused, RecursionError):
+        except Exception:
             # The file is counted where its functions are asked for.
             continue
     return package, calls

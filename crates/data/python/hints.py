@@ -79,8 +79,10 @@ def kind_of_subscript(node):
         return union([kind_of_value(getattr(part, "value", None)) for part in parts])
     if name in ("Callable", "Type", "type"):
         return "callable" if name == "Callable" else None
-    is_open = isinstance(parts[-1], ast.Constant) and parts[-1].value is ...
+    is_open = bool(parts) and isinstance(parts[-1], ast.Constant) and parts[-1].value is ...
     kinds = [kind_of_annotation(part) or "any" for part in (parts[:-1] if is_open else parts)]
+    if not kinds:
+        return "tuple[any,...]" if name in ("tuple", "Tuple") else None
     if name == "Optional":
         return union([kinds[0], "none"])
     if name == "Union":

@@ -55,6 +55,8 @@ pub enum Rejection {
     NameClash,
     /// It needs a package that is neither its own nor in Python's library.
     ForeignImport,
+    /// Its text takes a form that the harvester does not foresee.
+    NotUnderstood,
     /// It needs a module whose answers nobody can foresee: chance, the clock, the machine.
     Unpredictable,
     /// With what it needs it is too long.
@@ -87,6 +89,7 @@ impl fmt::Display for Rejection {
             Self::UnknownName => "needs a name from elsewhere",
             Self::NameClash => "needs two things of one name",
             Self::ForeignImport => "needs another package",
+            Self::NotUnderstood => "of a form that is not understood",
             Self::Unpredictable => "depends on chance, the clock or the machine",
             Self::ProgramTooLong => "program too long",
             Self::NoArguments => "takes what cannot be made up",

@@ -6,6 +6,8 @@
 //! they name things. [`Evaluator`] writes the working of their lines. [`decontaminate`] keeps the items of benchmarks out.
 
 mod build;
+mod census;
+mod compare;
 pub mod decontaminate;
 mod filter;
 mod fingerprint;
@@ -14,7 +16,9 @@ mod generate;
 mod harvest;
 mod normalise;
 pub mod pack;
+mod page;
 mod python;
+mod read;
 mod recipe;
 mod record;
 mod shard;
@@ -22,6 +26,8 @@ mod sieve;
 mod working;
 
 pub use build::{BuildError, Plan, Report, build, limits};
+pub use census::{Census, CensusReport, Histogram, Share};
+pub use compare::{Comparison, Difference};
 pub use decontaminate::{Benchmarks, Overlap, normalise_program, open_text};
 pub use filter::{EVENTS, Rejection, judge};
 pub use fingerprint::{Fingerprint, fingerprint};
@@ -31,7 +37,9 @@ pub use folder::{
 pub use generate::{Coverage, Level, NoSuchLevel, Program, coverage, generate};
 pub use harvest::{Corpus, CorpusError, Refusal, Wanted};
 pub use normalise::{Normalised, Normaliser};
+pub use page::page;
 pub use python::PythonError;
+pub use read::{ReadError, Records, open_records};
 pub use recipe::{Recipe, RecipeError, Source};
 pub use record::{
     ArgumentsFrom, Harvested, Origin, Record, RecordError, read_records, write_record,

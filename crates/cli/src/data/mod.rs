@@ -2,18 +2,16 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
-use std::io::{BufRead, BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use cwm_data::decontaminate::{Report, Summary};
 use cwm_data::{
-    Benchmarks, Evaluator, Made, Normaliser, Plan, Progress, Recipe, Record, Setup, Source, build,
-    build_folder, fingerprint, normalise_program, open_text, read_records, read_shard,
-    write_record,
+    Benchmarks, Evaluator, Made, Normaliser, Plan, Progress, Recipe, Setup, Source, build,
+    build_folder, fingerprint, normalise_program, open_records, open_text, write_record,
 };
-use cwm_trace::columns::MAGIC;
 use cwm_trace::live::Document;
 use cwm_trace::{Entry, Trace};
 use cwm_tracer::Interpreter;
@@ -22,10 +20,20 @@ use serde::Serialize;
 use crate::program::default_threads;
 use crate::progress;
 
+mod look;
+
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// A folder of shards as a recipe says; stopped, it goes on where it was
     Build(BuildArgs),
+    /// What recorded programs hold, in numbers; as a page too
+    Stats(look::StatsArgs),
+    /// A recorded program and its run
+    Show(look::ShowArgs),
+    /// Some recorded programs, drawn by chance
+    Sample(look::SampleArgs),
+    /// Where two sets of recorded programs differ
+    Diff(look::DiffArgs),
     /// Random, terminating programs with their real runs
     Generate(GenerateArgs),
     /// Leave out programs that benchmarks contain
@@ -36,8 +44,8 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct WorkArgs {
-    /// Recorded programs: JSON lines of `cwm data generate`, or shards of `cwm data build`
-    #[arg(long, value_name = "FILE.jsonl")]
+    /// Recorded programs: JSON lines of `cwm data generate`, a shard, or a folder of `cwm data build`
+    #[arg(long, value_name = "PATH")]
     data: PathBuf,
     /// Where to write them with the working of their lines
     #[arg(long, value_name = "FILE.jsonl")]
@@ -49,8 +57,8 @@ pub(crate) struct WorkArgs {
 
 #[derive(Args)]
 pub(crate) struct DecontaminateArgs {
-    /// Recorded programs: JSON lines of `cwm data generate`, or shards of `cwm data build`
-    #[arg(long, value_name = "FILE.jsonl", num_args = 1.., required = true)]
+    /// Recorded programs: JSON lines of `cwm data generate`, shards, or folders of `cwm data build`
+    #[arg(long, value_name = "PATH", num_args = 1.., required = true)]
     data: Vec<PathBuf>,
     /// Benchmarks: JSON lines whose fields hold texts and code, also with gzip (.gz)
     #[arg(long, value_name = "FILE.jsonl", num_args = 1.., required = true)]
@@ -135,6 +143,10 @@ fn parse_mix(text: &str) -> Result<[u32; 4], String> {
 pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Build(args) => build_shards(args),
+        Command::Stats(args) => look::stats(args),
+        Command::Show(args) => look::show(args),
+        Command::Sample(args) => look::sample(args),
+        Command::Diff(args) => look::diff(args),
         Command::Generate(args) => generate(args),
         Command::Decontaminate(args) => decontaminate(args),
         Command::Work(args) => work(args),
@@ -145,11 +157,10 @@ fn work(args: &WorkArgs) -> Result<()> {
     let interpreter = Interpreter::find(args.python.as_deref())?;
     let mut evaluator = Evaluator::start(&interpreter)?;
     let mut out = Partial::create(&args.out)?;
-    let shown = args.data.display();
     let bar = progress::spinner("work");
     let (mut programs, mut steps) = (0, 0);
-    for record in records(&args.data)? {
-        let mut record = record.with_context(|| format!("cannot use `{shown}`"))?;
+    for record in open_records(&args.data)? {
+        let mut record = record?;
         let workings = evaluator.workings(&Document::from_trace(&record.trace));
         record.workings = workings.with_context(|| format!("cannot work out `{}`", record.id))?;
         write_record(&mut out.file, &record)?;
@@ -177,17 +188,17 @@ fn decontaminate(args: &DecontaminateArgs) -> Result<()> {
     let mut benchmarks = Benchmarks::default();
     for path in &args.against {
         let shown = path.display();
+        let text = open_text(path).with_context(|| format!("cannot read `{shown}`"))?;
         benchmarks
-            .add(&shown.to_string(), open(path)?, &mut normaliser)
+            .add(&shown.to_string(), text, &mut normaliser)
             .with_context(|| format!("cannot use the benchmark `{shown}`"))?;
     }
     let mut out = args.out.as_deref().map(Partial::create).transpose()?;
     let mut report = Report::default();
     let bar = progress::spinner("decontaminate");
     for path in &args.data {
-        let shown = path.display();
-        for record in records(path)? {
-            let record = record.with_context(|| format!("cannot use `{shown}`"))?;
+        for record in open_records(path)? {
+            let record = record?;
             let Trace { source, entry, .. } = &record.trace;
             let program = normalise_program(source, entry, &mut normaliser)?;
             let overlap = benchmarks.judge(source, program.as_ref());
@@ -229,33 +240,15 @@ fn decontaminate(args: &DecontaminateArgs) -> Result<()> {
     Ok(())
 }
 
-/// The recorded programs of a file: a shard, or JSON lines.
-pub(crate) fn records(path: &Path) -> Result<Box<dyn Iterator<Item = Result<Record>>>> {
-    let mut file = File::open(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let mut start = [0; MAGIC.len()];
-    let is_shard = file.read_exact(&mut start).is_ok() && start == *MAGIC;
-    if is_shard {
-        let shown = path.display();
-        let records = read_shard(file).with_context(|| format!("cannot use `{shown}`"))?;
-        return Ok(Box::new(records.into_iter().map(Ok)));
-    }
-    let lines = read_records(open(path)?);
-    Ok(Box::new(lines.map(|record| Ok(record?))))
-}
-
-fn open(path: &Path) -> Result<Box<dyn BufRead>> {
-    open_text(path).with_context(|| format!("cannot read `{}`", path.display()))
-}
-
 /// A file that has its name only once it is whole.
-struct Partial {
-    file: BufWriter<File>,
+pub(crate) struct Partial {
+    pub(crate) file: BufWriter<File>,
     partial: PathBuf,
     path: PathBuf,
 }
 
 impl Partial {
-    fn create(path: &Path) -> Result<Self> {
+    pub(crate) fn create(path: &Path) -> Result<Self> {
         let mut partial = path.as_os_str().to_owned();
         partial.push(".partial");
         let partial = PathBuf::from(partial);
@@ -268,7 +261,7 @@ impl Partial {
         })
     }
 
-    fn keep(mut self) -> Result<()> {
+    pub(crate) fn keep(mut self) -> Result<()> {
         let shown = self.path.display();
         self.file
             .flush()
@@ -343,14 +336,13 @@ fn user_cache() -> PathBuf {
 fn summarise(made: &Made) {
     let report = &made.report;
     let (kept, frames, shards) = (report.kept, report.frames, made.shards.len());
-    let of = match report.functions {
-        0 => String::new(),
-        functions => format!(" of {functions} functions"),
+    let what = match report.functions {
+        0 => "programs".to_owned(),
+        functions => format!("runs of {functions} functions"),
     };
-    let candidates = report.candidates;
+    let (name, candidates) = (&made.name, report.candidates);
     println!(
-        "{}: {kept} runs{of} with {frames} frames in {shards} shards, out of {candidates} candidates",
-        made.name
+        "{name}: {kept} {what} with {frames} frames in {shards} shards, out of {candidates} candidates"
     );
     for (reason, count) in &report.rejected {
         println!("  left out, {reason}: {count}");
@@ -384,9 +376,8 @@ fn generate(args: &GenerateArgs) -> Result<()> {
         excluded.insert(fingerprint(&text, &Entry::Module));
     }
     for path in &args.exclude_data {
-        let shown = path.display();
-        for record in records(path)? {
-            let record = record.with_context(|| format!("cannot use `{shown}`"))?;
+        for record in open_records(path)? {
+            let record = record?;
             excluded.insert(fingerprint(&record.trace.source, &record.trace.entry));
         }
     }

@@ -1,0 +1,93 @@
+//! Opens recorded programs wherever they lie: a folder of `cwm data build`, a shard, a file of JSON lines.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use cwm_trace::columns::MAGIC;
+
+use crate::decontaminate::open_text;
+use crate::record::{Record, RecordError, read_records};
+use crate::shard::{ShardError, read_shard};
+
+/// Why records cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A file or folder cannot be opened.
+    #[error("cannot read `{}`: {source}", path.display())]
+    Open {
+        /// Which one.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A folder has no shards in it.
+    #[error("`{}` holds no shards (*.parquet); is it a folder of `cwm data build`?", .0.display())]
+    NoShards(PathBuf),
+    /// A shard cannot be used.
+    #[error("cannot use `{}`: {source}", path.display())]
+    Shard {
+        /// Which one.
+        path: PathBuf,
+        /// The cause.
+        source: ShardError,
+    },
+    /// A line is no record.
+    #[error("cannot use `{}`: {source}", path.display())]
+    Record {
+        /// In which file.
+        path: PathBuf,
+        /// The cause.
+        source: RecordError,
+    },
+}
+
+/// What [`open_records`] gives, one by one.
+pub type Records = Box<dyn Iterator<Item = Result<Record, ReadError>>>;
+
+/// The records of a folder of shards in the order of their names, of a shard, or of a file of JSON lines (`.gz` too).
+///
+/// # Errors
+/// [`ReadError`]; what is wrong further on comes in the place of a record.
+pub fn open_records(path: &Path) -> Result<Records, ReadError> {
+    let open_error = |source| ReadError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    if path.is_dir() {
+        let entries = fs::read_dir(path).map_err(open_error)?;
+        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
+        let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(open_error)?;
+        paths.retain(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "parquet")
+        });
+        paths.sort();
+        if paths.is_empty() {
+            return Err(ReadError::NoShards(path.to_owned()));
+        }
+        return Ok(Box::new(paths.into_iter().flat_map(
+            |path| match open_records(&path) {
+                Ok(records) => records,
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            },
+        )));
+    }
+    let mut file = File::open(path).map_err(open_error)?;
+    let mut start = [0; MAGIC.len()];
+    if file.read_exact(&mut start).is_ok() && start == *MAGIC {
+        let records = read_shard(file).map_err(|source| ReadError::Shard {
+            path: path.to_owned(),
+            source,
+        })?;
+        return Ok(Box::new(records.into_iter().map(Ok)));
+    }
+    let text = open_text(path).map_err(open_error)?;
+    let path = path.to_owned();
+    Ok(Box::new(read_records(text).map(move |record| {
+        record.map_err(|source| ReadError::Record {
+            path: path.clone(),
+            source,
+        })
+    })))
+}
