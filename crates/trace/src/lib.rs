@@ -20,6 +20,7 @@ pub mod diff;
 pub mod jsonl;
 pub mod listing;
 pub mod live;
+mod markup;
 pub mod parquet;
 pub mod perfetto;
 pub mod statistics;
