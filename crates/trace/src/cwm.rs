@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 pub use self::parse::{Parsed, parse, parse_frame};
 pub use self::render::{render, render_frame, render_prompt};
+pub(crate) use self::scopes::Scope;
 pub use self::scopes::Scopes;
 pub use self::stream::{Moment, Stream};
 pub use crate::markup::cursor::{Broken, Found, Reason};
@@ -242,7 +243,8 @@ impl Document {
     }
 }
 
-fn frame(event: &Event, source: &Source) -> Frame {
+/// What an event looks like.
+pub(crate) fn frame(event: &Event, source: &Source) -> Frame {
     let src = source.line(event);
     let value = || {
         event
@@ -274,7 +276,8 @@ fn frame(event: &Event, source: &Source) -> Frame {
     }
 }
 
-fn locals(event: &Event) -> Locals {
+/// The state that an event shows.
+pub(crate) fn locals(event: &Event) -> Locals {
     event
         .locals
         .iter()

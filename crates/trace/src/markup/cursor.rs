@@ -42,6 +42,12 @@ pub enum Reason {
     /// A variable is said to be unchanged, but its scope has not shown it.
     #[error("the variable `{0}` is `..` but has no earlier value in its scope")]
     NeverShown(Arc<str>),
+    /// `..` stands where no state has been shown that it could stand for.
+    #[error("`..` stands for what was shown before, but here nothing was")]
+    NothingShown,
+    /// `..` is not the first pair of a state, or not paired with itself.
+    #[error("`..` may stand once in a state, as its first pair, `\"..\": \"..\"`")]
+    MisplacedMark,
 }
 
 /// The beginning of what stands in the wrong place, for messages.

@@ -55,11 +55,25 @@ impl Source {
 
     /// The text with the marker on the entry line and nowhere else.
     pub(crate) fn marked(&self) -> String {
+        self.written(self.entry)
+    }
+
+    /// The text without a marker.
+    pub(crate) fn unmarked(&self) -> String {
+        self.written(None)
+    }
+
+    /// The lines of all files, each with one newline.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.lines.iter().chain(self.others.iter().flatten())
+    }
+
+    fn written(&self, marked: Option<usize>) -> String {
         let size: usize = self.lines.iter().map(|line| line.len()).sum();
         let mut text = String::with_capacity(size + MARKER.len());
         for (number, line) in (1..).zip(&self.lines) {
             text.push_str(line.trim_end_matches('\n'));
-            if self.entry == Some(number) {
+            if marked == Some(number) {
                 text.push_str(MARKER);
             }
             if number < self.lines.len() || self.ends_with_newline {

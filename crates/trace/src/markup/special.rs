@@ -49,6 +49,11 @@ impl Specials {
     /// that slot a name.
     pub(crate) const CWM: Self = Self { own: &[] };
 
+    /// Those of CWM's vocabulary and these.
+    pub(crate) const fn and(own: &'static [&'static str]) -> Self {
+        Self { own }
+    }
+
     /// Length in bytes of the special token a text starts with.
     pub(crate) fn at(self, text: &str) -> Option<usize> {
         let bars = text.strip_prefix('<').and_then(|text| self.bars(text));
@@ -172,5 +177,13 @@ mod tests {
             assert_eq!(Specials::CWM.unescape(escaped), text);
             assert_eq!(Specials::CWM.find(escaped), None);
         }
+    }
+
+    #[test]
+    fn names_of_one_dialect_are_plain_text_in_another() {
+        let specials = Specials::and(&["step_into"]);
+        assert!(specials.is_one("<|step_into|>") && specials.is_one("<|pad|>"));
+        assert_eq!(specials.escape("<|step_into|>"), r"<\|step_into|>");
+        assert_eq!(Specials::CWM.escape("<|step_into|>"), "<|step_into|>");
     }
 }
