@@ -11,8 +11,9 @@ use crate::{End, Entry, Event, EventKind, Function, Trace, Value};
 /// The trace as it is where there is no such function: the entry is a module or a thread; the arguments
 /// are not known, or do not fit on a line; the call gives a generator or a coroutine, whose states come
 /// only when it is run; or what was recorded is not one run of the function that is named, as for a class
-/// or a decorated function. What the arguments themselves call was not recorded and is not there. A
-/// decorator that was not recorded is taken to pass on what its function gives.
+/// or a decorated function. What the arguments themselves call, and what cleans up behind the call, was
+/// not recorded and is not there. A decorator that was not recorded is taken to pass on what its function
+/// gives.
 pub fn with_main(trace: &Trace) -> Cow<'_, Trace> {
     wrapped(trace).map_or(Cow::Borrowed(trace), Cow::Owned)
 }

@@ -84,6 +84,9 @@ const ACTIONS: u64 = 0x6e64_7374_6570;
 /// The document with a number of a trace. Each number gives another walk; none repeats an earlier one
 /// but by chance.
 ///
+/// Equal numbers draw alike whatever the trace, beginning with the row of shares: give each document of a
+/// data set a number of its own.
+///
 /// A document ends where the run does, or where the recording does. Forwards a run that is one call
 /// starts in a `main` that makes the call ([`with_main`]); backwards it does not.
 pub fn sample(trace: &Trace, sampling: &Sampling, number: u64) -> Document {
