@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use cwm_trace::cwm::{self, Frame};
 use cwm_trace::nd::{
     self, Action, Direction, Document, Exit, Extent, Forward, Inverse, InverseAction, InverseExit,
-    InverseFrame, Next, Parsed, Run, Sampling, Shown, Stop, Walk, parse, render, sample,
+    InverseFrame, Next, Parsed, Run, Sampling, Shown, Stop, Walk, parse, render, sample, with_main,
 };
 use cwm_trace::{End, Trace};
 use proptest::collection::vec;
@@ -414,6 +414,50 @@ fn an_end_says_how_the_run_ended() {
     for (end, exit) in cases {
         assert_eq!(Exit::of(&end), exit, "{end:?}");
     }
+}
+
+/// Only what a function would do that makes the call is wrapped in one.
+#[test]
+fn main_is_made_of_calls_that_are_known() {
+    let is_wrapped = |source: &str, table: &str| {
+        let trace = literate::trace(source, table);
+        with_main(&trace).events.len() > trace.events.len()
+    };
+    let call = "call f 1 {\"n\": \"1\"}\n";
+    let run = |entry: &str, rest: &str| format!("entry {entry}\n{call}{rest}");
+    let returns = "return f 1 \"1\"\n";
+    let plain = "def f(n): return n\n";
+    assert!(is_wrapped(plain, &run("f(1)", returns)));
+    assert!(is_wrapped(plain, &run("K.f(1)", returns)));
+    assert!(is_wrapped(plain, &run("f(1)", "end max_events 1")));
+    let raised = "exception f 1 \"KeyError()\"\nunwind f 1\nend raised KeyError()";
+    assert!(is_wrapped(plain, &run("f(1)", raised)));
+
+    // Arguments that nobody knows, or that would not end with the line.
+    assert!(!is_wrapped(plain, &run("f", returns)));
+    assert!(!is_wrapped(plain, &run("f(1 # one)", returns)));
+    // What the call of another function or of a class gives is not what this one gave.
+    assert!(!is_wrapped(plain, &run("g(1)", returns)));
+    assert!(!is_wrapped(plain, &run("f.<locals>.f(1)", returns)));
+    // No end, or another than the recording claims.
+    assert!(!is_wrapped(plain, &run("f(1)", "unwind f 1")));
+    assert!(!is_wrapped(
+        plain,
+        &run("f(1)", "unwind f 1\nend raised KeyError()")
+    ));
+    // Code that runs when it is asked to; code that is no function.
+    for source in [
+        "async def f(n): return n\n",
+        "@cached\nasync  def f(n):\n    return n\n",
+        "def f(n):\n    if n:\n        yield n\n",
+        "def f(n): yield(n)\n",
+        "class f: n = 1\n",
+        "f = lambda n: n\n",
+    ] {
+        assert!(!is_wrapped(source, &run("f(1)", returns)), "{source}");
+    }
+    let other = "def f(n):\n    return n\n\ndef g():\n    yield 1\n";
+    assert!(is_wrapped(other, &run("f(1)", returns)));
 }
 
 /// The same walk on every machine and in every version, or the seed of a data set means nothing.
