@@ -200,6 +200,9 @@ proptest! {
             }
         }
         let inverse = Inverse::of(&trace);
+        let events: Vec<_> = (0..inverse.states()).map(|state| inverse.event(state)).collect();
+        let plain = events.iter().filter(|(_, has_called)| !has_called).map(|&(event, _)| event);
+        prop_assert!(plain.eq((0..trace.events.len()).rev()));
         for state in 0..inverse.states() {
             for action in &InverseAction::ALL {
                 if let Some(Next::State(next)) = inverse.next(state, action) {
