@@ -12,7 +12,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value as Json, json};
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Form};
 use crate::many::ManyArgs;
 use crate::program::{ProgramArgs, RunArgs, read};
 use crate::progress;
@@ -24,7 +24,7 @@ pub(crate) struct Job<'a> {
     pub(crate) arguments: &'a [String],
     pub(crate) run: &'a RunArgs,
     pub(crate) many: &'a ManyArgs,
-    pub(crate) dialect: Dialect,
+    pub(crate) form: Form,
     pub(crate) out: Option<&'a Path>,
 }
 
@@ -99,7 +99,7 @@ pub(crate) fn run(job: &Job<'_>) -> Result<()> {
             *counts.entry(run.outcome.kind()).or_default() += 1;
             events += run.trace.as_ref().map_or(0, |trace| trace.events.len());
             let index = at * STEP + offset;
-            output.line(&entry(index, *line, call, run, job.dialect)?)?;
+            output.line(&entry(index, *line, call, run, &job.form)?)?;
         }
         bar.inc(chunk.len() as u64);
     }
@@ -174,11 +174,11 @@ fn call(line: Line) -> Call {
 }
 
 /// The line of output for a call.
-fn entry(index: usize, line: usize, call: &Call, run: &Run, dialect: Dialect) -> Result<Json> {
-    let trace = match (&run.trace, dialect) {
+fn entry(index: usize, line: usize, call: &Call, run: &Run, form: &Form) -> Result<Json> {
+    let trace = match (&run.trace, form.dialect()) {
         (None, _) => Json::Null,
         (Some(trace), Dialect::Json) => serde_json::to_value(trace)?,
-        (Some(trace), _) => String::from_utf8(dialect.render(trace)?)?.into(),
+        (Some(trace), _) => String::from_utf8(form.render(trace, index as u64)?)?.into(),
     };
     Ok(json!({
         "index": index,

@@ -30,9 +30,9 @@ pub(crate) struct ManyArgs {
     /// Probability that a call is stepped into; of the others only call and value are kept
     #[arg(long, value_name = "P", requires = "pytest")]
     pub(crate) step_in: Option<f64>,
-    /// Decides which calls are stepped into
-    #[arg(long, value_name = "N", requires = "step_in", default_value_t = 0)]
-    pub(crate) seed: u64,
+    /// Decides which calls are stepped into, and which actions the dialect nd takes [default: 0]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
     /// Besides a trace per test write one per function call, at most so many of each test
     #[arg(
         long,

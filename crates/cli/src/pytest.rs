@@ -14,7 +14,7 @@ use cwm_tracer::{
 };
 use serde_json::json;
 
-use crate::dialect::Dialect;
+use crate::dialect::Form;
 use crate::many::ManyArgs;
 use crate::program::RunArgs;
 
@@ -23,7 +23,7 @@ pub(crate) struct Job<'a> {
     pub(crate) arguments: &'a [String],
     pub(crate) run: &'a RunArgs,
     pub(crate) many: &'a ManyArgs,
-    pub(crate) dialect: Dialect,
+    pub(crate) form: Form,
     pub(crate) out: &'a Path,
 }
 
@@ -54,11 +54,11 @@ pub(crate) fn run(job: &Job<'_>) -> Result<()> {
     let mut folder = Folder {
         path: job.out,
         index: index(job.out)?,
-        dialect: job.dialect,
+        form: job.form,
         cut: Cut {
             depth: many.stack_depth,
             step_in,
-            seed: many.seed,
+            seed: many.seed.unwrap_or(0),
         },
         per_call: many.per_call.unwrap_or(0),
         files: 0,
@@ -146,7 +146,7 @@ fn index(out: &Path) -> Result<BufWriter<File>> {
 struct Folder<'a> {
     path: &'a Path,
     index: BufWriter<File>,
-    dialect: Dialect,
+    form: Form,
     cut: Cut,
     per_call: usize,
     files: usize,
@@ -177,8 +177,11 @@ impl Folder<'_> {
         };
         let mut file = None;
         if !trace.events.is_empty() {
-            let name = format!("{:06}.{}", self.files, self.dialect.extension());
-            let text = self.dialect.render(trace).map_err(io::Error::other)?;
+            let name = format!("{:06}.{}", self.files, self.form.extension());
+            let text = self
+                .form
+                .render(trace, self.files as u64)
+                .map_err(io::Error::other)?;
             std::fs::write(self.path.join(&name), text)?;
             self.files += 1;
             self.events += trace.events.len();

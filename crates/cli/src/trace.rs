@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgMatches, Command, ValueEnum};
 use cwm_trace::{End, Trace};
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Direction, Form};
 use crate::many::ManyArgs;
 use crate::program::{ProgramArgs, RunArgs};
 use crate::{calls, pytest, view};
@@ -95,6 +95,9 @@ pub(crate) struct RecordArgs {
     /// Form of the output [default: cwm; json for many traces]
     #[arg(long, value_enum)]
     dialect: Option<Dialect>,
+    /// Which way the dialect nd goes through a run [default: forward]
+    #[arg(long, value_enum)]
+    direction: Option<Direction>,
     /// Where to write it [default: standard output]
     #[arg(long, value_name = "PATH")]
     out: Option<PathBuf>,
@@ -122,7 +125,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn record(args: &RecordArgs) -> Result<()> {
     if args.dialect == Some(Dialect::Parquet) {
         if args.calls.is_some() {
-            bail!("calls are written as lines: choose the dialect cwm, live or json for them");
+            bail!("calls are written as lines: choose the dialect cwm, live, nd or json for them");
         }
         if args.out.is_none() {
             bail!("a Parquet table is not text: say where to write it with --out");
@@ -135,7 +138,7 @@ fn record(args: &RecordArgs) -> Result<()> {
             arguments: &args.arguments,
             run: &args.run,
             many: &args.many,
-            dialect: args.dialect.unwrap_or(Dialect::Json),
+            form: form(args, Dialect::Json)?,
             out: args.out.as_deref(),
         });
     }
@@ -147,7 +150,7 @@ fn record(args: &RecordArgs) -> Result<()> {
             arguments: &arguments,
             run: &args.run,
             many: &args.many,
-            dialect: args.dialect.unwrap_or(Dialect::Json),
+            form: form(args, Dialect::Json)?,
             out,
         });
     }
@@ -156,9 +159,10 @@ fn record(args: &RecordArgs) -> Result<()> {
         is_alone || args.out.is_some(),
         "--threads all needs --out: each thread is a file of its own"
     );
+    let form = form(args, Dialect::Cwm)?;
     let traces = recorded(args)?;
     for trace in &traces {
-        write(trace, args)?;
+        write(trace, &form, args.out.as_deref())?;
     }
     report_end(&traces[0]);
     if traces.len() > 1 {
@@ -173,11 +177,22 @@ fn record(args: &RecordArgs) -> Result<()> {
     Ok(())
 }
 
+/// The wanted form, or that of a dialect if none is named.
+fn form(args: &RecordArgs, otherwise: Dialect) -> Result<Form> {
+    let dialect = args.dialect.unwrap_or(otherwise);
+    let seed = args.many.seed;
+    ensure!(
+        seed.is_none() || dialect == Dialect::Nd || args.many.step_in.is_some(),
+        "--seed decides nothing here: it is for --step-in and `--dialect nd`"
+    );
+    Form::new(dialect, args.direction, seed.unwrap_or(0))
+}
+
 /// Writes one trace in the wanted form to where it belongs.
-fn write(trace: &Trace, args: &RecordArgs) -> Result<()> {
-    let text = args.dialect.unwrap_or(Dialect::Cwm).render(trace)?;
+fn write(trace: &Trace, form: &Form, out: Option<&Path>) -> Result<()> {
     let number = trace.thread.as_ref().map_or(0, |thread| thread.number);
-    match &args.out {
+    let text = form.render(trace, number.into())?;
+    match out {
         Some(path) => {
             let path = beside(path, number);
             std::fs::write(&path, &text)

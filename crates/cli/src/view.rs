@@ -116,7 +116,7 @@ fn content(path: &Path) -> Result<Content> {
     }
     if first.starts_with(b"<|begin_of_text|>") {
         bail!(
-            "`{shown}` is in the cwm dialect, which does not say enough to be shown; \
+            "`{shown}` is in the dialect cwm or nd, which do not say enough to be shown; \
              record it again with `--dialect json` or `--dialect live`"
         );
     }

@@ -146,8 +146,11 @@ fn a_recorded_run_can_be_viewed() {
         table.stdout()
     );
 
-    record("cwm", &at("run.cwm"));
-    cwm(&["trace", "view", &at("run.cwm")]).fails_with(&["--dialect json"]);
+    for dialect in ["cwm", "nd"] {
+        let out = at(&format!("run.{dialect}"));
+        record(dialect, &out);
+        cwm(&["trace", "view", &out]).fails_with(&["--dialect json"]);
+    }
     cwm(&["trace", "view", &path]).fails_with(&["not a trace"]);
     cwm(&["trace", &path, "--dialect", "parquet"]).fails_with(&["not text", "--out"]);
     let unnamed = cwm(&["trace"]);

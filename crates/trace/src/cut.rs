@@ -5,7 +5,9 @@
 //! call closed once if it was before); the same options give the same part, on every machine.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
+use crate::random::{fraction, splitmix};
 use crate::{End, Entry, Event, EventKind, SourceFile, Trace};
 
 /// What of the calls below the entries is kept.
@@ -72,9 +74,7 @@ fn decide(number: u32, caller: Option<(Kept, u32)>, options: &Cut) -> (Kept, u32
     if caller != Kept::Whole || options.depth.is_some_and(|most| depth > most) {
         return (Kept::Nothing, depth);
     }
-    // 53 bits make an evenly spread number below one.
-    let draw =
-        (splitmix(options.seed ^ splitmix(number.into())) >> 11) as f64 / (1u64 << 53) as f64;
+    let draw = fraction(splitmix(options.seed ^ splitmix(number.into())));
     let kept = if draw < options.step_in {
         Kept::Whole
     } else {
@@ -83,24 +83,38 @@ fn decide(number: u32, caller: Option<(Kept, u32)>, options: &Cut) -> (Kept, u32
     (kept, depth)
 }
 
-/// One step of splitmix64 (Steele, Lea and Flood, 2014).
-fn splitmix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ z >> 31
-}
-
 /// A trace for each of the first `most` calls of functions that have a name, in order of call. Each holds
 /// what ran while its function did.
 pub fn calls(trace: &Trace, most: usize) -> Vec<Trace> {
+    calls_in(trace, 0..most)
+}
+
+/// The one with a number, from 0, of what [`calls`] gives.
+pub fn call(trace: &Trace, number: usize) -> Option<Trace> {
+    calls_in(trace, number..number.saturating_add(1)).pop()
+}
+
+/// How many traces [`calls`] gives at most.
+pub fn count_calls(trace: &Trace) -> usize {
+    trace
+        .events
+        .iter()
+        .filter(|event| event.kind == EventKind::Call && is_named(trace, event))
+        .count()
+}
+
+fn calls_in(trace: &Trace, wanted: Range<usize>) -> Vec<Trace> {
     // For each call: its activation, and from where to where it ran.
     let mut found: Vec<(u32, Vec<(usize, usize)>)> = Vec::new();
     let mut places: HashMap<u32, usize> = HashMap::new();
+    let mut number = 0;
     for (at, event) in trace.events.iter().enumerate() {
-        if event.kind == EventKind::Call && found.len() < most && is_named(trace, event) {
-            places.insert(event.activation, found.len());
-            found.push((event.activation, Vec::new()));
+        if event.kind == EventKind::Call && number < wanted.end && is_named(trace, event) {
+            if wanted.contains(&number) {
+                places.insert(event.activation, found.len());
+                found.push((event.activation, Vec::new()));
+            }
+            number += 1;
         }
         let Some(&place) = places.get(&event.activation) else {
             continue;
@@ -361,5 +375,8 @@ mod tests {
         );
         assert_eq!(found[4].end, End::Raised(String::new()));
         assert_eq!(calls(&trace(), 1).len(), 1);
+        assert_eq!(count_calls(&trace()), 5);
+        assert_eq!(call(&trace(), 2).as_ref(), Some(&found[2]));
+        assert_eq!(call(&trace(), 5), None);
     }
 }

@@ -10,24 +10,23 @@
 //! program that feeds a model or listens to one. [`Stream`] writes a run that is
 //! told as changes.
 
-mod json;
 mod parse;
 mod render;
 mod scopes;
-mod source;
-mod special;
 mod stream;
 
 use std::sync::Arc;
 
-pub use self::parse::{Broken, Parsed, Reason, parse, parse_frame};
+pub use self::parse::{Parsed, parse, parse_frame};
 pub use self::render::{render, render_frame, render_prompt};
+pub(crate) use self::scopes::Scope;
 pub use self::scopes::Scopes;
-pub use self::source::{MARKER, strip_marker};
-pub use self::special::is_special;
 pub use self::stream::{Moment, Stream};
+pub use crate::markup::cursor::{Broken, Found, Reason};
+pub use crate::markup::source::{MARKER, strip_marker};
 
-use self::source::Source;
+use crate::markup::source::Source;
+use crate::markup::special::Specials;
 use crate::{Event, EventKind, Trace};
 
 /// Opens a text.
@@ -51,8 +50,13 @@ pub const RETURN_SEP: &str = "<|return_sep|>";
 /// Opens a [`Frame::Exception`].
 pub const EXCEPTION_SEP: &str = "<|exception_sep|>";
 
-/// Stands for a value that has not changed in its scope.
-const UNCHANGED: &str = "..";
+/// Whether a text is that of a special token, such as `<|frame_sep|>`.
+///
+/// Every `<|reserved_special_token_N|>` with N below 256 counts, even where
+/// CWM has given that slot a name.
+pub fn is_special(text: &str) -> bool {
+    Specials::CWM.is_one(text)
+}
 
 /// A trace in the terms of the `cwm` format.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -239,7 +243,8 @@ impl Document {
     }
 }
 
-fn frame(event: &Event, source: &Source) -> Frame {
+/// What an event looks like.
+pub(crate) fn frame(event: &Event, source: &Source) -> Frame {
     let src = source.line(event);
     let value = || {
         event
@@ -271,7 +276,8 @@ fn frame(event: &Event, source: &Source) -> Frame {
     }
 }
 
-fn locals(event: &Event) -> Locals {
+/// The state that an event shows.
+pub(crate) fn locals(event: &Event) -> Locals {
     event
         .locals
         .iter()

@@ -7,6 +7,7 @@
 //!
 //! * [`cwm`]: Meta's format, exactly as their code writes it.
 //! * [`live`]: ours: numbered lines and only the live call stack.
+//! * [`nd`]: states between the actions of a debugger, forwards and backwards.
 //! * [`cut`]: parts of a trace that are traces.
 //! * [`diff`]: where two traces first part.
 //! * [`jsonl`]: the lossless form on disk; [`parquet`]: the same as a table.
@@ -20,8 +21,11 @@ pub mod diff;
 pub mod jsonl;
 pub mod listing;
 pub mod live;
+mod markup;
+pub mod nd;
 pub mod parquet;
 pub mod perfetto;
+mod random;
 pub mod statistics;
 mod trace;
 

@@ -1,11 +1,12 @@
 //! Writes documents.
 
 use super::scopes::Scope;
-use super::special::escape;
 use super::{
     ACTION_SEP, ARG_SEP, BEGIN_OF_TEXT, CALL_SEP, Document, END_OF_TEXT, EXCEPTION_SEP, FRAME_SEP,
-    Frame, LINE_SEP, Locals, RETURN_SEP, Scopes, TRACE_CONTEXT_START, UNCHANGED, json,
+    Frame, LINE_SEP, Locals, RETURN_SEP, Scopes, TRACE_CONTEXT_START,
 };
+use crate::markup::special::Specials;
+use crate::markup::{UNCHANGED, json};
 
 /// Writes a document from [`BEGIN_OF_TEXT`] on.
 pub fn render(document: &Document) -> String {
@@ -25,7 +26,7 @@ pub fn render_prompt(context: &str) -> String {
     [
         BEGIN_OF_TEXT,
         TRACE_CONTEXT_START,
-        &escape(context),
+        &Specials::CWM.escape(context),
         FRAME_SEP,
     ]
     .concat()
@@ -67,14 +68,14 @@ fn write_locals(locals: &Locals, before: Option<&Scope>, out: &mut String) {
         if place > 0 {
             out.push_str(", ");
         }
-        json::write_string(name, out);
+        json::write_string(name, Specials::CWM, out);
         out.push_str(": ");
         match before {
             Some(scope) if scope.get(place, name).is_some_and(|(_, old)| old == value) => {
-                json::write_string(UNCHANGED, out);
+                json::write_string(UNCHANGED, Specials::CWM, out);
             }
             Some(_) if **value == *UNCHANGED => json::write_literal_dots(out),
-            _ => json::write_string(value, out),
+            _ => json::write_string(value, Specials::CWM, out),
         }
     }
     out.push('}');
@@ -82,10 +83,10 @@ fn write_locals(locals: &Locals, before: Option<&Scope>, out: &mut String) {
 
 fn write_action(src: &str, out: &mut String) {
     out.push_str(ACTION_SEP);
-    out.push_str(&escape(src));
+    out.push_str(&Specials::CWM.escape(src));
 }
 
 fn write_value(value: &str, out: &mut String) {
     out.push_str(ARG_SEP);
-    json::write_string(value, out);
+    json::write_string(value, Specials::CWM, out);
 }

@@ -55,7 +55,7 @@ impl Scopes {
 
 /// What one scope last showed.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Scope {
+pub(crate) struct Scope {
     locals: Locals,
     /// Names to positions, made when a scope is too large to search through.
     index: OnceCell<HashMap<Arc<str>, usize>>,
@@ -65,7 +65,7 @@ pub(super) struct Scope {
 const SMALL: usize = 32;
 
 impl Scope {
-    fn showing(locals: Locals) -> Self {
+    pub(crate) fn showing(locals: Locals) -> Self {
         Self {
             locals,
             index: OnceCell::new(),
@@ -74,7 +74,7 @@ impl Scope {
 
     /// The name and value of a variable. It is looked for at `place` first:
     /// variables seldom move from one frame of a scope to the next.
-    pub(super) fn get(&self, place: usize, name: &str) -> Option<&(Arc<str>, Arc<str>)> {
+    pub(crate) fn get(&self, place: usize, name: &str) -> Option<&(Arc<str>, Arc<str>)> {
         let pairs = self.locals.as_slice();
         let here = pairs.get(place).filter(|(known, _)| &**known == name);
         if here.is_some() || pairs.len() <= SMALL {

@@ -3,13 +3,13 @@
 //! The same text as [`render`](super::render) of a [`Document`](super::Document) of the whole trace, without
 //! making either: a recording of millions of events is written as fast as it is read.
 
-use super::json;
-use super::source::Source;
-use super::special::escape;
 use super::{
     ACTION_SEP, ARG_SEP, CALL_SEP, END_OF_TEXT, EXCEPTION_SEP, FRAME_SEP, LINE_SEP, RETURN_SEP,
-    UNCHANGED, render_prompt,
+    render_prompt,
 };
+use crate::markup::source::Source;
+use crate::markup::special::Specials;
+use crate::markup::{UNCHANGED, json};
 use crate::{Event, EventKind, Local, Trace};
 
 /// Lines behind this one are written anew each time: a damaged recording may name any.
@@ -45,10 +45,10 @@ impl Names {
             self.0.resize_with(variable + 1, Default::default);
         }
         let mut key = String::new();
-        json::write_string(name, &mut key);
+        json::write_string(name, Specials::CWM, &mut key);
         key.push_str(": ");
         let mut unchanged = key.clone();
-        json::write_string(UNCHANGED, &mut unchanged);
+        json::write_string(UNCHANGED, Specials::CWM, &mut unchanged);
         self.0[variable] = [key, unchanged];
     }
 }
@@ -104,7 +104,7 @@ impl Stream {
         if !moment.kind.enters() && moment.kind != EventKind::Line {
             out.push_str(ARG_SEP);
             let value = moment.value.filter(|_| moment.kind != EventKind::Unwind);
-            json::write_string(value.unwrap_or("None"), out);
+            json::write_string(value.unwrap_or("None"), Specials::CWM, out);
         }
         out.push_str(FRAME_SEP);
     }
@@ -123,7 +123,7 @@ impl Stream {
                 out.push_str(", ");
             }
             out.push_str(&names.of(*variable, &local.name)[0]);
-            json::write_string(&local.value.repr, out);
+            json::write_string(&local.value.repr, Specials::CWM, out);
         }
         out.push('}');
     }
@@ -145,7 +145,7 @@ impl Stream {
             if *local.value.repr == *UNCHANGED {
                 json::write_literal_dots(out);
             } else {
-                json::write_string(&local.value.repr, out);
+                json::write_string(&local.value.repr, Specials::CWM, out);
             }
         }
         out.push('}');
@@ -172,7 +172,7 @@ impl Stream {
         let file = moment.file as usize;
         if number > MOST_LINES {
             out.push_str(ACTION_SEP);
-            return out.push_str(&escape(&self.source.line_of(moment.file, number)));
+            return out.push_str(&Specials::CWM.escape(&self.source.line_of(moment.file, number)));
         }
         if self.actions.len() <= file {
             self.actions.resize_with(file + 1, Vec::new);
@@ -184,7 +184,7 @@ impl Stream {
         if lines[number].is_empty() {
             lines[number].push_str(ACTION_SEP);
             let line = self.source.line_of(moment.file, number);
-            lines[number].push_str(&escape(&line));
+            lines[number].push_str(&Specials::CWM.escape(&line));
         }
         out.push_str(&lines[number]);
     }

@@ -73,8 +73,9 @@ pub(crate) fn sections(markdown: &str) -> Vec<Section> {
 /// ```
 ///
 /// Locals, a value, both or nothing end a line. A value is its `repr`, or a
-/// list of its `repr` and its detailed text. `entry module` records the module. `end max_events 9` in the last line says
-/// that the recording was cut; otherwise the run finished.
+/// list of its `repr` and its detailed text. `entry module` records the module; `entry f(2)` is a call whose
+/// arguments are known. `end` in the last line says how the run ended if it did not finish, such as
+/// `end max_events 9`, `end raised ValueError()`, `end exited 1` or `end timeout 2`.
 pub(crate) fn trace(source: &str, table: &str) -> Trace {
     let mut trace = Trace {
         python: "3.11.7".to_owned(),
@@ -94,14 +95,16 @@ pub(crate) fn trace(source: &str, table: &str) -> Trace {
         let words: Vec<&str> = row.splitn(4, ' ').collect();
         match words[..] {
             ["entry", "module"] => {}
-            ["entry", function] => {
-                trace.entry = Entry::Call {
-                    function: function.to_owned(),
-                    args: "...".to_owned(),
-                };
-            }
+            ["entry", ..] => trace.entry = entry(&row["entry ".len()..]),
             ["end", "max_events", count] => {
                 trace.end = End::MaxEvents(count.parse().expect("a number of events"));
+            }
+            ["end", "raised", what] => trace.end = End::Raised(what.to_owned()),
+            ["end", "exited", status] => {
+                trace.end = End::Exited(status.parse().expect("a status"));
+            }
+            ["end", "timeout", seconds] => {
+                trace.end = End::Timeout(seconds.parse().expect("seconds"));
             }
             [kind, function, line, ref rest @ ..] => {
                 let line = line.parse().expect("a line number");
@@ -114,6 +117,17 @@ pub(crate) fn trace(source: &str, table: &str) -> Trace {
         }
     }
     trace
+}
+
+fn entry(text: &str) -> Entry {
+    let (function, args) = match text.split_once('(') {
+        Some((function, rest)) => (function, rest.strip_suffix(')').expect("a `)`")),
+        None => (text, ""),
+    };
+    Entry::Call {
+        function: function.to_owned(),
+        args: args.to_owned(),
+    }
 }
 
 fn event(kind: &str, line: u32, json: Option<&str>) -> Event {

@@ -18,7 +18,7 @@ pub fn strip_marker(line: &str) -> &str {
 
 /// The lines of a traced file and which of them is the entry.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(crate) struct Source {
     /// Each line with one newline, as `linecache.getline` gives it.
     lines: Vec<Arc<str>>,
     /// The same of the further files.
@@ -34,7 +34,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn of(trace: &Trace) -> Self {
+    pub(crate) fn of(trace: &Trace) -> Self {
         let text = universal_newlines(&trace.source);
         let lines = lines_of(&text);
         let others = trace.other_files.iter();
@@ -54,12 +54,26 @@ impl Source {
     }
 
     /// The text with the marker on the entry line and nowhere else.
-    pub(super) fn marked(&self) -> String {
+    pub(crate) fn marked(&self) -> String {
+        self.written(self.entry)
+    }
+
+    /// The text without a marker.
+    pub(crate) fn unmarked(&self) -> String {
+        self.written(None)
+    }
+
+    /// The lines of all files, each with one newline.
+    pub(crate) fn lines(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.lines.iter().chain(self.others.iter().flatten())
+    }
+
+    fn written(&self, marked: Option<usize>) -> String {
         let size: usize = self.lines.iter().map(|line| line.len()).sum();
         let mut text = String::with_capacity(size + MARKER.len());
         for (number, line) in (1..).zip(&self.lines) {
             text.push_str(line.trim_end_matches('\n'));
-            if self.entry == Some(number) {
+            if marked == Some(number) {
                 text.push_str(MARKER);
             }
             if number < self.lines.len() || self.ends_with_newline {
@@ -70,13 +84,13 @@ impl Source {
     }
 
     /// The line of an event; empty where the file has no such line.
-    pub(super) fn line(&self, event: &Event) -> Arc<str> {
+    pub(crate) fn line(&self, event: &Event) -> Arc<str> {
         let file = self.files.get(event.function as usize).copied();
         self.line_of(file.unwrap_or(0), self.number(event))
     }
 
     /// The number, from 1, of the line that an event shows.
-    pub(super) fn number(&self, event: &Event) -> usize {
+    pub(crate) fn number(&self, event: &Event) -> usize {
         // Interpreters disagree on the line of a module's call (0 or 1), and
         // neither means anything: the marked line takes its place.
         let module_call = event.kind == EventKind::Call && self.module == Some(event.function);
@@ -87,7 +101,7 @@ impl Source {
     }
 
     /// A line of a file; empty where there is none.
-    pub(super) fn line_of(&self, file: u32, number: usize) -> Arc<str> {
+    pub(crate) fn line_of(&self, file: u32, number: usize) -> Arc<str> {
         let lines = match file.checked_sub(1) {
             None => Some(&self.lines),
             Some(other) => self.others.get(other as usize),

@@ -1,4 +1,4 @@
-//! The two JSON shapes of the format, a string and an object of strings,
+//! The two JSON shapes of traces as text, a string and an object of strings,
 //! written exactly as Python's `json.dumps` writes them.
 //!
 //! One thing differs: where a string holds the text of a special token, its
@@ -8,11 +8,11 @@ use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use super::UNCHANGED;
-use super::special::special_at;
+use super::special::Specials;
 
 /// Appends a string as `json.dumps` with `ensure_ascii` does: everything that
 /// is not printable ASCII is escaped, DEL too.
-pub(super) fn write_string(text: &str, out: &mut String) {
+pub(crate) fn write_string(text: &str, specials: Specials, out: &mut String) {
     out.push('"');
     // Nearly all texts stand for themselves.
     let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\' | b'<');
@@ -31,7 +31,7 @@ pub(super) fn write_string(text: &str, out: &mut String) {
             '\t' => out.push_str("\\t"),
             '\u{8}' => out.push_str("\\b"),
             '\u{c}' => out.push_str("\\f"),
-            '<' if special_at(&text[start..]).is_some() => out.push_str("\\u003c"),
+            '<' if specials.at(&text[start..]).is_some() => out.push_str("\\u003c"),
             ' '..='~' => out.push(character),
             _ => {
                 for unit in character.encode_utf16(&mut [0; 2]) {
@@ -44,9 +44,9 @@ pub(super) fn write_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// Appends a string whose text is the mark for an unchanged value, in a
+/// Appends a string whose text is the mark for what is unchanged, in a
 /// spelling that is not the mark.
-pub(super) fn write_literal_dots(out: &mut String) {
+pub(crate) fn write_literal_dots(out: &mut String) {
     debug_assert_eq!(UNCHANGED, "..");
     out.push_str("\"\\u002e.\"");
 }
@@ -54,21 +54,21 @@ pub(super) fn write_literal_dots(out: &mut String) {
 /// A string read: its text, and whether it was spelled as the bare mark for an
 /// unchanged value.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Text<'a> {
-    pub(super) text: Cow<'a, str>,
-    pub(super) mark: bool,
+pub(crate) struct Text<'a> {
+    pub(crate) text: Cow<'a, str>,
+    pub(crate) mark: bool,
 }
 
 /// What is wrong with a piece of JSON, and where in the text that was given.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) at: usize,
-    pub(super) what: Wrong,
+pub(crate) struct Fault {
+    pub(crate) at: usize,
+    pub(crate) what: Wrong,
 }
 
 /// What is wrong with a piece of JSON.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wrong {
+pub(crate) enum Wrong {
     /// The text ends too early.
     Cut,
     /// Something else should stand here.
@@ -80,19 +80,20 @@ pub(super) enum Wrong {
 /// Reads JSON from a place in a text. After an error the place is that of the
 /// fault.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     text: &'a str,
+    specials: Specials,
     /// Byte offset of what comes next.
-    pub(super) at: usize,
+    pub(crate) at: usize,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(text: &'a str, at: usize) -> Self {
-        Self { text, at }
+    pub(crate) fn new(text: &'a str, specials: Specials, at: usize) -> Self {
+        Self { text, specials, at }
     }
 
     /// Reads an object whose values are strings. Names may repeat.
-    pub(super) fn object(&mut self) -> Result<Vec<(Text<'a>, Text<'a>)>, Fault> {
+    pub(crate) fn object(&mut self) -> Result<Vec<(Text<'a>, Text<'a>)>, Fault> {
         let mut pairs = Vec::new();
         self.token('{', "`{`")?;
         if self.eat('}') {
@@ -113,7 +114,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Reads a string; `wanted` names it where there is none.
-    pub(super) fn string(&mut self, wanted: &'static str) -> Result<Text<'a>, Fault> {
+    pub(crate) fn string(&mut self, wanted: &'static str) -> Result<Text<'a>, Fault> {
         let rest = self.rest();
         if !rest.starts_with('"') {
             return Err(self.missing(wanted));
@@ -139,7 +140,7 @@ impl<'a> Reader<'a> {
                     out.push(self.escape()?);
                     copied = self.at;
                 }
-                b'<' if special_at(self.rest()).is_none() => self.at += 1,
+                b'<' if self.specials.at(self.rest()).is_none() => self.at += 1,
                 b'<' => return Err(self.fault(Wrong::InString("a special token"))),
                 _ => return Err(self.fault(Wrong::InString("a control character"))),
             }
