@@ -13,7 +13,7 @@ import sys
 import time
 
 # Letters of the request's flags.
-AS_SCRIPT, UNTRACED, WITH_RESULTS, DISTURBED, ALONE, PROGRAMS, GUARDED = "surd1pg"
+AS_SCRIPT, UNTRACED, WITH_RESULTS, DISTURBED, ALONE, PROGRAMS, GUARDED, TOGETHER = "surd1pgt"
 # `co_flags` of generators and coroutines.
 LAZY = 0x20 | 0x80
 
@@ -31,6 +31,7 @@ class Batch:
         self.is_traced = UNTRACED not in flags
         self.has_results = WITH_RESULTS in flags
         self.is_alone = ALONE in flags
+        self.is_together = TOGETHER in flags
         # Function and arguments of each call; source, function and arguments of each program.
         self.parts = request.args.split("\0")[:-1]
         self.code = None
@@ -136,18 +137,19 @@ def run_batch(request, space, recorder, events):
         return status
     state = None
     calls = list(zip(batch.parts[::2], batch.parts[1::2]))
-    if len(calls) > 1 and not batch.is_alone and not request.stdin:
+    is_watched = not batch.is_together
+    if is_watched and len(calls) > 1 and not batch.is_alone and not request.stdin:
         state = State(batch.code, request.source, space)
     clock = CpuLimit()
     for number, (name, args) in enumerate(calls):
-        if number and (not state.is_known() or state.is_changed()):
+        if number and is_watched and (not state.is_known() or state.is_changed()):
             break
         clock.renew()
         if batch.seeds is not None:
             batch.seeds.seed(0)
         batch.begin(str(number))
         how, status = conclude(recorder, request, lambda: batch.call(name, args))
-        if how not in (FINISHED, RAISED) or state is None:
+        if how not in (FINISHED, RAISED) or state is None and is_watched:
             break
     return status
 

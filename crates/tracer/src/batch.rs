@@ -64,6 +64,9 @@ pub enum Sharing {
     WhereUnnoticed,
     /// Each call has a process of its own.
     Never,
+    /// Calls of one program share a process also where one may notice those before it: for trials, whose
+    /// traces say what a call is likely to do. Programs share as with [`Self::WhereUnnoticed`].
+    Always,
 }
 
 /// A program of which runs are made.
@@ -156,7 +159,12 @@ impl Batch {
     ) -> Result<Vec<Run>, Error> {
         let checks = self.options.check_untraced;
         let guarded = if self.options.guarded { "g" } else { "" };
-        let flags = format!("{}{guarded}", if checks { "r" } else { "" });
+        let together = if self.options.sharing == Sharing::Always {
+            "t"
+        } else {
+            ""
+        };
+        let flags = format!("{}{guarded}{together}", if checks { "r" } else { "" });
         let mut runs = pass(self, &flags)?;
         if self.options.double_run {
             for (run, second) in runs.iter_mut().zip(pass(self, &format!("{flags}d"))?) {
@@ -188,7 +196,7 @@ impl Batch {
         let mut runs = Vec::with_capacity(programs.len());
         let shared = match self.options.sharing {
             Sharing::Never => 1,
-            Sharing::WhereUnnoticed => MOST_CALLS,
+            Sharing::WhereUnnoticed | Sharing::Always => MOST_CALLS,
         };
         let mut most = shared;
         while runs.len() < programs.len() {

@@ -711,3 +711,30 @@ fn programs_have_the_traces_they_would_have_alone() {
         }
     }
 }
+
+#[test]
+fn trials_share_a_process_whatever_they_do() {
+    let source = "import os\nseen = []\n\ndef f(x):\n    seen.append(x)\n    if x == 3:\n        os._exit(5)\n    return len(seen)\n";
+    let of: Vec<_> = ["1", "2", "3", "4"].map(|args| ("f", args)).to_vec();
+    for py in interpreters() {
+        let results = |sharing| -> Vec<String> {
+            let options = BatchOptions {
+                sharing,
+                check_untraced: false,
+                ..options()
+            };
+            let runs = run_with(py, options, source, &of);
+            let last = |run: &Run| {
+                run.trace
+                    .as_ref()
+                    .and_then(|t| t.events.last()?.value.clone())
+            };
+            let text = |run: &Run| {
+                last(run).map_or(run.outcome.kind().to_owned(), |v| v.detailed().to_string())
+            };
+            runs.iter().map(text).collect()
+        };
+        assert_eq!(results(Sharing::WhereUnnoticed), ["1", "1", "left", "1"]);
+        assert_eq!(results(Sharing::Always), ["1", "2", "left", "1"]);
+    }
+}

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 
 use cwm_trace::{EventKind, Trace};
-use cwm_tracer::{Batch, BatchOptions, Call, Interpreter, Limit, Limits, Outcome, Program, Run};
+use cwm_tracer::{
+    Batch, BatchOptions, Call, Interpreter, Limit, Limits, Outcome, Program, Run, Sharing,
+};
 use serde::Deserialize;
 
 use crate::filter::Rejection;
@@ -72,6 +74,7 @@ const MISFITS: [&str; 8] = [
 /// The interpreters of a thread.
 #[derive(Debug)]
 pub(crate) struct Examiner {
+    /// Tries arguments; a call may notice those before it.
     quick: Batch,
     /// Makes every run twice.
     checked: Batch,
@@ -109,10 +112,12 @@ impl Examiner {
                 ..Limits::default()
             },
             guarded: true,
+            sharing: Sharing::Always,
             ..BatchOptions::default()
         };
         let checked = BatchOptions {
             double_run: true,
+            sharing: Sharing::WhereUnnoticed,
             ..options.clone()
         };
         Ok(Self {
