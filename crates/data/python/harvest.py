@@ -1,7 +1,8 @@
 """Answers with the functions of files and the calls of them that are written down somewhere.  Part 3 of 3.
 
 Reads JSON lines: `{"root": FOLDER, "calls": [FILE, ...]}` begins a package, and the answer is the number of calls
-found in the docstrings and tests among its files; `{"file": FILE}` asks for the functions of one.
+found in the docstrings and tests among its files; `{"recorded": {FILE: {FUNCTION: [ARGUMENTS, ...]}}}` adds what
+`suite.py` has seen, and `{"file": FILE}` asks for the functions of one.
 """
 
 import doctest
@@ -16,6 +17,8 @@ class Calls:
     def __init__(self):
         self.found = {}
         self.count = 0
+        # Of functions in files, from running tests.
+        self.recorded = {}
 
     def add(self, name, args):
         known = self.found.setdefault(name, {})
@@ -23,8 +26,9 @@ class Calls:
             known[args] = None
             self.count += 1
 
-    def of(self, name):
-        return list(self.found.get(name, ()))
+    def of(self, path, name):
+        known = self.recorded.get(path, {}).get(name, [])
+        return list(dict.fromkeys(known + list(self.found.get(name, ()))))[:MOST_CALLS]
 
     def look_at_file(self, module):
         for node in ast.walk(module.tree):
@@ -124,7 +128,7 @@ def described(package, path, statement, calls):
         "line": statement.lineno,
         "source": source,
         "parameters": parameters(statement),
-        "calls": calls.of(statement.name),
+        "calls": calls.of(path, statement.name),
         "texts": texts,
         "numbers": numbers,
     }
@@ -178,6 +182,9 @@ def answer_all():
         if "root" in request:
             package, calls = begin(request)
             reply = {"calls": calls.count}
+        elif "recorded" in request:
+            calls.recorded = request["recorded"]
+            reply = {"calls": sum(map(len, calls.recorded.values()))}
         else:
             reply = functions(package, request["file"], calls)
         sys.stdout.write(json.dumps(reply) + "\n")

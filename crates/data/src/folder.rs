@@ -308,10 +308,12 @@ fn harvest(source: &Source, seed: u64, setup: &Setup) -> harvest::Plan {
         Source::Packages {
             packages,
             licences,
+            suites,
             keep,
             ..
         } => {
-            let places = packages.iter().cloned().map(Place::Package).collect();
+            let place = |package: &String| Place::Package(package.clone(), *suites);
+            let places = packages.iter().map(place).collect();
             (places, keep.clone(), licences.clone())
         }
         Source::Library { keep, .. } => (vec![Place::Library], keep.clone(), Vec::new()),

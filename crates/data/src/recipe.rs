@@ -16,6 +16,7 @@
 //! kind = "packages"
 //! name = "packages"
 //! packages = ["boltons==26.2.0", "toolz==1.0.0"]
+//! suites = 60
 //! licences = ["MIT", "BSD-3-Clause"]
 //! keep = { inputs = 6, min_inputs = 3, max_events = 300, max_value_chars = 300, mutants = 1 }
 //!
@@ -80,6 +81,9 @@ pub enum Source {
         name: String,
         /// Each as `name==version`.
         packages: Vec<String>,
+        /// Seconds for which the tests of each may run, so that calls in them are seen; 0 leaves them alone.
+        #[serde(default)]
+        suites: u32,
         /// SPDX identifiers that are allowed.
         #[serde(default = "licences")]
         licences: Vec<String>,

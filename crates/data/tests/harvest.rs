@@ -15,7 +15,7 @@ use cwm_data::{
     read_shard,
 };
 use cwm_trace::{End, Entry};
-use cwm_tracer::Interpreter;
+use cwm_tracer::{Interpreter, Suite};
 
 const GOOD: &str = r#"
 """A module."""
@@ -373,6 +373,24 @@ fn a_build_is_the_same_however_it_was_made() {
     let again = made(&recipe, &part, &cache, &index, 1).expect("a build");
     assert_eq!(again.damaged, [last[0].file.clone()]);
     assert_eq!(again.manifest, first);
+}
+
+#[test]
+fn calls_that_tests_make_are_seen_while_they_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut files = package();
+    let test = "from pkg.good import describe\n\n\ndef test_describe():\n    for root in range(30, 32):\n        assert describe(root ** 2) == 'square'\n";
+    files.insert("tests/test_good.py", test.as_bytes().to_vec());
+    let index = serve(&[sdist(folder.path(), "pkg", "1.0", &files)]);
+    let out = folder.path().join("out");
+    let recipe = recipe("['pkg==1.0']") + "suites = 30\n";
+    let built = made(&recipe, &out, &folder.path().join("cache"), &index, 1).expect("a build");
+    let source = &built.manifest.sources[0];
+    assert_eq!(source.corpora[0].suite, Some(Suite::Ran));
+    let records = records(source, &out);
+    let written = |record: &&Record| matches!(&record.origin, Origin::Harvested(h) if h.arguments == ArgumentsFrom::Written);
+    let args: Vec<_> = records.iter().filter(written).map(call).collect();
+    assert!(args.contains(&("describe", "900")), "{args:?}");
 }
 
 #[test]

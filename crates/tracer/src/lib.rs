@@ -27,6 +27,7 @@ mod process;
 mod recording;
 mod request;
 mod segment;
+mod suite;
 mod syntax;
 mod tests;
 mod texts;
@@ -40,6 +41,7 @@ pub use interpreter::Interpreter;
 pub use outcome::{Limit, Outcome};
 pub use recording::Recording;
 pub use request::{Limits, ModuleRequest, Request};
+pub use suite::{Suite, SuiteRequest, WrittenCalls, calls_in_tests};
 pub use syntax::check_syntax;
 pub use tests::{Test, TestOptions, TestOutput, TestsError, TestsReport, trace_tests};
 pub use worker::{

@@ -9,7 +9,7 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
-use cwm_tracer::Interpreter;
+use cwm_tracer::{Interpreter, Suite, SuiteRequest, WrittenCalls, calls_in_tests};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -29,8 +29,8 @@ const HARVEST: &str = concat!(
 /// What is said about a corpus before it is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// `name==version` in a package index.
-    Package(String),
+    /// `name==version` in a package index; its tests are run for so many seconds, if more than 0.
+    Package(String, u32),
     /// The library of the interpreter itself.
     Library,
     /// JSON lines of problems with solutions and tests, as MBPP has them.
@@ -56,6 +56,9 @@ pub struct Corpus {
     pub sha256: String,
     /// Functions that stand alone, of which runs were tried.
     pub functions: usize,
+    /// What came of its tests, if they were to be run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suite: Option<Suite>,
     /// Why it was not used, if it was not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refusal>,
@@ -115,6 +118,14 @@ pub enum CorpusError {
         /// What is wrong.
         why: String,
     },
+    /// No process can be started.
+    #[error("cannot run the tests of `{package}`: {source}")]
+    Suite {
+        /// Of which package.
+        package: String,
+        /// The cause.
+        source: io::Error,
+    },
     /// A file of the cache cannot be written.
     #[error("cannot write `{}`: {source}", path.display())]
     Cache {
@@ -143,6 +154,8 @@ struct Files {
     about: Corpus,
     root: PathBuf,
     names: Vec<String>,
+    /// How long its tests may take; 0 if they are not to be run.
+    seconds: u32,
 }
 
 #[derive(Serialize)]
@@ -175,6 +188,7 @@ enum Fetched {
 #[serde(untagged)]
 enum Question<'a> {
     Begin { root: &'a Path, calls: &'a [String] },
+    Recorded { recorded: &'a WrittenCalls },
     Functions { file: &'a str },
 }
 
@@ -219,7 +233,7 @@ impl Opener {
 
     pub(crate) fn open(&mut self, place: &Place) -> Result<Opened, CorpusError> {
         let files = match place {
-            Place::Package(package) => match self.fetch(package)? {
+            Place::Package(package, seconds) => match self.fetch(package, *seconds)? {
                 Ok(files) => files,
                 Err(refused) => {
                     return Ok(Opened {
@@ -235,7 +249,7 @@ impl Opener {
         self.slice(files)
     }
 
-    fn fetch(&mut self, package: &str) -> Result<Result<Files, Corpus>, CorpusError> {
+    fn fetch(&mut self, package: &str, seconds: u32) -> Result<Result<Files, Corpus>, CorpusError> {
         let (name, version) = package.split_once("==").unwrap_or((package, ""));
         let refused = |refusal, licence: &str, sha256: &str| Corpus {
             name: name.to_owned(),
@@ -243,6 +257,7 @@ impl Opener {
             licence: licence.to_owned(),
             sha256: sha256.to_owned(),
             functions: 0,
+            suite: None,
             refused: Some(refusal),
         };
         let request = FetchRequest {
@@ -275,10 +290,12 @@ impl Opener {
                     licence,
                     sha256,
                     functions: 0,
+                    suite: None,
                     refused: None,
                 },
                 root: folder,
                 names: files,
+                seconds,
             })),
         }
     }
@@ -298,9 +315,15 @@ impl Opener {
             licence: "PSF-2.0".to_owned(),
             sha256: String::new(),
             functions: 0,
+            suite: None,
             refused: None,
         };
-        Ok(Files { about, root, names })
+        Ok(Files {
+            about,
+            root,
+            names,
+            seconds: 0,
+        })
     }
 
     /// Writes each problem's solution and tests as a file of the cache.
@@ -342,9 +365,15 @@ impl Opener {
             licence: licence.to_owned(),
             sha256,
             functions: 0,
+            suite: None,
             refused: None,
         };
-        Ok(Files { about, root, names })
+        Ok(Files {
+            about,
+            root,
+            names,
+            seconds: 0,
+        })
     }
 
     fn slice(&mut self, files: Files) -> Result<Opened, CorpusError> {
@@ -352,11 +381,19 @@ impl Opener {
             mut about,
             root,
             names,
+            seconds,
         } = files;
         let _: Begun = self.slicer.ask(&Question::Begin {
             root: &root,
             calls: &names,
         })?;
+        if seconds > 0 {
+            let (suite, recorded) = self.run_tests(&about.name, &root, &names, seconds)?;
+            about.suite = Some(suite);
+            let _: Begun = self.slicer.ask(&Question::Recorded {
+                recorded: &recorded,
+            })?;
+        }
         let (mut targets, mut rejected) = (Vec::new(), BTreeMap::new());
         for name in names.iter().filter(|name| is_code(name)) {
             let found: Found = self.slicer.ask(&Question::Functions { file: name })?;
@@ -375,6 +412,30 @@ impl Opener {
             about,
             targets,
             rejected,
+        })
+    }
+
+    /// Runs the tests of a package.
+    fn run_tests(
+        &self,
+        package: &str,
+        root: &Path,
+        names: &[String],
+        seconds: u32,
+    ) -> Result<(Suite, WrittenCalls), CorpusError> {
+        let names = || names.iter().map(String::as_str);
+        let modules: Vec<_> = names().filter(|name| is_code(name)).collect();
+        let tests: Vec<_> = names().filter(|name| is_test(name)).collect();
+        let request = SuiteRequest {
+            root,
+            modules: &modules,
+            tests: &tests,
+            seconds,
+            memory: SUITE_MEMORY,
+        };
+        calls_in_tests(&self.interpreter, &request).map_err(|source| CorpusError::Suite {
+            package: package.to_owned(),
+            source,
         })
     }
 }
@@ -405,6 +466,15 @@ impl Problem {
         }
         text
     }
+}
+
+/// Address space of the process that runs a package's tests.
+const SUITE_MEMORY: u64 = 4 << 30;
+
+/// Whether the file holds tests, as its name says.
+fn is_test(name: &str) -> bool {
+    let file = name.rsplit('/').next().unwrap_or_default();
+    (file.starts_with("test") || file.ends_with("_test.py")) && !file.starts_with("testing")
 }
 
 /// Whether functions of the file are code in use, rather than tests, or copies of other packages.

@@ -47,8 +47,8 @@ impl Default for Wanted {
 const LEAST_EVENTS: usize = 3;
 
 /// Argument lists that are drawn at first, and that are made from those that work.
-const FIRST: usize = 16;
-const MORE: usize = 20;
+const FIRST: usize = 12;
+const MORE: usize = 14;
 
 /// How many are tried before all others, since a function that hangs takes its time for each.
 const PROBES: usize = 3;
@@ -148,8 +148,17 @@ impl Examiner {
                 return Ok(Err(why));
             }
         }
-        let mut more = arguments.mutated(&tries.working(), MORE);
-        more.extend(arguments.drawn(MORE - more.len().min(MORE)));
+        if tries.good.is_empty() {
+            return Ok(Err(Rejection::TooFewInputs));
+        }
+        // Where much works already, little is gained by more.
+        let count = if tries.good.len() < 2 * self.wanted.inputs {
+            MORE
+        } else {
+            MORE / 2
+        };
+        let mut more = arguments.mutated(&tries.working(), count);
+        more.extend(arguments.drawn(count - more.len().min(count)));
         if let Err(why) = self.round(target, more, &mut tries)? {
             return Ok(Err(why));
         }

@@ -1,9 +1,9 @@
 """Runs the doctests and tests of a package and tells with what its functions were called.
 
-Comes behind the tracer's `guard.py`. The request is the only argument, as JSON: `{"root": FOLDER, "modules": [FILE,
-...], "tests": [FILE, ...], "seconds": N}`; the answer is a line of JSON on descriptor 3, which nothing else knows:
-`{"calls": {FILE: {FUNCTION: [ARGUMENTS, ...]}}, "ran": N}`. Only calls whose arguments are literals count. What is
-forbidden raises, so that one test fails and the others go on.
+Comes behind `guard.py`, and without the collector. The request is the only argument, as JSON: `{"root": FOLDER,
+"modules": [FILE, ...], "tests": [FILE, ...], "seconds": N, "memory": N}`; the answer is JSON on what is standard output
+at the start: `{"calls": {FILE: {FUNCTION: [ARGUMENTS, ...]}}, "ran": N}`. Only calls whose arguments are literals
+count. What is forbidden raises, so that one test fails and the others go on.
 """
 
 import ast
@@ -12,6 +12,7 @@ import importlib
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import unittest
@@ -19,7 +20,6 @@ import warnings
 
 MOST_CALLS = 24
 MOST_CHARS = 200
-ANSWER = 3
 
 
 class OverTime(BaseException):
@@ -229,6 +229,19 @@ def run_functions(module):
     return ran
 
 
+def limit(request):
+    seconds = request["seconds"] + 5
+    limits = (resource.RLIMIT_AS, request["memory"]), (resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, 0)
+    for which, most in limits:
+        _, hard = resource.getrlimit(which)
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        try:
+            resource.setrlimit(which, (most, hard))
+        except (OSError, ValueError):
+            # Some systems know a limit but do not let it be set; the wall clock still holds.
+            continue
+
+
 def stop(*_):
     raise OverTime
 
@@ -236,10 +249,11 @@ def stop(*_):
 def main():
     request = json.loads(sys.argv[1])
     warnings.simplefilter("ignore")
-    # Tests may close or replace the streams.
-    answer = os.dup(ANSWER)
-    os.close(ANSWER)
+    # Tests may print, and close or replace the streams.
+    answer = os.dup(1)
     out = open(os.devnull, "w")
+    os.dup2(out.fileno(), 1)
+    limit(request)
     calls = Calls(request["root"], request["modules"])
     bases, _ = import_names(request["modules"] + request["tests"])
     sys.path[:0] = [os.path.join(request["root"], base) for base in bases]
@@ -258,7 +272,7 @@ def main():
         signal.alarm(0)
     # What was recorded until a clock stopped it is not the same each time.
     reply = {"over_time": True} if is_over else {"calls": calls.answer(), "ran": ran}
-    data = (json.dumps(reply) + "\n").encode()
+    data = json.dumps(reply).encode()
     while data:
         data = data[os.write(answer, data) :]
     os._exit(0)
