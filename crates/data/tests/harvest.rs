@@ -381,6 +381,9 @@ fn calls_that_tests_make_are_seen_while_they_run() {
     let mut files = package();
     let test = "from pkg.good import describe\n\n\ndef test_describe():\n    for root in range(30, 32):\n        assert describe(root ** 2) == 'square'\n";
     files.insert("tests/test_good.py", test.as_bytes().to_vec());
+    // A module that cannot be imported has no tests.
+    let good = GOOD.replace("session: Session", "session");
+    files.insert("pkg/good.py", good.into_bytes());
     let index = serve(&[sdist(folder.path(), "pkg", "1.0", &files)]);
     let out = folder.path().join("out");
     let recipe = recipe("['pkg==1.0']") + "suites = 30\n";
