@@ -16,6 +16,7 @@ pub mod pack;
 mod python;
 mod recipe;
 mod record;
+pub mod scrub;
 mod shard;
 mod working;
 
