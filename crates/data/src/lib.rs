@@ -18,6 +18,7 @@ mod recipe;
 mod record;
 pub mod scrub;
 mod shard;
+pub mod text;
 mod working;
 
 pub use build::{BuildError, Builder, Plan, Report, build, limits};
