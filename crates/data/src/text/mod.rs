@@ -11,10 +11,11 @@
 //! * [`prose`]: what a recorded run did, in sentences.
 //! * [`trajectory`]: an agent at work in a repository.
 //! * [`pull_request`]: a change of a repository, from its history; [`unified`] has the diffs.
-//! * [`compiler`] and [`bytecode`]: a source beside what a compiler makes of it.
+//! * [`compiler`]: a source beside what a compiler makes of it.
 //! * [`kernel`]: Triton kernels, cut out of packages.
 //! * [`lean`]: theorems, their proofs and the states of these.
 
+pub mod compiler;
 mod git;
 mod layout;
 pub mod pull_request;
@@ -23,6 +24,7 @@ pub mod unified;
 
 use serde::{Deserialize, Serialize};
 
+pub use compiler::CompilerPair;
 pub use git::{GitError, Objects};
 pub use layout::ParseError;
 pub use pull_request::PullRequest;
@@ -70,6 +72,8 @@ pub struct Material {
 pub enum Content {
     /// A change of a repository.
     PullRequest(PullRequest),
+    /// A source and its translation.
+    CompilerPair(CompilerPair),
 }
 
 impl Content {
@@ -77,6 +81,7 @@ impl Content {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::PullRequest(_) => "pull_request",
+            Self::CompilerPair(_) => "compiler_pair",
         }
     }
 
@@ -84,6 +89,7 @@ impl Content {
     pub fn render(&self) -> String {
         match self {
             Self::PullRequest(change) => change.render(),
+            Self::CompilerPair(pair) => pair.render(),
         }
     }
 }
