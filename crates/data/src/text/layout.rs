@@ -152,6 +152,18 @@ impl<'a> Reader<'a> {
         Err(self.expected(&format!("a fence of `{language}`")))
     }
 
+    /// All paragraphs up to a heading, which is read as well.
+    pub(super) fn until_heading(&mut self, level: usize, text: &str) -> Result<String, ParseError> {
+        let wanted = format!("{} {text}", "#".repeat(level));
+        let rest = &self.lines[self.next.min(self.lines.len())..];
+        let Some(count) = rest.iter().position(|line| *line == wanted) else {
+            return Err(self.expected(&format!("followed by `{wanted}`")));
+        };
+        let found = rest[..count].join("\n");
+        self.next += count + 2;
+        Ok(found.trim_end_matches('\n').to_owned())
+    }
+
     pub(super) fn expected(&self, what: &str) -> ParseError {
         ParseError {
             line: self.next + 1,

@@ -18,6 +18,7 @@
 pub mod compiler;
 mod git;
 mod layout;
+pub mod prose;
 pub mod pull_request;
 mod skip;
 pub mod unified;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 pub use compiler::CompilerPair;
 pub use git::{GitError, Objects};
 pub use layout::ParseError;
+pub use prose::TraceProse;
 pub use pull_request::PullRequest;
 pub use skip::{Harvest, Skip, Skips};
 
@@ -70,6 +72,8 @@ pub struct Material {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Content {
+    /// A program and what a run of it did.
+    TraceProse(TraceProse),
     /// A change of a repository.
     PullRequest(PullRequest),
     /// A source and its translation.
@@ -80,6 +84,7 @@ impl Content {
     /// The name of the kind, in files and identifiers.
     pub fn kind(&self) -> &'static str {
         match self {
+            Self::TraceProse(_) => "trace_prose",
             Self::PullRequest(_) => "pull_request",
             Self::CompilerPair(_) => "compiler_pair",
         }
@@ -88,6 +93,7 @@ impl Content {
     /// The text a model trains on.
     pub fn render(&self) -> String {
         match self {
+            Self::TraceProse(prose) => prose.render(),
             Self::PullRequest(change) => change.render(),
             Self::CompilerPair(pair) => pair.render(),
         }
