@@ -17,20 +17,24 @@
 
 pub mod compiler;
 mod git;
+pub mod kernel;
 mod layout;
 pub mod prose;
 pub mod pull_request;
 mod skip;
+pub mod trajectory;
 pub mod unified;
 
 use serde::{Deserialize, Serialize};
 
 pub use compiler::CompilerPair;
 pub use git::{GitError, Objects};
+pub use kernel::Kernel;
 pub use layout::ParseError;
 pub use prose::TraceProse;
 pub use pull_request::PullRequest;
 pub use skip::{Harvest, Skip, Skips};
+pub use trajectory::Trajectory;
 
 /// One text to train on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,10 +78,14 @@ pub struct Material {
 pub enum Content {
     /// A program and what a run of it did.
     TraceProse(TraceProse),
+    /// An agent at work.
+    Trajectory(Trajectory),
     /// A change of a repository.
     PullRequest(PullRequest),
     /// A source and its translation.
     CompilerPair(CompilerPair),
+    /// A Triton kernel.
+    Kernel(Kernel),
 }
 
 impl Content {
@@ -85,8 +93,10 @@ impl Content {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::TraceProse(_) => "trace_prose",
+            Self::Trajectory(_) => "trajectory",
             Self::PullRequest(_) => "pull_request",
             Self::CompilerPair(_) => "compiler_pair",
+            Self::Kernel(_) => "kernel",
         }
     }
 
@@ -94,8 +104,10 @@ impl Content {
     pub fn render(&self) -> String {
         match self {
             Self::TraceProse(prose) => prose.render(),
+            Self::Trajectory(trajectory) => trajectory.render(),
             Self::PullRequest(change) => change.render(),
             Self::CompilerPair(pair) => pair.render(),
+            Self::Kernel(kernel) => kernel.render(),
         }
     }
 }
