@@ -16,9 +16,11 @@
 //! * [`lean`]: theorems, their proofs and the states of these.
 
 pub mod compiler;
+mod files;
 mod git;
 pub mod kernel;
 mod layout;
+pub mod lean;
 pub mod prose;
 pub mod pull_request;
 mod skip;
@@ -28,9 +30,11 @@ pub mod unified;
 use serde::{Deserialize, Serialize};
 
 pub use compiler::CompilerPair;
+pub use files::{FileError, files, read_text};
 pub use git::{GitError, Objects};
 pub use kernel::Kernel;
 pub use layout::ParseError;
+pub use lean::{LeanProof, LeanStep, LeanTranslation};
 pub use prose::TraceProse;
 pub use pull_request::PullRequest;
 pub use skip::{Harvest, Skip, Skips};
@@ -86,6 +90,12 @@ pub enum Content {
     CompilerPair(CompilerPair),
     /// A Triton kernel.
     Kernel(Kernel),
+    /// A theorem with its proof.
+    LeanProof(LeanProof),
+    /// A theorem in words and in Lean.
+    LeanTranslation(LeanTranslation),
+    /// What a tactic does.
+    LeanStep(LeanStep),
 }
 
 impl Content {
@@ -97,6 +107,9 @@ impl Content {
             Self::PullRequest(_) => "pull_request",
             Self::CompilerPair(_) => "compiler_pair",
             Self::Kernel(_) => "kernel",
+            Self::LeanProof(_) => "lean_proof",
+            Self::LeanTranslation(_) => "lean_translation",
+            Self::LeanStep(_) => "lean_step",
         }
     }
 
@@ -108,6 +121,9 @@ impl Content {
             Self::PullRequest(change) => change.render(),
             Self::CompilerPair(pair) => pair.render(),
             Self::Kernel(kernel) => kernel.render(),
+            Self::LeanProof(proof) => proof.render(),
+            Self::LeanTranslation(translation) => translation.render(),
+            Self::LeanStep(step) => step.render(),
         }
     }
 }

@@ -38,7 +38,7 @@ pub enum Skip {
     ReadsFiles,
     /// The tool for it is not installed.
     NoTool,
-    /// The run did not come to its end.
+    /// It does not come to its end: a run that was stopped, a proof with a gap.
     Unfinished,
     /// Values were cut when they were recorded.
     CutValues,
