@@ -64,6 +64,16 @@ where
 end Foo
 
 #check Foo.double
+
+variable (n) in
+/-- Trivially so. -/
+@[simp]
+protected theorem Foo.after_in : n = n := by rfl
+initialize_simps_projections Foo (a → b)
+
+lemma by_term : True :=
+and_true_iff_of x
+termination_by x
 theorem last : True := trivial"#;
 
 fn material() -> Material {
@@ -119,6 +129,9 @@ fn a_file_comes_apart_into_its_commands() {
             "theorem",
             "end",
             "",
+            "theorem",
+            "",
+            "lemma",
             "theorem"
         ]
     );
@@ -141,6 +154,8 @@ fn theorems_have_names_statements_and_proofs() {
             "Foo.uses_let",
             "Bar.«odd name»",
             "Foo.needs_help",
+            "Foo.after_in",
+            "by_term",
             "last"
         ]
     );
@@ -157,6 +172,8 @@ fn theorems_have_names_statements_and_proofs() {
             ":= rfl",
             ":= ⟨rfl, by decide⟩",
             ":= helped n",
+            ":= by rfl",
+            ":=",
             ":= trivial"
         ]
     );
@@ -176,7 +193,7 @@ fn theorems_have_names_statements_and_proofs() {
             .starts_with("open scoped BigOperators in\nprivate lemma bars")
     );
     assert_eq!(
-        proofs[6].context,
+        proofs[8].context,
         "import Mathlib.Data.Nat.Basic\nimport Init\nopen Nat\nuniverse u v\n"
     );
     let skipped: Vec<_> = harvest.skipped.iter().collect();
@@ -194,7 +211,7 @@ fn words_before_a_theorem_are_its_translation() {
             _ => None,
         })
         .collect();
-    assert_eq!(translations.len(), 2);
+    assert_eq!(translations.len(), 3);
     assert_eq!(
         translations[0].informal,
         "Adding nothing changes nothing.\n"
@@ -205,6 +222,8 @@ fn words_before_a_theorem_are_its_translation() {
             .ends_with("(h : n = n := rfl) : n + 0 = n\n")
     );
     assert_eq!(translations[1].formal, "theorem gap : 1 = 1\n");
+    assert_eq!(translations[2].informal, "Trivially so.\n");
+    assert_eq!(translations[2].formal, "theorem Foo.after_in : n = n\n");
 }
 
 const STEPS: &str = r#"{"theorem": "a.b", "state_before": "n : Nat\n⊢ n = n", "tactic": "rfl", "state_after": "no goals"}
@@ -242,7 +261,7 @@ fn renderings_and_json_are_read_back() {
     let mut documents = found(FILE).documents;
     let more = steps(STEPS.as_bytes(), &material(), &Scrubber::default());
     documents.extend(more.expect("a reader").documents);
-    assert_eq!(documents.len(), 11);
+    assert_eq!(documents.len(), 14);
     for document in &documents {
         let text = document.render();
         let read = match &document.content {

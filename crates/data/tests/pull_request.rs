@@ -264,6 +264,21 @@ fn limits_hold() {
 }
 
 #[test]
+fn a_copy_without_its_past_lacks_what_it_lacks() {
+    let Some(folder) = repository() else {
+        eprintln!("skipped: there is no git on the PATH");
+        return;
+    };
+    let copy = tempfile::tempdir().expect("a folder");
+    let address = format!("file://{}", folder.path().display());
+    let arguments = ["clone", "-q", "--bare", "--depth", "4", &address, "."];
+    assert_eq!(git(copy.path(), &arguments), Some(()));
+    let documents = built(copy.path(), History::MainLine, &Limits::default());
+    assert_eq!(documents[0], Err(Skip::Missing));
+    assert_eq!(documents[1], Err(Skip::NotText));
+}
+
+#[test]
 fn what_is_no_repository_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     for tip in ["HEAD", "--all"] {

@@ -49,7 +49,7 @@ pub struct LeanTranslation {
     pub name: String,
     /// The words, from the comment before it.
     pub informal: String,
-    /// The statement.
+    /// The statement, without attributes, modifiers and proof.
     pub formal: String,
 }
 
@@ -192,7 +192,7 @@ pub fn theorems(source: &str, material: &Material, bytes: usize, scrubber: &Scru
             let translation = Content::LeanTranslation(LeanTranslation {
                 name: name.clone(),
                 informal: format!("{informal}\n"),
-                formal: format!("{}\n", found.statement().trim()),
+                formal: format!("{}\n", found.claim()),
             });
             harvest.take(Ok(Document::new(material, &name, translation)));
         }

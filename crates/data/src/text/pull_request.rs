@@ -165,7 +165,11 @@ fn change(
     let read = parse_commit(bytes).ok_or(Skip::NotText)?;
     let base = read.parents.first().ok_or(Skip::NoBase)?;
     let message = Message::of(&read).ok_or(Skip::NoDescription)?;
-    let touched = touched(objects.folder(), base, commit)?;
+    let touched = match touched(objects.folder(), base, commit) {
+        // The commit itself was read, so what git refuses for is an object that this copy lacks.
+        Err(GitError::Refused { .. }) => return Err(Skip::Missing.into()),
+        found => found?,
+    };
     if touched.is_empty() {
         return Err(Skip::Empty.into());
     }

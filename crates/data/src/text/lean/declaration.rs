@@ -12,6 +12,8 @@ pub struct Declaration<'a> {
     pub name: &'a str,
     /// What the comment before it says, if it is one of documentation.
     pub words: Option<&'a str>,
+    /// Where its own word begins in the text, behind attributes and modifiers.
+    pub command: usize,
     /// The proof or the value, if there is one.
     pub proof: Option<Proof>,
     /// Whether the proof leaves something out.
@@ -33,28 +35,29 @@ impl Declaration<'_> {
         let end = self.proof.map_or(self.text.len(), |proof| proof.start);
         &self.text[..end]
     }
+
+    /// What is stated, without attributes and modifiers.
+    pub fn claim(&self) -> &str {
+        self.statement()[self.command..].trim()
+    }
 }
 
 /// The parts of a piece that is a declaration; `None` if there is nothing in it.
 pub fn declaration(piece: &str) -> Option<Declaration<'_>> {
     let masked = mask(piece);
     let blank = masked.code.len() - masked.code.trim_start().len();
-    let before = masked
-        .comments
-        .iter()
-        .take_while(|range| range.end <= blank);
-    let words = before.last().and_then(|range| {
-        let words = piece[range.clone()]
-            .strip_prefix("/--")?
-            .strip_suffix("-/")?;
-        Some(words.trim()).filter(|words| !words.is_empty())
-    });
     let (text, code) = (&piece[blank..], &masked.code[blank..]);
     let command = command_start(code);
     let keyword = word_len(&code[command..]);
     if keyword == 0 {
         return None;
     }
+    let before = masked.comments.iter().rev();
+    let mut before = before.filter(|range| range.end <= blank + command);
+    let words = before.find_map(|range| piece[range.clone()].strip_prefix("/--"));
+    let words = words
+        .and_then(|words| words.strip_suffix("-/"))
+        .map(str::trim);
     let after = &code[command + keyword..];
     let name_start = command + keyword + (after.len() - after.trim_start().len());
     let name = &text[name_start..name_start + name_len(&code[name_start..])];
@@ -68,7 +71,8 @@ pub fn declaration(piece: &str) -> Option<Declaration<'_>> {
     Some(Declaration {
         text,
         name,
-        words,
+        words: words.filter(|words| !words.is_empty()),
+        command,
         proof,
         has_gap,
     })

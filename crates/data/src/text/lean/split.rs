@@ -23,7 +23,6 @@ const COMMANDS: &[&str] = &[
     "compile_inductive",
     "declare_syntax_cat",
     "def",
-    "deriving",
     "elab",
     "elab_rules",
     "end",
@@ -104,7 +103,7 @@ impl Piece<'_> {
 
 /// The commands of a file in order: put together, the pieces are the file.
 ///
-/// A command begins at the first column, as all of Mathlib's do. What is indented, or begins with a word that is no known
+/// A command begins at the first column, as all of Mathlib's do. What is indented, or begins with a word that is no
 /// command, belongs to the command before it. The first piece may be none.
 pub fn split(text: &str) -> Vec<Piece<'_>> {
     let masked = mask(text);
@@ -133,13 +132,26 @@ fn commands(masked: &Masked) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     for line in masked.code.split_inclusive('\n') {
         let word = first_word(line);
-        let is_command = COMMANDS.contains(&word) || MODIFIERS.contains(&word);
-        if is_command || line.starts_with("@[") || line.starts_with('#') {
+        let is_known = COMMANDS.contains(&word) || MODIFIERS.contains(&word);
+        let is_marked = line.starts_with("@[") || line.starts_with('#');
+        if is_known || is_marked || is_unknown_command(word, &masked.code[..start]) {
             found.push((start, word));
         }
         start += line.len();
     }
     found
+}
+
+/// Whether a word that libraries may have made a command of is one here: such words have an underscore. At the margin, a
+/// term that has one follows something that needs a term.
+fn is_unknown_command(word: &str, before: &str) -> bool {
+    const CONTINUING: [&str; 2] = ["termination_by", "decreasing_by"];
+    const NEEDS_MORE: [&str; 12] = [
+        ":=", "=>", "by", "fun", "then", "else", "from", "<|", "$", ",", "(", "⟨",
+    ];
+    let is_word = word.contains('_') && word.starts_with(|c: char| c.is_ascii_lowercase());
+    let before = before.trim_end();
+    is_word && !CONTINUING.contains(&word) && !NEEDS_MORE.iter().any(|end| before.ends_with(end))
 }
 
 fn first_word(text: &str) -> &str {
@@ -168,9 +180,7 @@ fn with_comments(text: &str, masked: &Masked, command: usize) -> usize {
 
 /// Whether a text can only be the beginning of a command.
 fn is_prefix(code: &str) -> bool {
-    let code = code.trim();
-    let ends_with_in = code.split_whitespace().next_back() == Some("in");
-    code.is_empty() || ends_with_in || after_modifiers(code).is_empty()
+    code[command_start(code)..].trim().is_empty()
 }
 
 /// A text without the attributes and modifiers that it begins with.
