@@ -1,10 +1,11 @@
 """Says what CPython compiles the functions of a module to, without anything that differs from run to run.
 
 Reads JSON lines from standard input, `{"code": TEXT}`, and answers each with a line: `{"functions": [...]}`, or
-`{"error": TEXT}` where the code is no Python. A function is `{"name": QUALIFIED, "source": TEXT, "instructions": [...],
-"handlers": [...]}`. Instructions are numbered from 0; an instruction is `[LINE or null, OPERATION, NUMBER or null, TEXT]`,
-where lines count from the function's first, NUMBER is the argument, and TEXT is what that stands for: for a jump, which has
-no NUMBER, `to` and the instruction that it leads to. A handler is `[FIRST, LAST, TARGET, DEPTH, KEEPS]` (3.11 and later). Code is compiled and never run.
+`{"error": TEXT}` where the code is no Python. A function is `{"name": QUALIFIED, "source": TEXT, "instructions":
+[...], "handlers": [...]}`. Instructions are numbered from 0; an instruction is `[LINE or null, OPERATION, NUMBER or
+null, TEXT]`, where lines count from the function's first, NUMBER is the argument, and TEXT is what that stands for:
+for a jump, which has no NUMBER, `to` and the instruction that it leads to. A handler is `[FIRST, LAST, TARGET,
+DEPTH, KEEPS]` (3.11 and later). Code is compiled and never run.
 """
 
 import ast

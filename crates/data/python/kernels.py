@@ -2,9 +2,9 @@
 
 Reads JSON lines from standard input, `{"code": TEXT}`, and answers each with a line: `{"kernels": [...]}`, or
 `{"error": TEXT}` where the code is no Python. A kernel is `{"name": NAME, "code": TEXT, "needs": [NAME, ...],
-"docstring": TEXT or null, "launcher": TEXT or null, "faithful": BOOL}`: its own text behind the imports, constants and helper kernels of the
-module that it uses, in their order; the function that launches it, if there is one; and whether the text that was cut parses to the
-same definitions. Code is parsed and never run.
+"docstring": TEXT or null, "launcher": TEXT or null, "faithful": BOOL}`: its own text behind the imports, constants
+and helper kernels of the module that it uses, in their order; the function that launches it, if there is one; and
+whether the text that was cut parses to the same definitions. Code is parsed and never run.
 """
 
 import ast

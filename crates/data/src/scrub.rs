@@ -1,8 +1,8 @@
 //! Takes secrets and traces of people and machines out of texts.
 //!
-//! [`Scrubber::scrub`] replaces what it finds by constant placeholders, so equal texts stay equal, two versions of a
-//! file differ where they differed before, and a second pass finds nothing. A replacement never
-//! touches the quotes and escapes around it: a Python or JSON literal stays one.
+//! [`Scrubber::scrub`] replaces what it finds by constant placeholders, so equal texts stay equal,
+//! two versions of a file differ where they differed before, and a second pass finds nothing. A
+//! replacement never touches the quotes and escapes around it: a Python or JSON literal stays one.
 //!
 //! What it knows: tokens of services by their published prefixes (`shapes`), blocks of private keys
 //! (`blocks`), values given to names such as `password` or `api_token` (`assignment`), and

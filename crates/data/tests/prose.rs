@@ -137,6 +137,60 @@ fn all_that_is_said_is_read_back_and_true() {
     assert!(texts.len() > traces.len() * 4, "{}", texts.len());
 }
 
+/// The two values of each `` LEFT `a` MIDDLE `b` `` in a text.
+fn spans<'a>(text: &'a str, left: &str, middle: &str) -> Vec<(&'a str, &'a str)> {
+    let pair = |(at, _): (usize, &str)| {
+        let (first, rest) = text[at + left.len()..].strip_prefix('`')?.split_once('`')?;
+        let second = rest.strip_prefix(middle)?.strip_prefix('`')?;
+        let second = second.split_once('`')?.0;
+        // Spans with backticks in them have longer fences, and are left to the other tests.
+        (!first.is_empty() && !second.is_empty()).then_some((first, second))
+    };
+    text.match_indices(left).filter_map(pair).collect()
+}
+
+#[test]
+fn the_words_mean_what_they_say() {
+    let Some(traces) = many() else { return };
+    let mut checked = [0; 3];
+    for trace in &traces {
+        let truth = facts(trace);
+        let (mut changes, mut values) = (HashSet::new(), HashSet::new());
+        for fact in &truth {
+            if let Fact::Becomes { name, value, from } = fact {
+                changes.extend(from.as_deref().map(|from| (from, value.as_str())));
+                values.insert((name.as_str(), value.as_str()));
+            }
+        }
+        for seed in 0..5 {
+            // Without looking at the table of forms, which reading and writing share.
+            let text = write_facts(&truth, seed);
+            for middle in [" to ", " into "] {
+                for found in spans(&text, "from ", middle) {
+                    assert!(changes.contains(&found), "{found:?} in {text}");
+                    checked[0] += 1;
+                }
+            }
+            for (left, middle) in [
+                (" sets ", " to "),
+                ("", " becomes "),
+                (" gives ", " the value "),
+            ] {
+                for found in spans(&text, left, middle) {
+                    assert!(values.contains(&found), "{found:?} in {text}");
+                    checked[1] += 1;
+                }
+            }
+            for found in spans(&text, "", " returns ") {
+                let is_true = |fact: &Fact| matches!(fact, Fact::Returned { function, value } if (function.as_str(), value.as_str()) == found);
+                assert!(truth.iter().any(is_true), "{found:?} in {text}");
+                checked[2] += 1;
+            }
+        }
+    }
+    assert!(checked.iter().all(|&count| count > 50), "{checked:?}");
+}
+
 /// Plays facts: the variables of each function by its name, as they are at the end.
 fn played(facts: &[Fact]) -> HashMap<String, BTreeMap<String, String>> {
     let mut stack: Vec<String> = Vec::new();
@@ -229,13 +283,20 @@ fn long_loops_are_summed_up_and_the_rest_is_told() {
         values: (5..12).map(|k| k.to_string()).collect(),
     }));
     assert!(all.iter().any(|fact| matches!(fact, Fact::Left { variables } if variables.contains(&("total".into(), "63".into())))));
-    assert!(all.iter().any(|fact| matches!(
-        fact,
+    let outcomes = all.iter().filter_map(|fact| match fact {
         Fact::Ran {
-            holds: Some(false),
+            line,
+            holds: Some(holds),
+            next,
             ..
-        }
-    )));
+        } => Some((*line, *holds, *next)),
+        _ => None,
+    });
+    let mut outcomes: Vec<_> = outcomes.collect();
+    outcomes.dedup();
+    let (inside, behind, last) = (Some(26), Some(29), Some(31));
+    let wanted = [(25, true, inside), (25, false, behind), (29, false, last)];
+    assert_eq!(outcomes, wanted);
     let told = told(&traces[0], 3).expect("prose");
     assert_eq!(
         told.output,

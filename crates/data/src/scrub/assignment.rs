@@ -1,8 +1,8 @@
 //! Values given to names that speak of secrets, in code, in JSON and in files of settings.
 //!
-//! `password = "x"`, `"password": "x"`, `Password: Optional[str] = 'x'`, `DB_PASSWORD=x`. A password is any text; what
-//! is given to a `token`, `secret` or `key` has to look random, since programs use these words for
-//! ordinary things as well.
+//! `password = "x"`, `"password": "x"`, `Password: Optional[str] = 'x'`, `DB_PASSWORD=x`. A
+//! password is any text; what is given to a `token`, `secret` or `key` has to look random, since
+//! programs use these words for ordinary things as well.
 
 use std::ops::Range;
 
@@ -113,7 +113,7 @@ fn literal(text: &str, start: usize) -> Option<Range<usize>> {
     let quotes = ["\"\"\"", "'''", "\"", "'", "\\\"", "\\'"];
     let quote = quotes.into_iter().find(|quote| rest.starts_with(quote))?;
     let begin = quote_at + quote.len();
-    let len = content_len(text[begin..].as_bytes(), quote.as_bytes())?;
+    let len = content_len(&text.as_bytes()[begin..], quote.as_bytes())?;
     Some(begin..begin + len)
 }
 
@@ -170,7 +170,8 @@ fn is_password(value: &str) -> bool {
 /// Whether a text is long, one word, and spread over many characters, some of them digits.
 fn is_random(value: &str) -> bool {
     const LEAST: usize = 16;
-    /// Bits for each character. Random hexadecimal digits have 3.0 at this length, English 2.9 or less without blanks.
+    /// Bits for each character. Random hexadecimal digits have 3.0 at this length, English 2.9 or
+    /// less without blanks.
     const BITS: f64 = 3.0;
     let is_token = |byte: u8| {
         byte.is_ascii_alphanumeric()

@@ -1,6 +1,7 @@
 //! A source beside what a compiler makes of it: bytecode of CPython, LLVM's intermediate language, assembly.
 //!
-//! Rendered: a heading that says what is translated to what, the compiler, its options, and both texts in fences.
+//! Rendered: a heading that says what is translated to what, the compiler, its options, and both
+//! texts in fences.
 
 mod bytecode;
 mod native;

@@ -16,8 +16,9 @@ pub struct FileError {
     pub source: io::Error,
 }
 
-/// Paths of all files below `folder` with an ending such as `py`, with `/` between their parts, sorted by bytes. Links are
-/// not followed: they could lead anywhere. Hidden folders are left out, and names that are no UTF-8.
+/// Paths of all files below `folder` with an ending such as `py`, with `/` between their parts,
+/// sorted by bytes. Links are not followed: they could lead anywhere. Hidden folders are left out,
+/// and names that are no UTF-8.
 ///
 /// # Errors
 /// [`FileError`] with the folder that cannot be listed.

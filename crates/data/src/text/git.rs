@@ -1,7 +1,8 @@
 //! Reads the history of a local repository through the `git` command.
 //!
-//! Only plumbing commands are used, which run nothing that a repository could configure (hooks, filters, external
-//! diffs), and none that writes. Objects that a partial copy lacks are reported missing and are not fetched.
+//! Only plumbing commands are used, which run nothing that a repository could configure (hooks,
+//! filters, external diffs), and none that writes. Objects that a partial copy lacks are reported
+//! missing and are not fetched.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
@@ -205,8 +206,8 @@ impl Objects {
         &self.folder
     }
 
-    /// The bytes of an object; `None` if this copy lacks it.
-    pub(super) fn read(&mut self, id: &str) -> Result<Option<Vec<u8>>, GitError> {
+    /// An object of at most `most` bytes. Larger ones are not kept in memory.
+    pub(super) fn read(&mut self, id: &str, most: usize) -> Result<Object, GitError> {
         let folder = self.folder.clone();
         let failed = move |source| GitError::Io {
             command: TASK,
@@ -219,17 +220,32 @@ impl Objects {
         let mut head = String::new();
         self.output.read_line(&mut head).map_err(&failed)?;
         if head.trim_end().ends_with(" missing") {
-            return Ok(None);
+            return Ok(Object::Missing);
         }
         let size = head.trim_end().rsplit(' ').next();
         let size = size.and_then(|size| size.parse::<usize>().ok());
         let size = size.ok_or(GitError::Answer(TASK))?;
         // A line end follows.
-        let mut bytes = vec![0; size + 1];
-        self.output.read_exact(&mut bytes).map_err(&failed)?;
-        bytes.pop();
-        Ok(Some(bytes))
+        let mut answer = (&mut self.output).take(size as u64 + 1);
+        if size > most {
+            io::copy(&mut answer, &mut io::sink()).map_err(&failed)?;
+            return Ok(Object::TooLarge);
+        }
+        let mut bytes = Vec::with_capacity(size + 1);
+        answer.read_to_end(&mut bytes).map_err(&failed)?;
+        if bytes.pop() != Some(b'\n') || bytes.len() != size {
+            return Err(GitError::Answer(TASK));
+        }
+        Ok(Object::Bytes(bytes))
     }
+}
+
+/// What there is of an object.
+pub(super) enum Object {
+    Bytes(Vec<u8>),
+    TooLarge,
+    /// This copy lacks it.
+    Missing,
 }
 
 impl Drop for Objects {

@@ -1,9 +1,10 @@
 //! Triton kernels of Python packages, cut out of their modules.
 //!
-//! A kernel is a function that `triton.jit` decorates, however that is imported. It is cut with what it uses of
-//! its module (imports, constants, helper kernels), with its docstring, and with the function that launches it, if there is one. The
-//! work is done by `python/kernels.py`, which parses and runs nothing, and which says whether the text that was cut
-//! parses to the same definitions.
+//! A kernel is a function that `triton.jit` decorates, however that is imported. It is cut with
+//! what it uses of its module (imports, constants, helper kernels), with its docstring, and with
+//! the function that launches it, if there is one. The work is done by `python/kernels.py`, which
+//! parses and runs nothing, and which says whether the text that was cut parses to the same
+//! definitions.
 
 use std::collections::HashSet;
 
@@ -119,8 +120,8 @@ impl KernelFinder {
         Python::start(interpreter, SCRIPT, "finds kernels").map(Self)
     }
 
-    /// A document for each kernel of a module. What `scrubber` finds is replaced before. A text longer than `bytes` is
-    /// too large, of a module as of what is cut out of it.
+    /// A document for each kernel of a module. What `scrubber` finds is replaced before. A text
+    /// longer than `bytes` is too large, of a module as of what is cut out of it.
     ///
     /// # Errors
     /// When the interpreter is gone.
@@ -166,6 +167,7 @@ impl KernelFinder {
 
 fn kernel(found: Found, bytes: usize) -> Result<Kernel, Skip> {
     let launcher = found.launcher.unwrap_or_default();
+    let docstring = found.docstring.filter(|text| !text.is_empty());
     if !found.faithful {
         return Err(Skip::NotFaithful);
     }
@@ -176,7 +178,7 @@ fn kernel(found: Found, bytes: usize) -> Result<Kernel, Skip> {
         name: found.name,
         code: found.code,
         needs: found.needs,
-        docstring: found.docstring.unwrap_or_default(),
+        docstring: docstring.map_or(String::new(), |text| format!("{text}\n")),
         launcher,
     })
 }

@@ -1,7 +1,7 @@
 //! The layout of rendered documents: headings, fields and fenced texts, which can be read back exactly.
 //!
-//! A fence is longer than any run of backticks in its text, so that no text can close it. A text that does not end with
-//! a line end is followed by the line that diffs use for that.
+//! A fence is longer than any run of backticks in its text, so that no text can close it. A text
+//! that does not end with a line end is followed by the line that diffs use for that.
 
 /// Said behind a fenced text whose last line has no end.
 const NO_END: &str = "\\ No newline at end of file";

@@ -1,10 +1,12 @@
-//! Lean 4: theorems with their proofs, what they say in words beside what they say in Lean, and the states of proofs.
+//! Lean 4: theorems with their proofs, what they say in words beside what they say in Lean, and the
+//! states of proofs.
 //!
-//! Files are cut into commands by [`split`], which knows comments, strings and the words that begin a command, and
-//! nothing else of the language: a file of any version can be cut, and the pieces are always the whole file.
+//! Files are cut into commands by [`split`], which knows comments, strings and the words that begin
+//! a command, and nothing else of the language: a file of any version can be cut, and the pieces
+//! are always the whole file.
 //!
-//! What a tactic does to the goals is known to Lean alone. [`steps`] reads it from a file of JSON lines that a tool
-//! such as LeanDojo can be made to write, one object for each tactic:
+//! What a tactic does to the goals is known to Lean alone. [`steps`] reads it from a file of JSON
+//! lines that a tool such as LeanDojo can be made to write, one object for each tactic:
 //!
 //! ```json
 //! {"theorem": "Nat.foo", "state_before": "n : Nat\n⊢ n = n", "tactic": "rfl", "state_after": "no goals"}
@@ -172,8 +174,8 @@ impl LeanStep {
 
 /// The theorems of a file: a proof for each, and a translation where words stand before it.
 ///
-/// What `scrubber` finds is replaced before; a file longer than `bytes` is too large. Proofs that are left open by `sorry` are
-/// counted as unfinished; their statements still are translations.
+/// What `scrubber` finds is replaced before; a file longer than `bytes` is too large. Proofs that
+/// are left open by `sorry` are counted as unfinished; their statements still are translations.
 pub fn theorems(source: &str, material: &Material, bytes: usize, scrubber: &Scrubber) -> Harvest {
     if source.len() > bytes {
         return Harvest::nothing(Skip::TooLarge);
@@ -227,7 +229,8 @@ fn proof(found: &Declaration, name: &str, scope: &Scope) -> Result<LeanProof, Sk
 struct Scope {
     /// Commands outside of all namespaces and sections, then those of each that is open, its own line first.
     lines: Vec<String>,
-    /// For each open namespace or section its name, if it is a namespace, and how many lines there were before it.
+    /// For each open namespace or section its name, if it is a namespace, and how many lines there
+    /// were before it.
     open: Vec<(Option<String>, usize)>,
 }
 
@@ -266,8 +269,9 @@ impl Scope {
     }
 }
 
-/// The steps of proofs in a file of JSON lines, in the form that this module describes. Blank lines are skipped; others that
-/// do not follow the form are counted as malformed, steps that are there already as repeated.
+/// The steps of proofs in a file of JSON lines, in the form that this module describes. Blank lines
+/// are skipped; others that do not follow the form are counted as malformed, steps that are there
+/// already as repeated.
 ///
 /// # Errors
 /// Those of the reader.
@@ -299,9 +303,15 @@ fn step(line: &str, scrubber: &Scrubber) -> Result<LeanStep, Skip> {
     if !is_name || is_whole.iter().any(|text| text.trim().is_empty()) {
         return Err(Skip::Malformed);
     }
+    let ended = |text: &str| format!("{}\n", text.trim_end());
     // A state is what Lean printed: with anything replaced it would follow from nothing.
     if !scrubber.scrub(line).findings.is_empty() {
         return Err(Skip::Private);
     }
-    Ok(step)
+    Ok(LeanStep {
+        before: ended(&step.before),
+        tactic: ended(&step.tactic),
+        after: ended(&step.after),
+        ..step
+    })
 }

@@ -4,9 +4,10 @@
 //! ([`Content`]); [`Document::render`] is what a model trains on. Each kind reads its rendering back, and
 //! its tests hold it to that.
 //!
-//! A builder makes documents of one unit: a commit, a file, a recorded run. Units are listed in a fixed
-//! order and built one by one, so a data set can be resumed at any of them. The same unit gives the same documents. What
-//! cannot be used is counted by reason ([`Skip`]); an error means that a tool or a folder is not there.
+//! A builder makes documents of one unit: a commit, a file, a recorded run. Units are listed in a
+//! fixed order and built one by one, so a data set can be resumed at any of them. The same unit
+//! gives the same documents. What cannot be used is counted by reason ([`Skip`]); an error means
+//! that a tool or a folder is not there.
 //!
 //! * [`prose`]: what a recorded run did, in sentences.
 //! * [`trajectory`]: an agent at work in a repository.

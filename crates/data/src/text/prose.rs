@@ -1,12 +1,13 @@
 //! What a recorded run did, in sentences.
 //!
-//! [`prose`] says what happens step by step: which lines run, what they change, who calls whom and what comes back,
-//! where exceptions arise and where they end. Rounds of long loops are summed up. Sentences are chosen from many
-//! forms by a seed, and every one of them can be read back ([`read_facts`]): nothing is said that the trace does not
-//! say. The text ends with the run's final output.
+//! [`prose`] says what happens step by step: which lines run, what they change, who calls whom and
+//! what comes back, where exceptions arise and where they end. Rounds of long loops are summed up.
+//! Sentences are chosen from many forms by a seed, and every one of them can be read back
+//! ([`read_facts`]): nothing is said that the trace does not say. The text ends with the run's
+//! final output.
 //!
-//! A [`Rewriter`] may say it in other words; what it writes is dropped if its final output is not the true one
-//! ([`rewritten`]).
+//! A [`Rewriter`] may say it in other words; what it writes is dropped if its final output is not
+//! the true one ([`rewritten`]).
 
 mod facts;
 mod fold;
@@ -100,8 +101,9 @@ impl TraceProse {
 /// The document of one run. The same trace and seed give the same words.
 ///
 /// # Errors
-/// Why there is none: a run that did not end, values that were cut, several files, too much of it, or something in it that
-/// `scrubber` would have to change, after which the values would not follow from the program any more.
+/// Why there is none: a run that did not end, values that were cut, several files, too much of it,
+/// or something in it that `scrubber` would have to change, after which the values would not follow
+/// from the program any more.
 pub fn prose(
     trace: &Trace,
     seed: u64,
@@ -162,9 +164,9 @@ fn entry(trace: &Trace) -> String {
     }
 }
 
-/// What a run comes to. Of a module, what it printed; of a call, the value that it returned. Then, on a line
-/// of its own, the exception or the status with which it ended, if it did. Ends with a line end, unless a program's
-/// own output does not.
+/// What a run comes to. Of a module, what it printed; of a call, the value that it returned. Then,
+/// on a line of its own, the exception or the status with which it ended, if it did. Ends with a
+/// line end, unless a program's own output does not.
 pub fn final_output(trace: &Trace) -> String {
     let mut output = match trace.entry {
         Entry::Module => trace.stdout.clone(),

@@ -1,7 +1,8 @@
 //! Changes of a repository, as a pull request shows them: what it is about, the files before, the diff.
 //!
-//! A merge on the main line is a pull request: its title and body are those that GitHub and GitLab write into the
-//! message, and its change is all that came with it. Any other commit is a change with its own message. Rendered:
+//! A merge on the main line is a pull request: its title and body are those that GitHub and GitLab
+//! write into the message, and its change is all that came with it. Any other commit is a change
+//! with its own message. Rendered:
 //!
 //! ```text
 //! # TITLE
@@ -17,7 +18,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::git::{Blob, Commit, Objects, Touched, parse_commit, touched};
+use super::git::{Blob, Commit, Object, Objects, Touched, parse_commit, touched};
 use super::layout::{self, ParseError, Reader};
 use super::unified::{Change, diff};
 use super::{Content, Document, GitError, Material, Skip};
@@ -111,8 +112,8 @@ const CHANGE: &str = "Change";
 
 /// The document of one commit. `material` says the project and the licence; its version becomes the commit.
 ///
-/// Whatever `scrubber` finds is replaced in the message and in the files before the diff is made, so that the diff
-/// still leads from one to the other.
+/// Whatever `scrubber` finds is replaced in the message and in the files before the diff is made,
+/// so that the diff still leads from one to the other.
 ///
 /// # Errors
 /// When git fails. A commit that cannot be used is `Ok(Err(_))`.
@@ -161,7 +162,7 @@ fn change(
     limits: &Limits,
     scrubber: &Scrubber,
 ) -> Result<PullRequest, Stop> {
-    let bytes = objects.read(commit)?.ok_or(Skip::Missing)?;
+    let bytes = object(objects, commit, limits.bytes)?;
     let read = parse_commit(bytes).ok_or(Skip::NotText)?;
     let base = read.parents.first().ok_or(Skip::NoBase)?;
     let message = Message::of(&read).ok_or(Skip::NoDescription)?;
@@ -203,6 +204,14 @@ fn change(
     })
 }
 
+fn object(objects: &mut Objects, id: &str, most: usize) -> Result<Vec<u8>, Stop> {
+    match objects.read(id, most)? {
+        Object::Bytes(bytes) => Ok(bytes),
+        Object::TooLarge => Err(Skip::TooLarge.into()),
+        Object::Missing => Err(Skip::Missing.into()),
+    }
+}
+
 /// Path and text of a file before and afterwards.
 type Sides = (Option<(String, String)>, Option<(String, String)>);
 
@@ -237,8 +246,8 @@ fn side(
     if path.contains(['"', '\\']) || path != layout::one_line(path) {
         return Err(Skip::OddPath.into());
     }
-    let bytes = objects.read(&blob.id)?.ok_or(Skip::Missing)?;
-    *left = left.checked_sub(bytes.len()).ok_or(Skip::TooLarge)?;
+    let bytes = object(objects, &blob.id, *left)?;
+    *left -= bytes.len();
     let text = String::from_utf8(bytes).map_err(|_| Skip::NotText)?;
     if text.contains('\0') {
         return Err(Skip::NotText.into());

@@ -1,12 +1,14 @@
 //! An agent at work in a repository: what it is to do, what it does, what comes back, how it ends.
 //!
-//! The tools are those of CWM: `bash`, `edit`, `create` and `submit`, in the form that its environment reads
-//! (facebookresearch/cwm, `cwm/rl/swerl`). Rendered is what the agent saw and said, in CWM's chat format: a system message, the task,
-//! then a message of the assistant and one of the tool for each step. Times, outcome and origin are not in the rendering; they
-//! are for choosing.
+//! The tools are those of CWM: `bash`, `edit`, `create` and `submit`, in the form that its
+//! environment reads (facebookresearch/cwm, `cwm/rl/swerl`). Rendered is what the agent saw and
+//! said, in CWM's chat format: a system message, the task, then a message of the assistant and one
+//! of the tool for each step. Times, outcome and origin are not in the rendering; they are for
+//! choosing.
 //!
-//! For training, use [`Trajectory::dialog`] with [`cwm_tokenizer::chat`]: there no text can be taken for a
-//! special token. [`Trajectory::render`] writes special tokens by their names, for people and for what follows from texts alone.
+//! For training, use [`Trajectory::dialog`] with [`cwm_tokenizer::chat`]: there no text can be
+//! taken for a special token. [`Trajectory::render`] writes special tokens by their names, for
+//! people and for what follows from texts alone.
 
 mod chat;
 mod check;
@@ -225,8 +227,8 @@ impl Trajectory {
         calls.collect::<Vec<_>>().join("\n")
     }
 
-    /// Replaces what `scrubber` finds in every text. The same secret is replaced by the same words everywhere, so
-    /// what the agent does still fits what it sees.
+    /// Replaces what `scrubber` finds in every text. The same secret is replaced by the same words
+    /// everywhere, so what the agent does still fits what it sees.
     pub fn scrub(&mut self, scrubber: &Scrubber) -> Findings {
         let mut findings = Findings::new();
         let mut clean = |text: &mut String| {

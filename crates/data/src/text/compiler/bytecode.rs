@@ -1,8 +1,9 @@
 //! Bytecode of CPython, function by function.
 //!
-//! The listing is the standard library's `dis` without what differs from run to run or says nothing: instructions
-//! are numbered instead of having offsets, jumps lead to these numbers, and sets and code objects are
-//! written without order and address. The work is done by `python/bytecode.py`, which compiles and runs nothing.
+//! The listing is the standard library's `dis` without what differs from run to run or says
+//! nothing: instructions are numbered instead of having offsets, jumps lead to these numbers, and
+//! sets and code objects are written without order and address. The work is done by
+//! `python/bytecode.py`, which compiles and runs nothing.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -100,8 +101,8 @@ pub struct Listing {
 const KEEPS: &str = ", keeps the place";
 
 impl Listing {
-    /// One line for each instruction (line or `-`, number, operation, argument, `(what it stands for)`), then one for
-    /// each handler.
+    /// One line for each instruction (line or `-`, number, operation, argument, `(what it stands
+    /// for)`), then one for each handler.
     pub fn render(&self) -> String {
         let mut out = String::new();
         for (number, row) in self.instructions.iter().enumerate() {
@@ -242,8 +243,8 @@ impl BytecodeCompiler {
         })
     }
 
-    /// A document for each function of a module, methods and inner functions included; functions of the same text only
-    /// once. What `scrubber` finds is replaced before.
+    /// A document for each function of a module, methods and inner functions included; functions of
+    /// the same text only once. What `scrubber` finds is replaced before.
     ///
     /// # Errors
     /// When the interpreter is gone.

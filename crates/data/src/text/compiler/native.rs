@@ -109,8 +109,9 @@ impl Compiler {
 
     /// Translates the text of one file, which must compile by itself.
     ///
-    /// What `scrubber` finds in the source is replaced before. A source that would make the compiler read files
-    /// that are not of the system, or the environment, is not translated: they could be anybody's.
+    /// What `scrubber` finds in the source is replaced before. A source that would make the
+    /// compiler read files that are not of the system, or the environment, is not translated: they
+    /// could be anybody's.
     ///
     /// # Errors
     /// Why there is no document.

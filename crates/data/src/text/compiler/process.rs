@@ -42,8 +42,8 @@ pub(super) enum Failure {
     TooLarge,
 }
 
-/// The shell sets the limits, which hold for whatever the compiler starts as well. Where a system knows one of
-/// them not, the clock is still there.
+/// The shell sets the limits, which hold for whatever the compiler starts as well. Where a system
+/// knows one of them not, the clock is still there.
 const SCRIPT: &str =
     "ulimit -t \"$1\" 2>/dev/null; ulimit -v \"$2\" 2>/dev/null; ulimit -c 0; shift 2; exec \"$@\"";
 

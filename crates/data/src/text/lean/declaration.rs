@@ -107,8 +107,8 @@ fn is_tactics(proof: &str) -> bool {
     value.is_some_and(|value| &value[..word_len(value)] == "by")
 }
 
-/// Where the proof begins: at the first `:=`, case or `where` that is in no bracket, and that no `let` of the statement
-/// needs for itself.
+/// Where the proof begins: at the first `:=`, case or `where` that is in no bracket, and that no
+/// `let` of the statement needs for itself.
 fn proof_start(code: &str, from: usize) -> Option<usize> {
     let (mut depth, mut lets) = (0i32, 0);
     let mut has_match = false;
@@ -135,7 +135,8 @@ fn proof_start(code: &str, from: usize) -> Option<usize> {
     None
 }
 
-/// Whether a bar begins a case: first on its line, with an arrow behind it. Bars of absolute values have none.
+/// Whether a bar begins a case: first on its line, with an arrow behind it. Bars of absolute values
+/// have none.
 fn is_case(code: &str, at: usize) -> bool {
     let line_start = code[..at].rfind('\n').map_or(0, |end| end + 1);
     let is_first = code[line_start..at].trim().is_empty();

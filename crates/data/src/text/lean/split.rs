@@ -103,8 +103,8 @@ impl Piece<'_> {
 
 /// The commands of a file in order: put together, the pieces are the file.
 ///
-/// A command begins at the first column, as all of Mathlib's do. What is indented, or begins with a word that is no
-/// command, belongs to the command before it. The first piece may be none.
+/// A command begins at the first column, as all of Mathlib's do. What is indented, or begins with a
+/// word that is no command, belongs to the command before it. The first piece may be none.
 pub fn split(text: &str) -> Vec<Piece<'_>> {
     let masked = mask(text);
     let mut starts = vec![0];
@@ -142,8 +142,8 @@ fn commands(masked: &Masked) -> Vec<(usize, &str)> {
     found
 }
 
-/// Whether a word that libraries may have made a command of is one here: such words have an underscore. At the margin, a
-/// term that has one follows something that needs a term.
+/// Whether a word that libraries may have made a command of is one here: such words have an
+/// underscore. At the margin, a term that has one follows something that needs a term.
 fn is_unknown_command(word: &str, before: &str) -> bool {
     const CONTINUING: [&str; 2] = ["termination_by", "decreasing_by"];
     const NEEDS_MORE: [&str; 12] = [

@@ -316,8 +316,8 @@ pub(super) fn indent_of(lines: &[&str], line: u32) -> usize {
     text.map_or(0, |text| text.len() - text.trim_start().len())
 }
 
-/// Whether the condition on a line held, if the line is nothing but a condition: then the line below it, which is
-/// reached in no other way, comes next.
+/// Whether the condition on a line held, if the line is nothing but a condition: then the line
+/// below it, which is reached in no other way, comes next.
 fn holds(lines: &[&str], line: u32, next: u32) -> Option<bool> {
     let code = code_of(lines, line);
     let is_condition = ["if ", "elif ", "while "]

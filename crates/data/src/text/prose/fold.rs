@@ -15,7 +15,8 @@ const LISTED: usize = 12;
 
 /// Puts one step in the place of many rounds of a loop, inner loops first.
 ///
-/// Only rounds in which nothing but the loop's own lines ran are summed up: what is said about calls and exceptions stays.
+/// Only rounds in which nothing but the loop's own lines ran are summed up: what is said about
+/// calls and exceptions stays.
 pub(super) fn fold(mut steps: Vec<Step>, lines: &[&str]) -> Vec<Step> {
     let heads: BTreeSet<u32> = steps.iter().filter_map(|step| step.line).collect();
     let mut heads: Vec<u32> = heads.into_iter().collect();
@@ -57,7 +58,8 @@ fn fold_loop(steps: Vec<Step>, lines: &[&str], head: u32) -> Vec<Step> {
     out
 }
 
-/// Where the rounds of a loop begin that begins with the first step, as far as nothing else happens in between.
+/// Where the rounds of a loop begin that begins with the first step, as far as nothing else happens
+/// in between.
 fn rounds(steps: &[Step], lines: &[&str], head: u32) -> Vec<usize> {
     let Some(activation) = steps.first().filter(|step| step.line == Some(head)) else {
         return Vec::new();

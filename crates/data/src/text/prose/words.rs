@@ -1,8 +1,9 @@
 //! Facts as sentences, and back.
 //!
-//! A clause is a pattern with slots: values and names stand in code spans, line numbers are digits, so that what is said
-//! can be told from how it is said. Clauses are joined to sentences, sentences to paragraphs. Reading is the same
-//! table the other way round: a clause is looked up by what is left when its slots are emptied.
+//! A clause is a pattern with slots: values and names stand in code spans, line numbers are digits,
+//! so that what is said can be told from how it is said. Clauses are joined to sentences, sentences
+//! to paragraphs. Reading is the same table the other way round: a clause is looked up by what is
+//! left when its slots are emptied.
 
 mod forms;
 mod scan;
@@ -18,7 +19,7 @@ use scan::{Clause, clauses};
 pub struct ReadError(pub String);
 
 /// The stream of random numbers that words are drawn from.
-const PURPOSE: u64 = 0x77_6f_72_64;
+const PURPOSE: u64 = 0x5052_4f53;
 
 /// Sentences of a paragraph.
 const PARAGRAPH: std::ops::RangeInclusive<i64> = 3..=7;

@@ -66,7 +66,8 @@ impl Transcript {
 
     /// The messages as one text, special tokens by their names.
     ///
-    /// What looks like a special token inside of a message gets a backslash, so that it can be told from a real one.
+    /// What looks like a special token inside of a message gets a backslash, so that it can be told
+    /// from a real one.
     pub fn render(&self) -> String {
         let mut out = BEGIN.to_owned();
         for message in self.dialog() {

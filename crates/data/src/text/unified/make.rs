@@ -11,15 +11,15 @@ pub struct Change<'a> {
     pub new: Option<(&'a str, &'a str)>,
 }
 
-/// The most lines that may go and come in one file. The search keeps a table whose size grows with the square: this
-/// many take 9 MB.
+/// The most lines that may go and come in one file. The search keeps a table whose size grows with
+/// the square: this many take 9 MB.
 pub const MAX_EDITS: usize = 1500;
 
 /// Lines around a change.
 const CONTEXT: usize = 3;
 
-/// The diff of one file as git writes it, without the line that names blobs; empty if nothing changes. `None` if more than
-/// [`MAX_EDITS`] lines differ.
+/// The diff of one file as git writes it, without the line that names blobs; empty if nothing
+/// changes. `None` if more than [`MAX_EDITS`] lines differ.
 pub fn diff(change: Change) -> Option<String> {
     let (old_path, old_text) = change.old.unwrap_or_default();
     let (new_path, new_text) = change.new.unwrap_or_default();
@@ -102,7 +102,8 @@ fn shortest(old: &[&str], new: &[&str]) -> Option<Vec<Edit>> {
     let mut fronts: Vec<Vec<usize>> = Vec::new();
     for depth in 0..=most {
         let mut front = Vec::with_capacity(depth + 1);
-        // Diagonal k = x - y runs from -depth to depth in steps of 2; its place in a front is (k + depth) / 2.
+        // Diagonal k = x - y runs from -depth to depth in steps of 2; its place in a front is (k +
+        // depth) / 2.
         for place in 0..=depth {
             let x = start_of(fronts.last(), place, depth);
             let y = x + depth - 2 * place;
@@ -124,7 +125,8 @@ fn shortest(old: &[&str], new: &[&str]) -> Option<Vec<Edit>> {
     None
 }
 
-/// Where a diagonal begins at a depth: below the one at its right, or right of the one at its left, whichever is further.
+/// Where a diagonal begins at a depth: below the one at its right, or right of the one at its left,
+/// whichever is further.
 fn start_of(last: Option<&Vec<usize>>, place: usize, depth: usize) -> usize {
     let Some(last) = last else { return 0 };
     let down = last.get(place).copied();
