@@ -3,7 +3,8 @@
 //! [`generate`] makes one random Python program from a seed and an index; [`coverage`] counts what a
 //! set of them exercises. [`build`] runs many of them and keeps the good runs as [`Record`]s, which
 //! [`read_records`] reads back. [`build_folder`] makes what a [`Recipe`] says, as shards with a manifest. [`fingerprint`] tells programs apart by what they say, not by how
-//! they name things. [`Evaluator`] writes the working of their lines. [`decontaminate`] keeps the items of benchmarks out.
+//! they name things. [`Evaluator`] writes the working of their lines. [`decontaminate`] keeps the items of benchmarks out. [`text`]
+//! has the kinds of training text beside recorded runs, and [`scrub`] takes secrets out of texts.
 
 mod build;
 mod census;
@@ -21,8 +22,10 @@ mod python;
 mod read;
 mod recipe;
 mod record;
+pub mod scrub;
 mod shard;
 mod sieve;
+pub mod text;
 mod working;
 
 pub use build::{BuildError, Plan, Report, build, limits};
