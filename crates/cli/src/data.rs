@@ -6,10 +6,10 @@ use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use cwm_data::decontaminate::{Report, Summary};
 use cwm_data::{
-    Benchmarks, Evaluator, Normaliser, Plan, Recipe, Record, Source, build, build_folder,
+    Benchmarks, Evaluator, Mix, Normaliser, Plan, Recipe, Record, Source, build, build_folder,
     fingerprint, normalise_program, read_records, read_shard, write_record,
 };
 use cwm_trace::columns::MAGIC;
@@ -86,6 +86,23 @@ pub(crate) struct BuildArgs {
     json: bool,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Distinct {
+    /// Among programs of level 5
+    Wide,
+    /// Among all
+    All,
+}
+
+impl From<Distinct> for cwm_data::Distinct {
+    fn from(distinct: Distinct) -> Self {
+        match distinct {
+            Distinct::Wide => Self::Wide,
+            Distinct::All => Self::All,
+        }
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct GenerateArgs {
     /// Seed: the same seed and count give the same file
@@ -97,12 +114,15 @@ pub(crate) struct GenerateArgs {
     /// Where to write them, one JSON object a line
     #[arg(long, value_name = "FILE.jsonl")]
     out: PathBuf,
-    /// Weights of the four levels of difficulty
-    #[arg(long, value_name = "A,B,C,D", default_value = "25,35,25,15", value_parser = parse_mix)]
-    levels: [u32; 4],
+    /// Weights of the five levels of difficulty; four numbers leave the fifth out
+    #[arg(long, value_name = "A,B,C,D,E", default_value = "20,25,20,15,20")]
+    levels: Mix,
     /// Weight of drills beside the levels: single operations in a row, for training only
     #[arg(long, value_name = "N", default_value_t = 0)]
     drills: u32,
+    /// Leave out what is nearly the same as an earlier program: at level 5, or everywhere
+    #[arg(long, value_enum, default_value_t = Distinct::Wide)]
+    distinct: Distinct,
     /// Scripts that must not be generated, whatever their names are called
     #[arg(long, value_name = "FILE", num_args = 1..)]
     exclude: Vec<PathBuf>,
@@ -115,14 +135,6 @@ pub(crate) struct GenerateArgs {
     /// Programs run at the same time [default: one per processor]
     #[arg(long)]
     threads: Option<usize>,
-}
-
-fn parse_mix(text: &str) -> Result<[u32; 4], String> {
-    let weights: Result<Vec<u32>, _> = text.split(',').map(|w| w.trim().parse()).collect();
-    weights
-        .ok()
-        .and_then(|w| w.try_into().ok())
-        .ok_or_else(|| format!("`{text}` is not four whole numbers such as 25,35,25,15"))
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
@@ -338,6 +350,7 @@ fn generate(args: &GenerateArgs) -> Result<()> {
         count: args.count,
         mix: args.levels,
         drills: args.drills,
+        distinct: args.distinct.into(),
         threads: args.threads.unwrap_or_else(default_threads),
         excluded,
     };

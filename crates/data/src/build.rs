@@ -13,10 +13,11 @@ use sha2::{Digest, Sha256};
 use crate::filter::{Rejection, judge};
 use crate::fingerprint::{Fingerprint, fingerprint};
 use crate::generate::rng::splitmix;
-use crate::generate::{Level, Program, generate};
+use crate::generate::{Level, Mix, Program, generate};
+use crate::minhash::{NearIndex, Signature};
 use crate::record::{Record, write_record};
 
-/// What to build. The result depends on `seed`, `count`, `mix`, `drills`, `excluded` and
+/// What to build. The result depends on `seed`, `count`, `mix`, `drills`, `distinct`, `excluded` and
 /// the interpreter's version alone.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -25,9 +26,11 @@ pub struct Plan {
     /// Records to write.
     pub count: usize,
     /// Relative weight of each level of programs.
-    pub mix: [u32; 4],
+    pub mix: Mix,
     /// Relative weight of drills.
     pub drills: u32,
+    /// Where near-duplicates are left out.
+    pub distinct: Distinct,
     /// Programs that run at the same time.
     pub threads: usize,
     /// Programs that must not appear, such as those of evaluations.
@@ -37,8 +40,25 @@ pub struct Plan {
 impl Plan {
     /// Levels with their weights; drills last, so that a plan without them draws as if there were none.
     fn weights(&self) -> impl Iterator<Item = (Level, u32)> {
-        let programs = Level::ALL.into_iter().zip(self.mix);
-        programs.chain([(Level::Drill, self.drills)])
+        self.mix.weights().chain([(Level::Drill, self.drills)])
+    }
+}
+
+/// Where a program that is nearly the same as one that is kept is left out ([`NearIndex`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distinct {
+    /// Among programs of level 5: the others are short, and what they were before stays what it is.
+    #[default]
+    Wide,
+    /// Among all programs and drills.
+    All,
+}
+
+impl Distinct {
+    /// Whether programs of a level, as [`Level::number`] has it, are compared.
+    fn looks_at(self, level: u8) -> bool {
+        self == Self::All || level == Level::Five.number()
     }
 }
 
@@ -124,6 +144,7 @@ pub struct Builder<'a> {
     plan: &'a Plan,
     batches: Vec<Batch>,
     seen: HashSet<Fingerprint>,
+    near: NearIndex,
     next: u64,
     report: Report,
 }
@@ -148,6 +169,7 @@ impl<'a> Builder<'a> {
             plan,
             batches,
             seen: plan.excluded.clone(),
+            near: NearIndex::default(),
             next: 0,
             report: Report::default(),
         })
@@ -161,10 +183,13 @@ impl<'a> Builder<'a> {
         next: u64,
         records: impl Iterator<Item = &'r Record>,
     ) {
-        let trace = |record: &'r Record| &record.trace;
-        let traces = records.map(trace);
-        self.seen
-            .extend(traces.map(|trace| fingerprint(&trace.source, &trace.entry)));
+        for Record { level, trace, .. } in records {
+            self.seen.insert(fingerprint(&trace.source, &trace.entry));
+            if self.plan.distinct.looks_at(*level) {
+                self.near
+                    .insert(Signature::of(&trace.source, &trace.entry));
+            }
+        }
         self.report = report;
         self.next = next;
     }
@@ -210,7 +235,7 @@ impl<'a> Builder<'a> {
     /// The record of a candidate that is kept.
     fn judged(&mut self, index: u64, program: &Program, trace: Option<Trace>) -> Option<Record> {
         self.report.candidates += 1;
-        if let Err(reason) = check(program, trace.as_ref(), &mut self.seen) {
+        if let Err(reason) = self.check(program, trace.as_ref()) {
             *self.report.rejected.entry(reason).or_default() += 1;
             return None;
         }
@@ -225,6 +250,25 @@ impl<'a> Builder<'a> {
             trace,
             workings: Workings::new(),
         })
+    }
+
+    /// Whether a candidate is to be kept. What is known afterwards follows from what is kept alone, so that a
+    /// build that goes on knows what one that was not stopped does.
+    fn check(&mut self, program: &Program, trace: Option<&Trace>) -> Result<(), Rejection> {
+        judge(program, trace.ok_or(Rejection::NotPython)?)?;
+        let print = fingerprint(&program.source, &program.entry);
+        if self.seen.contains(&print) {
+            return Err(Rejection::Repeated);
+        }
+        if self.plan.distinct.looks_at(program.level) {
+            let signature = Signature::of(&program.source, &program.entry);
+            if self.near.find(&signature).is_some() {
+                return Err(Rejection::NearDuplicate);
+            }
+            self.near.insert(signature);
+        }
+        self.seen.insert(print);
+        Ok(())
     }
 }
 
@@ -291,18 +335,4 @@ fn trace_all(
         all.extend(part?);
     }
     Ok(all)
-}
-
-/// Whether a candidate is to be kept.
-fn check(
-    program: &Program,
-    trace: Option<&Trace>,
-    seen: &mut HashSet<Fingerprint>,
-) -> Result<(), Rejection> {
-    judge(program, trace.ok_or(Rejection::NotPython)?)?;
-    if seen.insert(fingerprint(&program.source, &program.entry)) {
-        Ok(())
-    } else {
-        Err(Rejection::Repeated)
-    }
 }

@@ -43,6 +43,8 @@ pub enum Rejection {
     Idle,
     /// It is the same as an earlier or excluded program, up to names.
     Repeated,
+    /// It is nearly the same as an earlier program.
+    NearDuplicate,
 }
 
 impl fmt::Display for Rejection {
@@ -55,6 +57,7 @@ impl fmt::Display for Rejection {
             Self::Value => "large values",
             Self::Idle => "much idle code",
             Self::Repeated => "repeated",
+            Self::NearDuplicate => "nearly a repetition",
         })
     }
 }

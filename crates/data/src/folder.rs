@@ -196,6 +196,7 @@ fn plan(recipe: &Recipe, source: &Source, threads: usize, excluded: HashSet<Fing
         count,
         levels,
         drills,
+        distinct,
         ..
     } = source;
     Plan {
@@ -203,6 +204,7 @@ fn plan(recipe: &Recipe, source: &Source, threads: usize, excluded: HashSet<Fing
         count: *count,
         mix: *levels,
         drills: *drills,
+        distinct: *distinct,
         threads,
         excluded,
     }

@@ -16,7 +16,7 @@ pub struct Record {
     pub seed: u64,
     /// Index of the program under that seed.
     pub index: u64,
-    /// Difficulty, 1 to 4, or 0 for drills.
+    /// Difficulty, 1 to 5, or 0 for drills.
     pub level: u8,
     /// Its run; holds the source and the entry too.
     pub trace: Trace,

@@ -8,7 +8,7 @@
 //! | `id` | string | name of the record |
 //! | `origin` | string | name of the source in the recipe |
 //! | `licence` | string | SPDX expression of the program's text |
-//! | `level` | int32 | difficulty, 1 to 4, 0 for drills |
+//! | `level` | int32 | difficulty, 1 to 5, 0 for drills |
 //! | `events` | int32 | length of the run |
 //! | `program` | string | text of the program |
 //! | `record` | string | JSON of the record |

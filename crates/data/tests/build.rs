@@ -2,14 +2,15 @@
 
 use std::collections::HashSet;
 
-use cwm_data::{Plan, Report, build, fingerprint, generate, read_records};
+use cwm_data::{Distinct, Plan, Report, build, fingerprint, generate, read_records};
 use cwm_tracer::Interpreter;
 
 fn plan(count: usize, threads: usize) -> Plan {
     Plan {
         seed: 21,
         count,
-        mix: [1, 1, 1, 1],
+        mix: [1, 1, 1, 1].into(),
+        distinct: Distinct::default(),
         drills: 0,
         threads,
         excluded: HashSet::new(),
