@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use cwm_data::decontaminate::{Report, Summary};
 use cwm_data::{
-    Benchmarks, Evaluator, Mix, Normaliser, Plan, Recipe, Record, Source, build, build_folder,
-    fingerprint, normalise_program, read_records, read_shard, write_record,
+    Benchmarks, Coverage, Evaluator, Mix, Normaliser, Plan, Recipe, Record, Source, build,
+    build_folder, fingerprint, normalise_program, read_records, read_shard, write_record,
 };
 use cwm_trace::columns::MAGIC;
 use cwm_trace::live::Document;
@@ -129,6 +129,9 @@ pub(crate) struct GenerateArgs {
     /// Recorded programs that must not be generated again, whatever their names are called
     #[arg(long, value_name = "FILE.jsonl", num_args = 1..)]
     exclude_data: Vec<PathBuf>,
+    /// Where to write, as JSON, how many of them use each construct, builtin and method
+    #[arg(long, value_name = "FILE.json")]
+    coverage: Option<PathBuf>,
     /// Python interpreter, 3.8 or later [default: python3 on the PATH]
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
@@ -370,5 +373,26 @@ fn generate(args: &GenerateArgs) -> Result<()> {
         eprintln!("  left out, {reason}: {count}");
     }
     eprintln!("sha256 {}", report.sha256);
+    if let Some(path) = &args.coverage {
+        let coverage = write_coverage(&args.out, path)?;
+        eprintln!(
+            "{} builtins and methods, {} kinds of statements, {} of expressions",
+            coverage.operations(),
+            coverage.statements.len(),
+            coverage.expressions.len()
+        );
+    }
     Ok(())
+}
+
+/// Writes what the programs of a file exercise.
+fn write_coverage(data: &Path, path: &Path) -> Result<Coverage> {
+    let mut coverage = Coverage::default();
+    for record in records(data)? {
+        let Trace { source, entry, .. } = record?.trace;
+        coverage.add(&source, &entry);
+    }
+    std::fs::write(path, serde_json::to_string_pretty(&coverage)? + "\n")
+        .with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(coverage)
 }

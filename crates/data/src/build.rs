@@ -186,8 +186,7 @@ impl<'a> Builder<'a> {
         for Record { level, trace, .. } in records {
             self.seen.insert(fingerprint(&trace.source, &trace.entry));
             if self.plan.distinct.looks_at(*level) {
-                self.near
-                    .insert(Signature::of(&trace.source, &trace.entry));
+                self.near.insert(Signature::of(&trace.source, &trace.entry));
             }
         }
         self.report = report;

@@ -3,16 +3,22 @@
 //! A model that sees canonical symbols cannot tell apart two programs that differ only in names, so
 //! neither deduplication nor the separation of training from evaluation may.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use cwm_trace::Entry;
 use sha2::{Digest, Sha256};
 
 /// Whether a word means the same in every program that does not define it.
 pub(crate) fn is_known(word: &str) -> bool {
-    [KEYWORDS, BUILTINS, EXCEPTIONS]
-        .iter()
-        .any(|words| words.contains(&word))
+    static KNOWN: OnceLock<HashSet<&str>> = OnceLock::new();
+    let known = KNOWN.get_or_init(|| {
+        [KEYWORDS, BUILTINS, EXCEPTIONS]
+            .concat()
+            .into_iter()
+            .collect()
+    });
+    known.contains(word)
 }
 
 /// Words of the lines that import something: they say what is meant, where a name of one's own does not.
@@ -98,7 +104,7 @@ pub(crate) const BUILTINS: &[&str] = &[
     "zip",
 ];
 
-pub(crate) const EXCEPTIONS: &[&str] = &[
+const EXCEPTIONS: &[&str] = &[
     "ArithmeticError",
     "AssertionError",
     "AttributeError",
@@ -219,7 +225,11 @@ mod tests {
 
     #[test]
     fn what_is_imported_is_not_a_name_of_ones_own() {
-        let program = |name: &str| module(&format!("from collections import {name}\nx = {name}('ab')\n"));
+        let program = |name: &str| {
+            module(&format!(
+                "from collections import {name}\nx = {name}('ab')\n"
+            ))
+        };
         assert_ne!(program("deque"), program("Counter"));
         // Without the import it is a class of the program's own.
         let own = |name: &str| module(&format!("class {name}:\n    pass\n"));

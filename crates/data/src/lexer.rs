@@ -11,10 +11,7 @@ pub(crate) enum Token<'a> {
     /// A number as it is written.
     Number(&'a str),
     /// A text literal: the letters before it, and what is between its quotation marks.
-    Text {
-        prefix: &'a str,
-        content: &'a str,
-    },
+    Text { prefix: &'a str, content: &'a str },
     /// An operator or a sign, as long as Python has it.
     Sign(&'a str),
     /// The end of a line that has other tokens; blank lines and comments have none.
@@ -26,8 +23,8 @@ pub(crate) enum Token<'a> {
 }
 
 const SIGNS: &[&str] = &[
-    "**=", "//=", ">>=", "<<=", "...", "**", "//", ">>", "<<", "==", "!=", "<=", ">=", "->", ":=", "+=", "-=",
-    "*=", "/=", "%=", "&=", "|=", "^=", "@=",
+    "**=", "//=", ">>=", "<<=", "...", "**", "//", ">>", "<<", "==", "!=", "<=", ">=", "->", ":=",
+    "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=", "@=",
 ];
 
 /// The tokens of a source text, without comments.
@@ -44,7 +41,11 @@ pub(crate) fn tokens(source: &str) -> Vec<Token<'_>> {
                 continue;
             }
             if indent != margin {
-                tokens.push(if indent > margin { Token::Indent } else { Token::Dedent });
+                tokens.push(if indent > margin {
+                    Token::Indent
+                } else {
+                    Token::Dedent
+                });
                 margin = indent;
             }
             at_start = false;
@@ -122,7 +123,11 @@ fn text(rest: &str, mark: usize) -> (Token<'_>, usize) {
         escaped = !escaped && c == '\\';
         at += c.len_utf8();
     }
-    let closing = if body[at..].starts_with(quote) { quote.len() } else { 0 };
+    let closing = if body[at..].starts_with(quote) {
+        quote.len()
+    } else {
+        0
+    };
     let token = Token::Text {
         prefix,
         content: &body[..at],
@@ -156,10 +161,16 @@ mod tests {
 
     #[test]
     fn literals_are_whole() {
-        assert_eq!(shown("a = f'{x!r:>4}' + rb\"q\""), "a = f<{x!r:>4}> + rb<q> /");
+        assert_eq!(
+            shown("a = f'{x!r:>4}' + rb\"q\""),
+            "a = f<{x!r:>4}> + rb<q> /"
+        );
         assert_eq!(shown(r"s = 'it\'s' + '#'"), r"s = <it\'s> + <#> /");
         assert_eq!(shown("'''a\n'b'''\nx"), "<a\n'b> / x /");
-        assert_eq!(shown("1.5e3 .5 0x1f 1_000 x.y"), "1.5e3 .5 0x1f 1_000 x . y /");
+        assert_eq!(
+            shown("1.5e3 .5 0x1f 1_000 x.y"),
+            "1.5e3 .5 0x1f 1_000 x . y /"
+        );
         assert_eq!(shown("'open\nx"), "<open> / x /");
     }
 

@@ -71,13 +71,17 @@ impl Signature {
         Self::of_shingles(shingles(&words.hashes))
     }
 
+    /// One product has the places of a shingle in four orders, sixteen bits each. In a set of a thousand, one first
+    /// place in sixty is shared by chance.
     fn of_shingles(shingles: impl Iterator<Item = u64>) -> Self {
-        let orders = orders();
-        let mut least = [u32::MAX; PERMUTATIONS];
+        let mut least = [u16::MAX; PERMUTATIONS];
         for shingle in shingles {
-            for (least, (flip, factor)) in least.iter_mut().zip(orders) {
-                let place = (shingle ^ flip).wrapping_mul(*factor) >> 32;
-                *least = (*least).min(place as u32);
+            for (least, (flip, factor)) in least.chunks_exact_mut(4).zip(orders()) {
+                let product = u128::from(shingle ^ flip) * u128::from(*factor);
+                let places = product as u64 ^ (product >> 64) as u64;
+                for (order, least) in least.iter_mut().enumerate() {
+                    *least = (*least).min((places >> (16 * order)) as u16);
+                }
             }
         }
         Self(least.map(|place| splitmix(&mut u64::from(place)) as u8))
@@ -85,7 +89,11 @@ impl Signature {
 
     /// An estimate of the similarity: unbiased, with a standard deviation of at most 0.045.
     pub fn similarity(&self, other: &Self) -> f64 {
-        let agree = self.0.iter().zip(&other.0).filter(|(a, b)| a == b).count();
+        // Sums of bytes, which processors add many at a time.
+        let agree =
+            |(a, b): (&[u8], &[u8])| a.iter().zip(b).map(|(a, b)| u8::from(a == b)).sum::<u8>();
+        let parts = self.0.chunks(64).zip(other.0.chunks(64));
+        let agree: usize = parts.map(|part| usize::from(agree(part))).sum();
         // One byte in 256 agrees by chance.
         let chance = 1.0 / 256.0;
         let share = agree as f64 / PERMUTATIONS as f64;
@@ -107,11 +115,11 @@ impl Signature {
     }
 }
 
-/// Constants of the random orders: what is flipped, and an odd factor.
-fn orders() -> &'static [(u64, u64); PERMUTATIONS] {
-    static ORDERS: OnceLock<[(u64, u64); PERMUTATIONS]> = OnceLock::new();
+/// Constants of the random orders, four at a time: what is flipped, and an odd factor.
+fn orders() -> &'static [(u64, u64); PERMUTATIONS / 4] {
+    static ORDERS: OnceLock<[(u64, u64); PERMUTATIONS / 4]> = OnceLock::new();
     ORDERS.get_or_init(|| {
-        let mut state = 0x6d69_6e68_6173_68;
+        let mut state = u64::from_le_bytes(*b"minhash.");
         std::array::from_fn(|_| (splitmix(&mut state), splitmix(&mut state) | 1))
     })
 }
@@ -148,7 +156,9 @@ impl<'a> Canonical<'a> {
         let mut after_dot = false;
         for token in tokens(text) {
             match token {
-                Token::Word(word) if after_dot || is_known(word) || self.imported.contains(&word) => {
+                Token::Word(word)
+                    if after_dot || is_known(word) || self.imported.contains(&word) =>
+                {
                     self.hashes.push(hash(1, word));
                 }
                 Token::Word(word) => self.name(hash(0, word)),
@@ -293,10 +303,14 @@ mod tests {
         assert_eq!(module(PROGRAM), module(&renamed));
         let spaced = PROGRAM.replace("    ", "  ").replace(" = ", "=") + "\n# the end\n";
         assert_eq!(module(PROGRAM), module(&spaced));
-        assert_eq!(module("print(f'{a}-{b}')\n"), module("print(f\"{x}-{y}\")\n"));
+        assert_eq!(
+            module("print(f'{a}-{b}')\n"),
+            module("print(f\"{x}-{y}\")\n")
+        );
         assert_ne!(module("print(f'{a}-{a}')\n"), module("print(f'{a}-{b}')\n"));
         let import = "from collections import NAME\nprint(NAME('ab'))\n";
-        let [deque, counter] = ["deque", "Counter"].map(|name| module(&import.replace("NAME", name)));
+        let [deque, counter] =
+            ["deque", "Counter"].map(|name| module(&import.replace("NAME", name)));
         assert_ne!(deque, counter);
     }
 
@@ -343,7 +357,8 @@ mod tests {
 
     #[test]
     fn the_table_of_probabilities_holds() {
-        for (both, one, low, high) in [(70, 30, 0.0, 0.02), (85, 15, 0.4, 0.66), (95, 5, 0.99, 1.0)] {
+        for (both, one, low, high) in [(70, 30, 0.0, 0.02), (85, 15, 0.4, 0.66), (95, 5, 0.99, 1.0)]
+        {
             let found = (0..500).filter(|&seed| {
                 let (a, b, _) = pair(seed, both, one, 0);
                 let mut index = NearIndex::default();

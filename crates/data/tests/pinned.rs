@@ -17,7 +17,10 @@ fn digest(level: u8) -> String {
         hash.update(format!("{}\n{entry}\n", program.source));
     }
     let bytes = hash.finalize();
-    bytes[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[test]

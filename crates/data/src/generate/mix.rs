@@ -50,8 +50,15 @@ impl TryFrom<Vec<u32>> for Mix {
             Err(others) => others,
         };
         let five = <[u32; 5]>::try_from(weights);
-        five.map(Self)
-            .map_err(|others| NoMix(others.iter().map(u32::to_string).collect::<Vec<_>>().join(",")))
+        five.map(Self).map_err(|others| {
+            NoMix(
+                others
+                    .iter()
+                    .map(u32::to_string)
+                    .collect::<Vec<_>>()
+                    .join(","),
+            )
+        })
     }
 }
 
@@ -91,9 +98,14 @@ mod tests {
     fn other_counts_are_refused() {
         for bad in ["", "1,2,3", "1,2,3,4,5,6", "1,2,3,x", "1,2,3,-4"] {
             let error = bad.parse::<Mix>().expect_err(bad).to_string();
-            assert!(error.starts_with(&format!("`{bad}` is not five")), "{error}");
+            assert!(
+                error.starts_with(&format!("`{bad}` is not five")),
+                "{error}"
+            );
         }
-        let error = serde_json::from_str::<Mix>("[1, 2, 3]").expect_err("three").to_string();
+        let error = serde_json::from_str::<Mix>("[1, 2, 3]")
+            .expect_err("three")
+            .to_string();
         assert!(error.contains("`1,2,3` is not five"), "{error}");
     }
 }

@@ -9,6 +9,7 @@
 
 mod assemble;
 mod block;
+mod constructs;
 mod context;
 mod coverage;
 mod drill;

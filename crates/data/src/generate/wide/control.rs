@@ -16,9 +16,14 @@ impl Writer<'_> {
     pub(super) fn branch(&mut self) {
         let arms = 2 + self.context.rng.weighted(&[5, 3]);
         let ty = [Ty::Int, Ty::Text, Ty::Ints, Ty::Float][self.context.rng.weighted(&[5, 5, 2, 1])];
-        let values: Vec<String> = (0..arms).map(|_| self.any_value(ty)).collect();
+        let mut values: Vec<String> = Vec::new();
+        for _ in 0..arms {
+            let another = |writer: &mut Self| Some(writer.any_value(ty));
+            values.push(self.distinct(&values.clone(), another).unwrap_or_default());
+        }
         let tests: Vec<String> = (1..arms).map(|_| self.condition()).collect();
-        let existing = self.find(|var| var.ty == ty && !var.held);
+        let is_used = |name: &String| values.contains(name);
+        let existing = self.find(|var| var.ty == ty && !var.held && !is_used(&var.name));
         let name = match existing {
             Some(at) if self.context.rng.chance(0.35) => {
                 self.vars[at].unread = true;
@@ -35,6 +40,22 @@ impl Writer<'_> {
             }
             self.line(format!("    {name} = {value}"));
         }
+    }
+
+    /// What `draw` gives that is none of `others`, if it gives that soon.
+    fn distinct(
+        &mut self,
+        others: &[String],
+        mut draw: impl FnMut(&mut Self) -> Option<String>,
+    ) -> Option<String> {
+        let mut drawn = draw(self);
+        for _ in 0..4 {
+            if drawn.as_ref().is_none_or(|value| !others.contains(value)) {
+                break;
+            }
+            drawn = draw(self);
+        }
+        drawn
     }
 
     /// `if (n := ...) > ...:` with a use of what was named.
@@ -60,7 +81,7 @@ impl Writer<'_> {
         let is_sequence = |var: &Var| {
             !matches!(
                 var.ty,
-                Ty::Int | Ty::Float | Ty::Bool | Ty::Bytes | Ty::Table
+                Ty::Int | Ty::Float | Ty::Bool | Ty::Bytes | Ty::Table | Ty::Any
             )
         };
         let at = self.find(is_sequence);
@@ -110,7 +131,9 @@ impl Writer<'_> {
             format!("for {a}, {b} in {what}:")
         };
         match (ty, form) {
-            (Ty::Ints | Ty::Tuple | Ty::Deque, 0) => two(self, [Ty::Int, Ty::Int], format!("enumerate({name})")),
+            (Ty::Ints | Ty::Tuple | Ty::Deque, 0) => {
+                two(self, [Ty::Int, Ty::Int], format!("enumerate({name})"))
+            }
             (Ty::Ints | Ty::Tuple, 1) => {
                 let other = self.operand(Ty::Ints, &name);
                 two(self, [Ty::Int, Ty::Int], format!("zip({name}, {other})"))
@@ -131,7 +154,9 @@ impl Writer<'_> {
             (Ty::Points, _) => two(self, [Ty::Int, Ty::Int], name),
             (Ty::Pairs, _) => two(self, [Ty::Text, Ty::Int], name),
             (Ty::Dict, 0..=1) => one(self, Ty::Text, name),
-            (Ty::Dict | Ty::Counter, 2..=3) => two(self, [Ty::Text, Ty::Int], format!("sorted({name}.items())")),
+            (Ty::Dict | Ty::Counter, 2..=3) => {
+                two(self, [Ty::Text, Ty::Int], format!("sorted({name}.items())"))
+            }
             _ => two(self, [Ty::Text, Ty::Int], format!("{name}.items()")),
         }
     }
@@ -166,14 +191,9 @@ impl Writer<'_> {
             ty,
             unread: true,
             size: 0,
-            // Its own body must not read it by chance: sums of sums grow fast.
-            held: true,
+            held: false,
         });
-        let gathered = Gathered { name, ty };
-        if let Some(var) = self.vars.last_mut() {
-            var.held = false;
-        }
-        gathered
+        Gathered { name, ty }
     }
 
     /// `continue` or `break` on a condition on what the loop gives; whether it is a `break`.
@@ -201,7 +221,10 @@ impl Writer<'_> {
 
     /// A value over variables of the loop, those at `first` and behind.
     fn inner(&mut self, ty: Ty, first: usize) -> Option<String> {
-        let own: Vec<String> = self.vars[first..].iter().map(|var| var.name.clone()).collect();
+        let own: Vec<String> = self.vars[first..]
+            .iter()
+            .map(|var| var.name.clone())
+            .collect();
         self.value(ty, |var| own.contains(&var.name))
     }
 
@@ -214,10 +237,9 @@ impl Writer<'_> {
             Ty::Words | Ty::Text | Ty::Dict => Ty::Text,
             other => *other,
         };
-        let literal = || template("@int(1,5)");
         let value = match self.inner(item, first) {
             Some(value) => value,
-            None => expand(&literal(), self.context),
+            None => expand(item.literal(), self.context),
         };
         let statement = match ty {
             Ty::Int | Ty::Float if form == 0 => format!("{name} -= {value}"),
@@ -228,7 +250,9 @@ impl Writer<'_> {
             Ty::Set => format!("{name}.add({value})"),
             Ty::Dict => {
                 let amount = self.inner(Ty::Int, first);
-                let amount = amount.filter(|_| form > 2).unwrap_or_else(|| "1".to_owned());
+                let amount = amount
+                    .filter(|_| form > 2)
+                    .unwrap_or_else(|| "1".to_owned());
                 format!("{name}[{value}] = {name}.get({value}, 0) + {amount}")
             }
             Ty::Deque if form == 0 => format!("{name}.appendleft({value})"),
@@ -236,7 +260,11 @@ impl Writer<'_> {
             _ => format!("{name}.append({value})"),
         };
         let guarded = self.context.rng.chance(0.3);
-        let test = if guarded { self.inner(Ty::Bool, first) } else { None };
+        let test = if guarded {
+            self.inner(Ty::Bool, first)
+        } else {
+            None
+        };
         match test {
             Some(test) => {
                 self.line(format!("if {test}:"));
@@ -262,35 +290,98 @@ impl Writer<'_> {
         self.line(format!("    {statement}"));
     }
 
-    /// A `while` over what shrinks, or that counts.
+    /// A `while` over what shrinks, or that counts: from what is there, or from something new.
     pub(super) fn while_loop(&mut self) {
-        const FORMS: [(&str, u32); 9] = [
-            ("$n = @int(12,90)\n$acc = @int(0,2)\nwhile $n > 0:\n    $n, $r = divmod($n, «10|2|3|4»)\n    $acc «+=|+= 2 *|-=» $r", 4),
-            ("$n = @int(5,30)\n$out = []\nwhile $n «> 1|!= 1 and len($out) < 6»:\n    $n = $n // 2 if $n % 2 == 0 else «$n - 1|$n * 3 + 1|$n - 3»\n    $out.append($n)", 3),
-            ("$queue = deque(@smalls(3,5))\n$out = []\nwhile $queue:\n    $y = $queue.«popleft|pop»()\n    if @cond($y) and len($queue) «> 1|< 4»:\n        $queue.«rotate(1)|popleft()»\n    $out.append($y)", 3),
-            ("$stack = @smalls(3,5)\n$acc = 0\nwhile $stack:\n    $acc «+=|+=|-=» $stack.pop(«|0»)\n    if $acc > @int(5,20):\n        break\n«else:\n    $acc = -$acc\n|»", 3),
-            ("$lo, $hi = 0, @int(3,7)\n$acc = 0\nwhile $lo < $hi:\n    $acc += $hi «-|*|+» $lo\n    $lo += 1\n    $hi -= «1|1|2»", 3),
-            ("$it = iter(@smalls(2,4))\n$acc = 0\nwhile ($y := next($it, None)) is not None:\n    $acc «+= $y|= $y - $acc»", 2),
-            ("$s = @word(4,7)\n$out = []\nwhile $s:\n    $out.append($s[«0|-1»])\n    $s = $s[«1:-1|2:|1:|:-1»]", 3),
-            ("$x = @int(1,4) / 2\n$cnt = 0\nwhile $x < @int(4,12):\n    $x «*= 2|+= 1.5|= $x * 1.5»\n    $cnt += 1", 2),
-            ("$a, $b = @int(2,9) * @int(2,6), @int(2,9) * @int(2,6)\nwhile $b:\n    $a, $b = $b, $a % $b", 2),
+        const NUMBER: (Ty, &str, &str) = (Ty::Int, "abs(§) % 60 + @int(5,20)", "@int(12,90)");
+        const LIST: (Ty, &str, &str) = (
+            Ty::Ints,
+            "«§[:]|list(§)|sorted(§)|[*§, @int(1,9)]»",
+            "@smalls(3,5)",
+        );
+        const TEXT: (Ty, &str, &str) = (Ty::Text, "§«|.strip()|.lower()»", "@word(4,7)");
+        // What it starts from stands for `START`; the variable at the end has the type beside it.
+        let forms = [
+            (
+                NUMBER,
+                "$acc",
+                Ty::Int,
+                "$n = START\n$acc = @int(0,2)\nwhile $n > 0:\n    $n, $r = divmod($n, «10|2|3|4»)\n    $acc «+=|+= 2 *|-=» $r",
+            ),
+            (
+                NUMBER,
+                "$out",
+                Ty::Ints,
+                "$n = START\n$out = []\nwhile $n > 1 and len($out) < «6|5|4»:\n    $n = $n // 2 if $n % 2 == 0 else «$n - 1|$n * 3 + 1|$n - 3»\n    $out.append($n)",
+            ),
+            (
+                LIST,
+                "$out",
+                Ty::Ints,
+                "$queue = deque(START)\n$out = []\nwhile $queue:\n    $y = $queue.«popleft|pop»()\n    if @cond($y) and len($queue) > 1:\n        $queue.popleft()\n    $out.append($y)",
+            ),
+            (
+                LIST,
+                "$acc",
+                Ty::Int,
+                "$stack = START\n$acc = 0\nwhile $stack:\n    $acc «+=|+=|-=» $stack.pop(«|0»)\n    if $acc > @int(5,20):\n        break\n«else:\n    $acc = -$acc\n|»",
+            ),
+            (
+                NUMBER,
+                "$acc",
+                Ty::Int,
+                "$lo, $hi = 0, START % 8\n$acc = 0\nwhile $lo < $hi:\n    $acc += $hi «-|*|+» $lo\n    $lo += 1\n    $hi -= «1|1|2»",
+            ),
+            (
+                LIST,
+                "$acc",
+                Ty::Int,
+                "$it = iter(START)\n$acc = 0\nwhile ($y := next($it, None)) is not None:\n    $acc «+= $y|= $y - $acc»",
+            ),
+            (
+                TEXT,
+                "$out",
+                Ty::Words,
+                "$t = START\n$out = []\nwhile $t:\n    $out.append($t[«0|-1»])\n    $t = $t[«1:-1|2:|1:|:-1»]",
+            ),
+            (
+                NUMBER,
+                "$cnt",
+                Ty::Int,
+                "$z = (START) / «4|8|10»\n$cnt = 0\nwhile $z < @int(12,30):\n    $z «*= 2|+= 1.5|+= 4»\n    $cnt += 1",
+            ),
+            (
+                NUMBER,
+                "$a",
+                Ty::Int,
+                "$a, $b = START, @int(2,9) * @int(2,6)\nwhile $b:\n    $a, $b = $b, $a % $b",
+            ),
         ];
-        // What stands for a role here must be another name than any role of its kind before.
-        let (text, _) = FORMS[self.context.rng.weighted(&FORMS.map(|(_, weight)| weight))];
-        let made = [("$acc", Ty::Int), ("$out", Ty::Ints), ("$cnt", Ty::Int), ("$a,", Ty::Int)];
-        let (role, ty) = made.into_iter().rfind(|(role, _)| text.contains(role)).unwrap_or(made[0]);
-        let ty = if text.contains("$s[") { Ty::Words } else { ty };
-        let text = expand(&template(text), self.context);
-        let name = self.context.name(role.trim_matches(['$', ',']));
-        self.line(text.lines().filter(|line| !line.trim().is_empty()).collect::<Vec<_>>().join("\n"));
-        if !self.vars.iter().any(|var| var.name == name) {
-            self.vars.push(Var {
+        let ((from, taken, drawn), role, ty, text) = self.context.rng.pick(&forms);
+        let start = match self.find(|var| var.ty == *from) {
+            Some(at) if self.context.rng.chance(0.7) => {
+                self.vars[at].unread = false;
+                expand(&template(taken), self.context).replace('§', &self.vars[at].name)
+            }
+            _ => expand(&template(drawn), self.context),
+        };
+        let lines = expand(&template(text), self.context).replace("START", &start);
+        self.line(
+            lines
+                .lines()
+                .filter(|line| !line.trim().is_empty())
+                .collect::<Vec<_>>()
+                .join("\n"),
+        );
+        let name = self.context.name(role.trim_start_matches('$'));
+        match self.vars.iter_mut().find(|var| var.name == name) {
+            Some(var) => (var.unread, var.size) = (true, 0),
+            None => self.vars.push(Var {
                 name,
-                ty,
+                ty: *ty,
                 unread: true,
                 size: 0,
                 held: false,
-            });
+            }),
         }
     }
 
@@ -301,7 +392,9 @@ impl Writer<'_> {
             let Some(at) = self.find(|_| true) else {
                 continue;
             };
-            let Var { name: subject, ty, .. } = self.vars[at].clone();
+            let Var {
+                name: subject, ty, ..
+            } = self.vars[at].clone();
             let Some(operation) = self.choose(ty, 0, may_raise) else {
                 continue;
             };
@@ -334,6 +427,7 @@ impl Writer<'_> {
         }
     }
 
+    /// What happens when it is raised. The variable may then have a value of another type.
     fn handler(&mut self, caught: &str, name: &str, ty: Ty) {
         let default = match ty {
             Ty::Int => ["0", "-1", "None"][self.context.rng.below(3)],
@@ -341,46 +435,35 @@ impl Writer<'_> {
             Ty::Float => "0.0",
             _ => "None",
         };
-        let changes = matches!(ty, Ty::Int) && default != "None";
-        match self.context.rng.below(5) {
+        let stays_number = ty == Ty::Int && default != "None";
+        let (given, after) = match self.context.rng.below(5) {
             0 => {
                 let e = self.context.name("e");
-                self.line(format!("except {caught} as {e}:"));
-                self.line(format!("    {name} = «str({e})|type({e}).__name__|repr({e})»"));
-                let at = self.lines.len() - 1;
-                let chosen = template(&self.lines[at].clone());
-                self.lines[at] = expand(&chosen, self.context);
-                self.retype(name, Ty::Text);
+                let shown = [
+                    format!("str({e})"),
+                    format!("type({e}).__name__"),
+                    format!("repr({e})"),
+                ];
+                let shown = self.context.rng.pick(&shown);
+                self.line(format!("except {caught} as {e}:\n    {name} = {shown}"));
+                return self.retype(name);
             }
-            1 if changes => {
-                self.line(format!("except {caught}:"));
-                self.line(format!("    {name} = {default}"));
-                self.line("else:");
-                self.line(format!("    {name} += 1"));
-            }
-            2 if changes => {
-                self.line(format!("except {caught}:"));
-                self.line(format!("    {name} = {default}"));
-                self.line("finally:");
-                self.line(format!("    {name} = {name} * 2"));
-            }
-            _ => {
-                self.line(format!("except {caught}:"));
-                self.line(format!("    {name} = {default}"));
-                if default == "None" {
-                    self.retype(name, Ty::Bool);
-                }
-            }
+            1 if stays_number => (default, "else:\n    NAME += 1"),
+            2 if stays_number => (default, "finally:\n    NAME = NAME * 2"),
+            _ => (default, ""),
+        };
+        self.line(format!("except {caught}:\n    {name} = {given}"));
+        self.line(after.replace("NAME", name));
+        if default == "None" {
+            self.retype(name);
         }
     }
 
-    /// After a `try` a variable may be of another type; the result shows it, and nothing else uses it.
-    fn retype(&mut self, name: &str, ty: Ty) {
+    /// After a `try` a variable may be of another type.
+    fn retype(&mut self, name: &str) {
         if let Some(var) = self.vars.iter_mut().find(|var| var.name == name) {
-            var.ty = ty;
+            var.ty = Ty::Any;
             var.size = 0;
-            // Only what shows any value can be trusted with it.
-            var.held = true;
         }
     }
 

@@ -10,7 +10,7 @@ const SLIPS: &[(&str, &[&str])] = &[
     (" >= ", &[" > "]),
     (" < ", &[" <= ", " > "]),
     (" > ", &[" >= ", " < "]),
-    (" == ", &[" != ", " is "]),
+    (" == ", &[" != "]),
     (" != ", &[" == "]),
     (" + 1", &["", " + 2", " - 1"]),
     (" - 1", &["", " + 1"]),
@@ -50,7 +50,9 @@ pub(crate) fn plant(block: &mut Block, context: &mut Context) {
         for (slip, (right, _)) in SLIPS.iter().enumerate() {
             places.extend(lines.match_indices(right).filter_map(|(at, _)| {
                 let line = &lines[lines[..at].rfind('\n').map_or(0, |end| end + 1)..];
-                let stays = STAYING.iter().any(|start| line.trim_start().starts_with(start));
+                let stays = STAYING
+                    .iter()
+                    .any(|start| line.trim_start().starts_with(start));
                 (!stays && !is_in_text(&lines[..at])).then_some((text, slip, at))
             }));
         }

@@ -29,14 +29,20 @@ pub(super) fn library() -> &'static [Helper] {
 fn read(file: &str) -> Result<Vec<Helper>, String> {
     file.split("\n== ")
         .skip(1)
-        .map(|chunk| read_one(chunk).map_err(|error| format!("helper {:?}: {error}", chunk.lines().next())))
+        .map(|chunk| {
+            read_one(chunk).map_err(|error| format!("helper {:?}: {error}", chunk.lines().next()))
+        })
         .collect()
 }
 
 fn read_one(chunk: &str) -> Result<Helper, String> {
     let (header, definition) = chunk.split_once('\n').ok_or("no definition")?;
     let mut words = header.splitn(4, ' ');
-    let mut word = || words.next().ok_or("a header is a weight, two types and calls");
+    let mut word = || {
+        words
+            .next()
+            .ok_or("a header is a weight, two types and calls")
+    };
     let weight = word()?.parse().map_err(|_| "no weight")?;
     let subject = Ty::parse(word()?).ok_or("an unknown type")?;
     let result = Ty::parse(word()?).ok_or("an unknown type")?;
@@ -62,7 +68,11 @@ mod tests {
 
     #[test]
     fn mistakes_are_reported_with_the_helper() {
-        for broken in ["\n== x int int f(§)\n", "\n== 1 in int f(§)\ndef", "\n== 1 int int\n@nosuch"] {
+        for broken in [
+            "\n== x int int f(§)\n",
+            "\n== 1 in int f(§)\ndef",
+            "\n== 1 int int\n@nosuch",
+        ] {
             let error = read(broken).expect_err(broken);
             assert!(error.starts_with("helper"), "{error}");
         }

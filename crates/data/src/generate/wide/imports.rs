@@ -4,7 +4,16 @@ use crate::lexer::{Token, tokens};
 
 /// Names by the module that has them.
 const NAMES: &[(&str, &[&str])] = &[
-    ("collections", &["Counter", "OrderedDict", "defaultdict", "deque", "namedtuple"]),
+    (
+        "collections",
+        &[
+            "Counter",
+            "OrderedDict",
+            "defaultdict",
+            "deque",
+            "namedtuple",
+        ],
+    ),
     ("contextlib", &["contextmanager", "suppress"]),
     ("dataclasses", &["asdict", "dataclass", "field", "replace"]),
     ("enum", &["Enum", "IntEnum"]),
@@ -12,17 +21,41 @@ const NAMES: &[(&str, &[&str])] = &[
     ("bisect", &["bisect_left", "bisect_right", "insort"]),
     ("copy", &["copy", "deepcopy"]),
     ("fractions", &["Fraction"]),
-    ("functools", &["partial", "reduce", "total_ordering", "wraps"]),
-    ("heapq", &["heapify", "heappop", "heappush", "nlargest", "nsmallest"]),
+    (
+        "functools",
+        &["partial", "reduce", "total_ordering", "wraps"],
+    ),
+    (
+        "heapq",
+        &["heapify", "heappop", "heappush", "nlargest", "nsmallest"],
+    ),
     (
         "itertools",
         &[
-            "accumulate", "chain", "combinations", "cycle", "groupby", "islice", "permutations", "product", "repeat",
-            "takewhile", "dropwhile", "zip_longest",
+            "accumulate",
+            "chain",
+            "combinations",
+            "cycle",
+            "groupby",
+            "islice",
+            "permutations",
+            "product",
+            "repeat",
+            "takewhile",
+            "dropwhile",
+            "zip_longest",
         ],
     ),
     ("operator", &["attrgetter", "itemgetter"]),
-    ("string", &["ascii_letters", "ascii_lowercase", "ascii_uppercase", "punctuation"]),
+    (
+        "string",
+        &[
+            "ascii_letters",
+            "ascii_lowercase",
+            "ascii_uppercase",
+            "punctuation",
+        ],
+    ),
 ];
 
 /// Modules that are used by their own name.
@@ -51,7 +84,12 @@ fn imports(source: &str) -> String {
         if let Token::Text { prefix, content } = token
             && prefix.contains('f')
         {
-            collect(&crate::lexer::tokens(content), &mut used, &mut modules, &mut own);
+            collect(
+                &crate::lexer::tokens(content),
+                &mut used,
+                &mut modules,
+                &mut own,
+            );
         }
     }
     let mut lines: Vec<String> = MODULES
@@ -60,7 +98,9 @@ fn imports(source: &str) -> String {
         .map(|module| format!("import {module}\n"))
         .collect();
     for (module, names) in NAMES {
-        let needed = names.iter().filter(|name| used.contains(name) && !own.contains(name));
+        let needed = names
+            .iter()
+            .filter(|name| used.contains(name) && !own.contains(name));
         let needed: Vec<&str> = needed.copied().collect();
         if !needed.is_empty() {
             lines.push(format!("from {module} import {}\n", needed.join(", ")));
@@ -101,7 +141,8 @@ mod tests {
     #[test]
     fn what_is_used_is_imported_and_nothing_else() {
         let source = "q = deque([1])\nprint(math.sqrt(4), q.count(1), f'{Counter(q)}')\nx = reduce(f, [], deque)\n";
-        let expected = "import math\nfrom collections import Counter, deque\nfrom functools import reduce\n";
+        let expected =
+            "import math\nfrom collections import Counter, deque\nfrom functools import reduce\n";
         assert_eq!(imports(source), expected);
         assert_eq!(imports("print(1)\n"), "");
     }
@@ -109,7 +150,13 @@ mod tests {
     #[test]
     fn names_of_the_programs_own_are_not_imported() {
         assert_eq!(imports("class Counter:\n    pass\nx = Counter()\n"), "");
-        assert_eq!(imports("def product(xs):\n    return xs\nproduct([])\n"), "");
-        assert_eq!(imports("s.replace('a', 'b')\ncopy = xs[:]\nprint(copy)\n"), "");
+        assert_eq!(
+            imports("def product(xs):\n    return xs\nproduct([])\n"),
+            ""
+        );
+        assert_eq!(
+            imports("s.replace('a', 'b')\ncopy = xs[:]\nprint(copy)\n"),
+            ""
+        );
     }
 }

@@ -14,7 +14,7 @@ mod operations;
 use super::block::{Block, Input};
 use super::context::Context;
 use super::template::{expand, parse};
-use operations::{Made, Operation, Ty, table};
+use operations::{Made, Operation, Ty, operations};
 
 #[derive(Clone, Debug)]
 struct Var {
@@ -119,12 +119,15 @@ impl Writer<'_> {
     fn line(&mut self, text: impl AsRef<str>) {
         let margin = "    ".repeat(self.indent);
         let lines = text.as_ref().lines();
-        self.lines.extend(lines.map(|line| format!("{margin}{line}")));
+        self.lines
+            .extend(lines.map(|line| format!("{margin}{line}")));
     }
 
     /// Position of a variable that satisfies `fits`, mostly one not read yet.
     fn find(&mut self, fits: impl Fn(&Var) -> bool) -> Option<usize> {
-        let all: Vec<usize> = (0..self.vars.len()).filter(|&at| fits(&self.vars[at])).collect();
+        let all: Vec<usize> = (0..self.vars.len())
+            .filter(|&at| fits(&self.vars[at]))
+            .collect();
         let unread = all.iter().copied().filter(|&at| self.vars[at].unread);
         let unread: Vec<usize> = unread.collect();
         let pool = if !unread.is_empty() && self.context.rng.chance(0.8) {
@@ -176,17 +179,14 @@ impl Writer<'_> {
         size: usize,
         wanted: impl Fn(&Operation) -> bool,
     ) -> Option<&'static Operation> {
-        // Digits are a text, too.
-        let fits = |subject: Ty| subject == ty || (ty == Ty::Digits && subject == Ty::Text);
-        let weights: Vec<u32> = table()
-            .iter()
-            .map(|operation| {
-                let possible = fits(operation.subject) && operation.size <= size && wanted(operation);
-                if possible { operation.weight } else { 0 }
-            })
-            .collect();
+        let operations = operations(ty);
+        let weight = |operation: &Operation| {
+            let possible = operation.size <= size && wanted(operation);
+            if possible { operation.weight } else { 0 }
+        };
+        let weights: Vec<u32> = operations.iter().map(weight).collect();
         let any = weights.iter().any(|&weight| weight > 0);
-        any.then(|| &table()[self.context.rng.weighted(&weights)])
+        any.then(|| &operations[self.context.rng.weighted(&weights)])
     }
 
     /// An expression of type `ty` over a variable that satisfies `from`, by one operation or two.
@@ -195,13 +195,20 @@ impl Writer<'_> {
             let Some(at) = self.find(&from) else {
                 continue;
             };
-            let Var { name, ty: subject, size, .. } = self.vars[at].clone();
+            let Var {
+                name,
+                ty: subject,
+                size,
+                ..
+            } = self.vars[at].clone();
             if subject == ty && self.context.rng.chance(0.2) {
                 self.vars[at].unread = false;
                 return Some(name);
             }
             let is_value = |o: &Operation| {
-                o.raises.is_none() && o.change.is_none() && matches!(o.made[..], [made] if made.ty == ty)
+                o.raises.is_none()
+                    && o.change.is_none()
+                    && matches!(o.made[..], [made] if made.ty == ty)
             };
             if let Some(operation) = self.choose(subject, size, is_value) {
                 self.vars[at].unread = false;
@@ -382,7 +389,8 @@ impl Writer<'_> {
 fn as_subject(text: &str) -> String {
     let mut depth = 0i32;
     let mut in_text = false;
-    let mut loose = text.starts_with(['-', '~', '\'', '"']) || text.starts_with(|c: char| c.is_ascii_digit());
+    let mut loose =
+        text.starts_with(['-', '~', '\'', '"']) || text.starts_with(|c: char| c.is_ascii_digit());
     for c in text.chars() {
         match c {
             '\'' | '"' => in_text = !in_text,
@@ -392,7 +400,11 @@ fn as_subject(text: &str) -> String {
             _ => {}
         }
     }
-    if loose { format!("({text})") } else { text.to_owned() }
+    if loose {
+        format!("({text})")
+    } else {
+        text.to_owned()
+    }
 }
 
 /// A template of this module's own.

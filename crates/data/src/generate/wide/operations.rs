@@ -1,5 +1,6 @@
 //! The table of operations in `idioms/operations.txt`, whose notes define its language.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use crate::generate::template::{Template, parse};
@@ -9,7 +10,7 @@ const FILE: &str = include_str!("../../../idioms/operations.txt");
 macro_rules! types {
     ($($ty:ident $name:literal $role:literal $literal:literal),* $(,)?) => {
         /// Types of variables.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub(super) enum Ty { $($ty),* }
 
         impl Ty {
@@ -53,6 +54,7 @@ types! {
     Table "table" "d" "{@int(0,3): @int(0,9), @int(4,7): @int(0,9)}",
     Deque "deque" "queue" "deque(@smalls(2,4))",
     Counter "counter" "d" "Counter(@word(3,7))",
+    Any "any" "r" "«None|@int|@word(2,4)»",
 }
 
 /// A variable that an operation makes.
@@ -82,10 +84,27 @@ pub(super) struct Operation {
     pub(super) chains: bool,
 }
 
-/// All operations.
-pub(super) fn table() -> &'static [Operation] {
-    static TABLE: OnceLock<Vec<Operation>> = OnceLock::new();
-    TABLE.get_or_init(|| read(FILE).expect("the table is part of the crate and tested"))
+/// The operations on a type, those on texts for digits as well.
+pub(super) fn operations(ty: Ty) -> &'static [Operation] {
+    static TABLE: OnceLock<HashMap<Ty, Vec<Operation>>> = OnceLock::new();
+    let table = TABLE.get_or_init(|| {
+        let all = read(FILE).expect("the table is part of the crate and tested");
+        let mut by_type: HashMap<Ty, Vec<Operation>> = HashMap::new();
+        for operation in all {
+            if operation.subject == Ty::Text {
+                by_type
+                    .entry(Ty::Digits)
+                    .or_default()
+                    .push(operation.clone());
+            }
+            by_type
+                .entry(operation.subject)
+                .or_default()
+                .push(operation);
+        }
+        by_type
+    });
+    table.get(&ty).map_or(&[], Vec::as_slice)
 }
 
 /// Reads a table; the error says which line is wrong and how.
@@ -97,7 +116,9 @@ fn read(file: &str) -> Result<Vec<Operation>, String> {
         if let Some(words) = line.strip_prefix("== ") {
             header = Some(read_header(words).ok_or_else(|| named("no header"))?);
         } else if !line.trim().is_empty() && !line.starts_with('#') {
-            let header = header.as_ref().ok_or_else(|| named("no header before it"))?;
+            let header = header
+                .as_ref()
+                .ok_or_else(|| named("no header before it"))?;
             operations.push(read_line(line, header).map_err(|error| named(&error))?);
         }
     }
@@ -156,8 +177,12 @@ fn read_made(made: &str) -> Option<Made> {
 
 /// Whether the subject stands in the text once, where it is worked out once.
 fn is_once(text: &str) -> bool {
-    let alone = |at: usize| !text[at + '§'.len_utf8()..].starts_with(|c: char| c.is_ascii_lowercase());
-    let own: Vec<_> = text.match_indices('§').filter(|(at, _)| alone(*at)).collect();
+    let alone =
+        |at: usize| !text[at + '§'.len_utf8()..].starts_with(|c: char| c.is_ascii_lowercase());
+    let own: Vec<_> = text
+        .match_indices('§')
+        .filter(|(at, _)| alone(*at))
+        .collect();
     let braced = text.contains('{') || text.contains("lambda");
     matches!(own[..], [(at, _)] if !braced && !text[..at].contains(['«', '\'']))
 }
@@ -183,10 +208,17 @@ mod tests {
     fn a_line_says_what_is_made() {
         let table = read("== ints 2\n3 int,*ints:=!-1 §.x(§ints)\n").expect("a table");
         let Operation {
-            size, made, change, chains, ..
+            size,
+            made,
+            change,
+            chains,
+            ..
         } = &table[0];
         assert_eq!((*size, *change, *chains), (2, Some(-1), false));
-        assert_eq!((made[0].ty, made[1].starred, made[1].size), (Ty::Int, true, None));
+        assert_eq!(
+            (made[0].ty, made[1].starred, made[1].size),
+            (Ty::Int, true, None)
+        );
     }
 
     #[test]
@@ -201,9 +233,18 @@ mod tests {
 
     #[test]
     fn mistakes_are_reported_with_the_line() {
-        for broken in ["1 int §", "== texts\n", "== text\n1 in §", "== text\nx int §", "== text\n1 int"] {
+        for broken in [
+            "1 int §",
+            "== texts\n",
+            "== text\n1 in §",
+            "== text\nx int §",
+            "== text\n1 int",
+        ] {
             let error = read(broken).expect_err(broken);
-            assert!(error.contains(broken.lines().last().expect("a line").trim()), "{error}");
+            assert!(
+                error.contains(broken.lines().last().expect("a line").trim()),
+                "{error}"
+            );
         }
     }
 }
