@@ -2,7 +2,7 @@
 //!
 //! [`generate`] makes one random Python program from a seed and an index; [`coverage`] counts what a
 //! set of them exercises. [`build`] runs many of them and keeps the good runs as [`Record`]s, which
-//! [`read_records`] reads back. [`build_folder`] makes what a [`Recipe`] says, as shards with a manifest. [`fingerprint`] tells programs apart by what they say, not by how
+//! [`read_records`] reads back; [`minhash`] finds what is nearly the same. [`build_folder`] makes what a [`Recipe`] says, as shards with a manifest. [`fingerprint`] tells programs apart by what they say, not by how
 //! they name things. [`Evaluator`] writes the working of their lines. [`decontaminate`] keeps the items of benchmarks out.
 
 mod build;

@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use cwm_data::{Distinct, Plan, Report, build, fingerprint, generate, read_records};
+use cwm_data::minhash::{NearIndex, Signature};
+use cwm_data::{
+    Builder, Distinct, Plan, Record, Rejection, Report, build, fingerprint, generate, read_records,
+};
 use cwm_tracer::Interpreter;
 
 fn plan(count: usize, threads: usize) -> Plan {
@@ -85,4 +88,60 @@ fn excluded_programs_do_not_appear() {
         let trace = record.expect("a whole record").trace;
         assert!(!first.contains(&fingerprint(&trace.source, &trace.entry)));
     }
+}
+
+fn records(bytes: &[u8]) -> Vec<Record> {
+    read_records(bytes)
+        .map(|record| record.expect("a whole record"))
+        .collect()
+}
+
+/// A plan whose programs are of two levels that have many that are alike.
+fn alike(distinct: Distinct) -> Plan {
+    Plan {
+        mix: [0, 0, 0, 1, 1].into(),
+        distinct,
+        ..plan(700, 2)
+    }
+}
+
+#[test]
+fn near_duplicates_are_left_out_where_the_plan_says() {
+    let Some((wide, report)) = run(&alike(Distinct::Wide)) else {
+        return;
+    };
+    let near = |report: &Report| report.rejected.get(&Rejection::NearDuplicate).copied();
+    assert!(near(&report).is_some(), "{report:?}");
+    let Some((all, more)) = run(&alike(Distinct::All)) else {
+        return;
+    };
+    assert!(near(&more) > near(&report), "{more:?} {report:?}");
+    for (bytes, compared) in [(wide, 5..=5), (all, 4..=5)] {
+        let mut index = NearIndex::default();
+        for record in records(&bytes) {
+            if compared.contains(&record.level) {
+                let signature = Signature::of(&record.trace.source, &record.trace.entry);
+                assert_eq!(index.find(&signature), None, "{}", record.trace.source);
+                index.insert(signature);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_build_that_goes_on_knows_what_is_there() {
+    let Some((bytes, whole)) = run(&alike(Distinct::All)) else {
+        return;
+    };
+    let expected = records(&bytes);
+    let interpreter = Interpreter::find(None).expect("it was found before");
+    let plan = alike(Distinct::All);
+    let mut first = Builder::start(&plan, &interpreter).expect("it starts");
+    let mut made = first.records(450).expect("records");
+    let (report, next) = (first.report().clone(), first.next());
+    let mut second = Builder::start(&plan, &interpreter).expect("it starts");
+    second.go_on(report, next, made.iter());
+    made.extend(second.records(250).expect("records"));
+    assert!(made == expected, "other records after going on");
+    assert_eq!(second.report().rejected, whole.rejected);
 }

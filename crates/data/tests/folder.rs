@@ -22,8 +22,9 @@ levels = [1, 0, 0, 0]
 kind = 'generated'
 name = 'mixed'
 count = 20
-levels = [1, 1, 1, 1]
+levels = [1, 1, 1, 1, 3]
 drills = 1
+distinct = 'all'
 ";
 
 fn made(recipe: &str, threads: usize, folder: &Path) -> Result<Built, FolderError> {

@@ -36,7 +36,7 @@ const SLIPS: &[(&str, &[&str])] = &[
     ("return ", &[""]),
     ("reverse=True", &["reverse=False"]),
     (", 0)", &[")"]),
-    ("()", &[""]),
+    (".sort()", &[".sort"]),
 ];
 
 /// Lines without slips: headers of functions, which calls have to fit, and of loops that could go on for ever.
@@ -103,6 +103,7 @@ mod tests {
         assert_eq!(planted("x = a and b"), ["x = a or b"]);
         assert_eq!(planted("if a < b:"), ["if a <= b:", "if a > b:"]);
         assert_eq!(planted("s.sort()"), ["s.sort"]);
+        assert_eq!(planted("s.upper()"), ["s.upper()"]);
     }
 
     #[test]
