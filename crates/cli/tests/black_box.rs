@@ -501,6 +501,8 @@ fn data_is_a_function_of_its_seed() {
             seed,
             "--count",
             "40",
+            "--levels",
+            "25,35,25,15",
             "--threads",
             threads,
             "--out",
@@ -605,7 +607,16 @@ fn interrupted_training_goes_on_where_it_was() {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let data = path("d.jsonl");
     cwm(&[
-        "data", "generate", "--seed", "7", "--count", "60", "--out", &data,
+        "data",
+        "generate",
+        "--seed",
+        "7",
+        "--count",
+        "60",
+        "--levels",
+        "25,35,25,15",
+        "--out",
+        &data,
     ])
     .succeeds();
     let run = path("run");

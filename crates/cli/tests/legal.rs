@@ -48,7 +48,8 @@ fn every_real_frame_is_legal() {
     let plan = Plan {
         seed: 171,
         count: 450,
-        mix: [1, 1, 2, 4],
+        mix: [1, 1, 2, 4, 4].into(),
+        distinct: Default::default(),
         drills: 1,
         threads: 2,
         excluded: Default::default(),

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 use std::time::Duration;
 
-use cwm_trace::Trace;
 use cwm_trace::live::Workings;
+use cwm_trace::{Entry, Trace};
 use cwm_tracer::{Batch, BatchOptions, Interpreter, Limits};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -14,13 +14,14 @@ use crate::filter::{Rejection, judge};
 use crate::fingerprint::{Fingerprint, fingerprint};
 use crate::folder::Maker;
 use crate::generate::rng::splitmix;
-use crate::generate::{Level, Program, generate};
+use crate::generate::{Level, Mix, Program, generate};
 use crate::harvest::{Corpus, CorpusError};
+use crate::minhash::{NearIndex, Signature};
 use crate::python::PythonError;
 use crate::record::{Origin, Record, write_record};
 use crate::sieve::Sieve;
 
-/// What to build. The result depends on `seed`, `count`, `mix`, `drills`, `excluded` and
+/// What to build. The result depends on `seed`, `count`, `mix`, `drills`, `distinct`, `excluded` and
 /// the interpreter's version alone.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -29,9 +30,11 @@ pub struct Plan {
     /// Records to write.
     pub count: usize,
     /// Relative weight of each level of programs.
-    pub mix: [u32; 4],
+    pub mix: Mix,
     /// Relative weight of drills.
     pub drills: u32,
+    /// Where near-duplicates are left out.
+    pub distinct: Distinct,
     /// Programs that run at the same time.
     pub threads: usize,
     /// Programs that must not appear, such as those of evaluations.
@@ -41,8 +44,25 @@ pub struct Plan {
 impl Plan {
     /// Levels with their weights; drills last, so that a plan without them draws as if there were none.
     fn weights(&self) -> impl Iterator<Item = (Level, u32)> {
-        let programs = Level::ALL.into_iter().zip(self.mix);
-        programs.chain([(Level::Drill, self.drills)])
+        self.mix.weights().chain([(Level::Drill, self.drills)])
+    }
+}
+
+/// Where a program that is nearly the same as one that is kept is left out ([`NearIndex`]).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Distinct {
+    /// Among programs of level 5: the others are short, and what they were before stays what it is.
+    #[default]
+    Wide,
+    /// Among all programs and drills.
+    All,
+}
+
+impl Distinct {
+    /// Whether programs of a level, as [`Level::number`] has it, are compared.
+    fn looks_at(self, level: u8) -> bool {
+        self == Self::All || level == Level::Five.number()
     }
 }
 
@@ -149,6 +169,7 @@ pub(crate) struct Builder<'a> {
     plan: &'a Plan,
     batches: Vec<Batch>,
     seen: HashSet<Fingerprint>,
+    near: NearIndex,
     next: u64,
     report: Report,
 }
@@ -170,6 +191,7 @@ impl<'a> Builder<'a> {
             plan,
             batches,
             seen: plan.excluded.clone(),
+            near: NearIndex::default(),
             next: 0,
             report: Report::default(),
         })
@@ -184,7 +206,7 @@ impl<'a> Builder<'a> {
         sieve: &mut Sieve,
     ) -> Result<Option<Record>, BuildError> {
         let level = program.level;
-        let checked = check(program, trace.as_ref(), &mut self.seen);
+        let checked = self.check(program, trace.as_ref());
         let record = trace.map(|trace| Record {
             id: format!("{}-{index}", self.plan.seed),
             origin: Origin::Generated {
@@ -204,12 +226,40 @@ impl<'a> Builder<'a> {
             self.report.reject(reason, 1);
             return Ok(None);
         }
+        self.remember(&program.source, &program.entry, level);
         self.report.candidates += 1;
         self.report.kept += 1;
         self.report.frames += record
             .as_ref()
             .map_or(0, |record| record.trace.events.len());
         Ok(record)
+    }
+}
+
+impl Builder<'_> {
+    /// Whether a candidate is to be kept.
+    fn check(&self, program: &Program, trace: Option<&Trace>) -> Result<(), Rejection> {
+        judge(program, trace.ok_or(Rejection::NotPython)?)?;
+        let print = fingerprint(&program.source, &program.entry);
+        if self.seen.contains(&print) {
+            return Err(Rejection::Repeated);
+        }
+        if self.plan.distinct.looks_at(program.level) {
+            let signature = Signature::of(&program.source, &program.entry);
+            if self.near.find(&signature).is_some() {
+                return Err(Rejection::NearDuplicate);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of a program that is kept. What is known follows from what is kept alone, so that a build that
+    /// goes on knows what one that was not stopped does.
+    fn remember(&mut self, source: &str, entry: &Entry, level: u8) {
+        self.seen.insert(fingerprint(source, entry));
+        if self.plan.distinct.looks_at(level) {
+            self.near.insert(Signature::of(source, entry));
+        }
     }
 }
 
@@ -221,8 +271,10 @@ impl Maker for Builder<'_> {
         _: &[Corpus],
         records: &mut dyn Iterator<Item = &Record>,
     ) {
-        self.seen
-            .extend(records.map(|record| fingerprint(&record.trace.source, &record.trace.entry)));
+        for Record { trace, origin, .. } in records {
+            let level = origin.level().unwrap_or_default();
+            self.remember(&trace.source, &trace.entry, level);
+        }
         self.report = report;
         self.next = next;
     }
@@ -328,18 +380,4 @@ fn trace_all(
         all.extend(part?);
     }
     Ok(all)
-}
-
-/// Whether a candidate is to be kept.
-fn check(
-    program: &Program,
-    trace: Option<&Trace>,
-    seen: &mut HashSet<Fingerprint>,
-) -> Result<(), Rejection> {
-    judge(program, trace.ok_or(Rejection::NotPython)?)?;
-    if seen.insert(fingerprint(&program.source, &program.entry)) {
-        Ok(())
-    } else {
-        Err(Rejection::Repeated)
-    }
 }

@@ -6,6 +6,7 @@ use cwm_trace::statistics::{self, Statistics};
 use cwm_trace::{End, EventKind};
 use serde::Serialize;
 
+use crate::generate::Coverage;
 use crate::record::{ArgumentsFrom, Origin, Record};
 
 /// Counts over records; add them one by one.
@@ -24,6 +25,7 @@ pub struct Census {
     events: Histogram,
     lines: Histogram,
     value_chars: Histogram,
+    coverage: Coverage,
 }
 
 /// What [`Census`] has come to.
@@ -57,6 +59,8 @@ pub struct CensusReport {
     pub lines: Histogram,
     /// Characters of a value that a line binds or changes.
     pub value_chars: Histogram,
+    /// What the programs exercise; each text once.
+    pub coverage: Coverage,
 }
 
 /// The part of a source.
@@ -104,6 +108,7 @@ impl Census {
         let is_new = self.programs.insert(hash(&trace.source));
         if is_new {
             self.lines.add(trace.source.lines().count());
+            self.coverage.add(&trace.source, &trace.entry);
         }
         let source = match &record.origin {
             Origin::Generated { level: 0, .. } => "generated, drills".to_owned(),
@@ -175,6 +180,7 @@ impl Census {
             events: self.events.clone(),
             lines: self.lines.clone(),
             value_chars: self.value_chars.clone(),
+            coverage: self.coverage.clone(),
         }
     }
 }

@@ -39,10 +39,14 @@ pub enum Rejection {
     Length,
     /// A value is too long, or a number too large.
     Value,
+    /// It shows where an object lies in memory, which is elsewhere in the next run.
+    Address,
     /// Much of it is not run.
     Idle,
     /// It is the same as an earlier or excluded program, up to names.
     Repeated,
+    /// It is nearly the same as an earlier program.
+    NearDuplicate,
     /// A benchmark has it too.
     Benchmark,
     /// A file is too long to be looked at.
@@ -81,8 +85,10 @@ impl fmt::Display for Rejection {
             Self::Unfinished => "not finished",
             Self::Length => "too short or too long",
             Self::Value => "large values",
+            Self::Address => "addresses of objects",
             Self::Idle => "much idle code",
             Self::Repeated => "repeated",
+            Self::NearDuplicate => "nearly a repetition",
             Self::Benchmark => "in a benchmark",
             Self::FileTooLong => "file too long",
             Self::NotText => "not in the encoding that it names",
@@ -123,10 +129,30 @@ pub fn judge(program: &Program, trace: &Trace) -> Result<(), Rejection> {
             return Err(Rejection::Value);
         }
     }
+    if shows_address(trace) {
+        return Err(Rejection::Address);
+    }
     if idle_share(trace) > IDLE_SHARE {
         return Err(Rejection::Idle);
     }
     Ok(())
+}
+
+/// Whether anything that is recorded has the address of an object in it. The tracer takes them out of what it
+/// renders itself, not out of texts that the program makes.
+fn shows_address(trace: &Trace) -> bool {
+    let raised = match &trace.end {
+        End::Raised(error) => error.as_str(),
+        _ => "",
+    };
+    let values = trace.events.iter().flat_map(|event| {
+        let locals = event.locals.iter().map(|local| &local.value);
+        locals.chain(&event.value)
+    });
+    values
+        .map(|value| &**value.detailed())
+        .chain([trace.stdout.as_str(), trace.stderr.as_str(), raised])
+        .any(|text| text.contains(" at 0x"))
 }
 
 fn is_small(value: &Value) -> bool {
@@ -261,6 +287,14 @@ mod tests {
         assert_eq!(
             check(&|run| run.events[0] = line(1, &"ab".repeat(50))),
             Err(Rejection::Value)
+        );
+        assert_eq!(
+            check(&|run| run.events[0] = line(1, "'<f at 0x7f00>'")),
+            Err(Rejection::Address)
+        );
+        assert_eq!(
+            check(&|run| run.stdout = "<f at 0x7f00>\n".into()),
+            Err(Rejection::Address)
         );
         assert_eq!(
             check(&|run| run.source =

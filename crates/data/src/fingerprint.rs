@@ -3,15 +3,31 @@
 //! A model that sees canonical symbols cannot tell apart two programs that differ only in names, so
 //! neither deduplication nor the separation of training from evaluation may.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::OnceLock;
 
 use cwm_trace::Entry;
 use sha2::{Digest, Sha256};
 
-fn is_known(word: &str) -> bool {
-    [KEYWORDS, BUILTINS, EXCEPTIONS]
-        .iter()
-        .any(|words| words.contains(&word))
+/// Whether a word means the same in every program that does not define it.
+pub(crate) fn is_known(word: &str) -> bool {
+    static KNOWN: OnceLock<HashSet<&str>> = OnceLock::new();
+    let known = KNOWN.get_or_init(|| {
+        [KEYWORDS, BUILTINS, EXCEPTIONS]
+            .concat()
+            .into_iter()
+            .collect()
+    });
+    known.contains(word)
+}
+
+/// Words of the lines that import something: they say what is meant, where a name of one's own does not.
+pub(crate) fn imported(source: &str) -> Vec<&str> {
+    let lines = source.lines().map(str::trim_start);
+    let imports = lines.filter(|line| line.starts_with("from ") || line.starts_with("import "));
+    let is_inner = |c: char| c.is_alphanumeric() || c == '_';
+    let words = imports.flat_map(|line| line.split(move |c| !is_inner(c)));
+    words.filter(|word| !word.is_empty()).collect()
 }
 
 /// Digest of a program's source and entry with its own names made anonymous.
@@ -25,50 +41,97 @@ const KEYWORDS: &[&str] = &[
     "lambda", "nonlocal", "not", "or", "pass", "raise", "return", "try", "while", "with", "yield",
 ];
 
-/// Builtin functions and types that generated programs use.
+/// Builtin functions and types that programs use, and none that generated programs of levels 1 to 4 take for
+/// names of their own.
 pub(crate) const BUILTINS: &[&str] = &[
     "abs",
     "all",
     "any",
+    "ascii",
+    "bin",
+    "bool",
+    "bytearray",
+    "bytes",
+    "callable",
     "chr",
+    "classmethod",
+    "complex",
+    "delattr",
     "dict",
+    "divmod",
     "enumerate",
     "filter",
+    "float",
+    "format",
+    "frozenset",
+    "getattr",
+    "hasattr",
+    "hash",
+    "hex",
+    "id",
     "int",
     "isinstance",
+    "issubclass",
+    "iter",
     "len",
     "list",
     "map",
     "max",
+    "memoryview",
     "min",
     "next",
+    "object",
+    "oct",
     "ord",
+    "pow",
     "print",
+    "property",
     "range",
+    "repr",
     "reversed",
+    "round",
     "set",
+    "setattr",
+    "slice",
     "sorted",
+    "staticmethod",
     "str",
     "sum",
     "super",
     "tuple",
     "type",
+    "vars",
     "zip",
 ];
 
 const EXCEPTIONS: &[&str] = &[
+    "ArithmeticError",
+    "AssertionError",
+    "AttributeError",
+    "BaseException",
     "Exception",
+    "GeneratorExit",
     "IndexError",
     "KeyError",
+    "LookupError",
+    "NameError",
+    "NotImplementedError",
+    "OverflowError",
+    "RecursionError",
+    "RuntimeError",
+    "StopIteration",
     "TypeError",
+    "UnicodeError",
     "ValueError",
     "ZeroDivisionError",
-    "StopIteration",
 ];
 
 /// The fingerprint of a program. Comments, blank lines and the kind of quotation marks do not count.
 pub fn fingerprint(source: &str, entry: &Entry) -> Fingerprint {
-    let mut names = HashMap::new();
+    let mut names = Names {
+        own: HashMap::new(),
+        imported: imported(source),
+    };
     let mut canonical = String::with_capacity(source.len());
     for line in source.lines() {
         let before = canonical.len();
@@ -86,8 +149,14 @@ pub fn fingerprint(source: &str, entry: &Entry) -> Fingerprint {
     Fingerprint(std::array::from_fn(|i| digest[i]))
 }
 
+/// What the names of a program are.
+struct Names<'a> {
+    own: HashMap<String, usize>,
+    imported: Vec<&'a str>,
+}
+
 /// Appends `line` with its names numbered in order of appearance and its comment dropped.
-fn canonicalise(line: &str, names: &mut HashMap<String, usize>, out: &mut String) {
+fn canonicalise(line: &str, names: &mut Names, out: &mut String) {
     let mut rest = line;
     while let Some(c) = rest.chars().next() {
         let len = if c == '#' {
@@ -105,11 +174,11 @@ fn canonicalise(line: &str, names: &mut HashMap<String, usize>, out: &mut String
             let word = &rest[..end];
             let attribute = out.ends_with('.');
             let prefix = end == 1 && rest[1..].starts_with(['\'', '"']);
-            if attribute || prefix || is_known(word) {
+            if attribute || prefix || is_known(word) || names.imported.contains(&word) {
                 out.push_str(word);
             } else {
-                let count = names.len();
-                let number = *names.entry(word.to_owned()).or_insert(count);
+                let count = names.own.len();
+                let number = *names.own.entry(word.to_owned()).or_insert(count);
                 out.push_str(&format!("${number}"));
             }
             end
@@ -152,6 +221,20 @@ mod tests {
         assert_ne!(base, module("x = 1\nx = x\n"));
         assert_ne!(module("s.upper()\n"), module("s.lower()\n"));
         assert_ne!(module("print('a b')\n"), module("print('a c')\n"));
+    }
+
+    #[test]
+    fn what_is_imported_is_not_a_name_of_ones_own() {
+        let program = |name: &str| {
+            module(&format!(
+                "from collections import {name}\nx = {name}('ab')\n"
+            ))
+        };
+        assert_ne!(program("deque"), program("Counter"));
+        // Without the import it is a class of the program's own.
+        let own = |name: &str| module(&format!("class {name}:\n    pass\n"));
+        assert_eq!(own("Counter"), own("Clicker"));
+        assert_ne!(module("print(round(1.5))\n"), module("print(repr(1.5))\n"));
     }
 
     #[test]

@@ -254,14 +254,16 @@ pub fn build_folder(
                     count,
                     levels,
                     drills,
+                    distinct,
                     ..
                 } => {
-                    let (mix, drills) = (*levels, *drills);
+                    let (mix, drills, distinct) = (*levels, *drills, *distinct);
                     plan = Plan {
                         seed,
                         count: *count,
                         mix,
                         drills,
+                        distinct,
                         threads: setup.threads,
                         excluded: excluded.clone(),
                     };

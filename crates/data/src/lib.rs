@@ -2,7 +2,7 @@
 //!
 //! [`generate`] makes one random Python program from a seed and an index; [`coverage`] counts what a
 //! set of them exercises. [`build`] runs many of them and keeps the good runs as [`Record`]s, which
-//! [`read_records`] reads back. [`build_folder`] makes what a [`Recipe`] says, as shards with a manifest. [`fingerprint`] tells programs apart by what they say, not by how
+//! [`read_records`] reads back; [`minhash`] finds what is nearly the same. [`build_folder`] makes what a [`Recipe`] says, as shards with a manifest. [`fingerprint`] tells programs apart by what they say, not by how
 //! they name things. [`Evaluator`] writes the working of their lines. [`decontaminate`] keeps the items of benchmarks out. [`text`]
 //! has the kinds of training text beside recorded runs, and [`scrub`] takes secrets out of texts.
 
@@ -15,6 +15,8 @@ mod fingerprint;
 mod folder;
 mod generate;
 mod harvest;
+mod lexer;
+pub mod minhash;
 mod normalise;
 pub mod pack;
 mod page;
@@ -28,7 +30,7 @@ mod sieve;
 pub mod text;
 mod working;
 
-pub use build::{BuildError, Plan, Report, build, limits};
+pub use build::{BuildError, Distinct, Plan, Report, build, limits};
 pub use census::{Census, CensusReport, Histogram, Share};
 pub use compare::{Comparison, Difference};
 pub use decontaminate::{Benchmarks, Overlap, normalise_program, open_text};
@@ -37,7 +39,7 @@ pub use fingerprint::{Fingerprint, fingerprint};
 pub use folder::{
     Benchmark, Built, FolderError, Made, Manifest, Progress, Setup, Shard, build_folder,
 };
-pub use generate::{Coverage, Level, NoSuchLevel, Program, coverage, generate};
+pub use generate::{Coverage, Level, Mix, NoMix, NoSuchLevel, Program, coverage, generate};
 pub use harvest::{Corpus, CorpusError, Refusal, Wanted};
 pub use normalise::{Normalised, Normaliser};
 pub use page::page;

@@ -39,6 +39,10 @@ pub fn page(title: &str, report: &CensusReport) -> String {
     page.counts("Sources, by records", &records);
     page.counts("Licences, by records", &report.licences);
     page.counts("Arguments of people's functions", &report.arguments);
+    page.counts("Methods, by programs", &report.coverage.methods);
+    page.counts("Builtins, by programs", &report.coverage.functions);
+    page.counts("Statements, by programs", &report.coverage.statements);
+    page.counts("Expressions, by programs", &report.coverage.expressions);
     page.out.push_str("</body></html>\n");
     page.out
 }

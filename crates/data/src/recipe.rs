@@ -9,8 +9,9 @@
 //! kind = "generated"
 //! name = "small"
 //! count = 20000
-//! levels = [1, 1, 0, 0]
+//! levels = [1, 1, 0, 0, 1]
 //! drills = 0
+//! distinct = "all"
 //!
 //! [[source]]
 //! kind = "packages"
@@ -36,6 +37,8 @@ use std::collections::HashSet;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::build::Distinct;
+use crate::generate::Mix;
 use crate::harvest::Wanted;
 
 /// What to build.
@@ -69,11 +72,14 @@ pub enum Source {
         name: String,
         /// Records to make.
         count: usize,
-        /// Relative weight of each level of difficulty.
-        levels: [u32; 4],
+        /// Relative weight of each level of difficulty; four numbers leave the fifth level out.
+        levels: Mix,
         /// Relative weight of drills.
         #[serde(default)]
         drills: u32,
+        /// Where near-duplicates are left out.
+        #[serde(default)]
+        distinct: Distinct,
     },
     /// Functions of packages of an index.
     Packages {
@@ -239,7 +245,7 @@ impl Source {
             Self::Generated { count: 0, .. } => return Err(RecipeError::Zero("count")),
             Self::Generated {
                 levels, drills: 0, ..
-            } if levels.iter().all(|&weight| weight == 0) => {
+            } if levels.is_zero() => {
                 return Err(RecipeError::NoLevel(name.to_owned()));
             }
             Self::Packages { packages, .. } if packages.is_empty() => {
@@ -324,6 +330,8 @@ mod tests {
             ("'generated'", "'grown'", "grown"),
             ("name = 'a'", "name = 'A b'", "`A b`"),
             ("[1, 0, 0, 0]", "[0, 0, 0, 0]", "source `a` are zero"),
+            ("[1, 0, 0, 0]", "[1, 0, 0]", "five whole numbers"),
+            ("count = 5", "count = 5\ndistinct = 'some'", "some"),
             ("seed = 7", "", "seed"),
             (
                 "seed = 7",

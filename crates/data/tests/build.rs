@@ -2,14 +2,18 @@
 
 use std::collections::HashSet;
 
-use cwm_data::{Origin, Plan, Report, build, fingerprint, generate, read_records};
+use cwm_data::minhash::{NearIndex, Signature};
+use cwm_data::{
+    Distinct, Origin, Plan, Record, Rejection, Report, build, fingerprint, generate, read_records,
+};
 use cwm_tracer::Interpreter;
 
 fn plan(count: usize, threads: usize) -> Plan {
     Plan {
         seed: 21,
         count,
-        mix: [1, 1, 1, 1],
+        mix: [1, 1, 1, 1].into(),
+        distinct: Distinct::default(),
         drills: 0,
         threads,
         excluded: HashSet::new(),
@@ -87,5 +91,44 @@ fn excluded_programs_do_not_appear() {
     for record in read_records(&bytes[..]) {
         let trace = record.expect("a whole record").trace;
         assert!(!first.contains(&fingerprint(&trace.source, &trace.entry)));
+    }
+}
+
+fn records(bytes: &[u8]) -> Vec<Record> {
+    read_records(bytes)
+        .map(|record| record.expect("a whole record"))
+        .collect()
+}
+
+/// A plan whose programs are of two levels that have many that are alike.
+fn alike(distinct: Distinct) -> Plan {
+    Plan {
+        mix: [0, 0, 0, 1, 1].into(),
+        distinct,
+        ..plan(700, 2)
+    }
+}
+
+#[test]
+fn near_duplicates_are_left_out_where_the_plan_says() {
+    let Some((wide, report)) = run(&alike(Distinct::Wide)) else {
+        return;
+    };
+    let near = |report: &Report| report.rejected.get(&Rejection::NearDuplicate).copied();
+    assert!(near(&report).is_some(), "{report:?}");
+    let Some((all, more)) = run(&alike(Distinct::All)) else {
+        return;
+    };
+    assert!(near(&more) > near(&report), "{more:?} {report:?}");
+    for (bytes, compared) in [(wide, 5..=5), (all, 4..=5)] {
+        let mut index = NearIndex::default();
+        for record in records(&bytes) {
+            let level = record.origin.level().expect("it is generated");
+            if compared.contains(&level) {
+                let signature = Signature::of(&record.trace.source, &record.trace.entry);
+                assert_eq!(index.find(&signature), None, "{}", record.trace.source);
+                index.insert(signature);
+            }
+        }
     }
 }

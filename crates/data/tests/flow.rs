@@ -17,7 +17,8 @@ fn every_real_step_is_allowed() {
     let plan = Plan {
         seed: 4242,
         count: 600,
-        mix: [1, 1, 2, 4],
+        mix: [1, 1, 2, 4, 4].into(),
+        distinct: Default::default(),
         drills: 1,
         threads: 2,
         excluded: Default::default(),

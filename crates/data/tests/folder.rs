@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::path::Path;
 
 use cwm_data::{
-    Built, FolderError, Record, Setup, build_folder, fingerprint, read_shard, write_shard,
+    Built, FolderError, Record, Rejection, Setup, build_folder, fingerprint, read_shard,
+    write_shard,
 };
 use cwm_tracer::Interpreter;
 use proptest::prelude::*;
@@ -24,8 +25,9 @@ levels = [1, 0, 0, 0]
 kind = 'generated'
 name = 'mixed'
 count = 20
-levels = [1, 1, 1, 1]
+levels = [1, 1, 1, 1, 3]
 drills = 1
+distinct = 'all'
 ";
 
 fn made(recipe: &str, threads: usize, folder: &Path) -> Result<Built, FolderError> {
@@ -184,4 +186,19 @@ fn damaged_shards_never_panic() {
         Ok(())
     });
     outcome.expect("no panic");
+}
+
+#[test]
+fn a_build_that_goes_on_knows_what_is_there() {
+    let recipe = "seed = 5\nrecords_per_shard = 450\n[[source]]\nkind = 'generated'\nname = 'alike'\ncount = 700\nlevels = [0, 0, 0, 1, 1]\ndistinct = 'all'\n";
+    let folder = tempfile::tempdir().expect("a folder");
+    let whole = made(recipe, 2, folder.path()).expect("a build").manifest;
+    let rejected = &whole.sources[0].report.rejected;
+    assert!(
+        rejected.contains_key(&Rejection::NearDuplicate),
+        "{rejected:?}"
+    );
+    fs::remove_file(folder.path().join("alike-00001.parquet")).expect("it was there");
+    let again = made(recipe, 1, folder.path()).expect("a build").manifest;
+    assert_eq!(again, whole);
 }

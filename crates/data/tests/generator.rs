@@ -11,10 +11,31 @@ use cwm_data::{Level, Program, coverage, fingerprint, generate};
 use cwm_trace::Entry;
 use proptest::prelude::*;
 
-/// Programs of all levels in equal shares.
+/// Programs of levels 1 to 4 in equal shares.
 fn sample(seed: u64, count: u64) -> Vec<Program> {
     (0..count)
         .map(|index| generate(seed, index, Level::ALL[(index % 4) as usize]))
+        .collect()
+}
+
+/// Programs of level 5.
+fn wide(seed: u64, count: u64) -> Vec<Program> {
+    (0..count)
+        .map(|index| generate(seed, index, Level::Five))
+        .collect()
+}
+
+/// Programs of the default weights, 20,25,20,15,20.
+fn mixed(seed: u64, count: u64) -> Vec<Program> {
+    let level = |index: u64| match index % 20 {
+        0..4 => Level::One,
+        4..9 => Level::Two,
+        9..13 => Level::Three,
+        13..16 => Level::Four,
+        _ => Level::Five,
+    };
+    (0..count)
+        .map(|index| generate(seed, index, level(index)))
         .collect()
 }
 
@@ -102,6 +123,25 @@ fn run_all(programs: &[Program]) -> Option<Vec<(String, u32)>> {
     Some(ends)
 }
 
+/// For scripts that call one function twice and print both results: whether these differ.
+const COMPARE: &str = r#"
+import contextlib, io, json, re, sys
+
+TWICE = re.compile(r"(?m)^(\w+) = (\w+)\(.*\)\n(\w+) = \2\(.*\)\nprint\(\1, \3\)\n\Z")
+for text in sys.stdin:
+    source = json.loads(text)
+    names = TWICE.search(source)
+    if names is None:
+        continue
+    space = {'__name__': '__main__'}
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            exec(compile(source, 'program.py', 'exec'), space)
+    except Exception:
+        continue
+    print(repr(space[names[1]]) != repr(space[names[3]]))
+"#;
+
 #[test]
 fn programs_compile_and_finish() {
     let programs = sample(11, 400);
@@ -127,8 +167,52 @@ fn programs_compile_and_finish() {
     assert!((6..=40).contains(&median), "median of {median} lines run");
 }
 
+/// Level 5 has mistakes in it: nearly all programs finish all the same, some raise, and few go on too long.
+#[test]
+fn wide_programs_compile_and_mostly_finish() {
+    let programs = wide(13, 500);
+    let Some(ends) = run_all(&programs) else {
+        return;
+    };
+    let (mut by_accident, mut on_purpose) = (0, 0);
+    for (program, (end, _)) in programs.iter().zip(&ends) {
+        assert_ne!(end, "syntax", "{}:\n{}", program.family, program.source);
+        let raised = usize::from(end != "finished");
+        if program.may_raise {
+            on_purpose += raised;
+        } else {
+            by_accident += raised;
+        }
+    }
+    assert!(
+        by_accident * 50 <= programs.len(),
+        "{by_accident} raise by accident"
+    );
+    assert!(
+        (3..=50).contains(&on_purpose),
+        "{on_purpose} raise on purpose"
+    );
+}
+
+/// What a program computes depends on what it starts from: two inputs, mostly two results.
+#[test]
+fn results_of_wide_programs_depend_on_their_inputs() {
+    let programs = wide(14, 1_500);
+    let lines = programs
+        .iter()
+        .map(|p| format!("{}\n", serde_json::json!(p.source)));
+    let Some(answers) = python(COMPARE, &lines.collect::<String>()) else {
+        return;
+    };
+    let compared = answers.lines().count();
+    let differ = answers.lines().filter(|answer| *answer == "True").count();
+    assert!(compared > 50, "{compared} programs");
+    assert!(differ * 4 > compared * 3, "{differ} of {compared}");
+}
+
 #[test]
 fn equal_arguments_give_equal_programs() {
+    assert_eq!(wide(3, 200), wide(3, 200));
     assert_eq!(sample(3, 200), sample(3, 200));
     assert_ne!(sample(3, 50), sample(4, 50));
 }
@@ -258,14 +342,277 @@ fn the_language_is_covered() {
 }
 
 #[test]
-fn a_level_is_a_number_from_zero_to_four() {
-    assert_eq!(Level::ALL.map(Level::number), [1, 2, 3, 4]);
+fn a_small_sample_of_the_default_weights_has_most_builtins_and_methods() {
+    let report = coverage(&mixed(8, 3_000));
+    assert!(
+        report.operations() >= 120,
+        "{}: {report}",
+        report.operations()
+    );
+}
+
+/// Every construct that 100,000 programs of the default weights must have; a fifth of them is of level 5, and the
+/// sample is half of these.
+#[test]
+fn the_breadth_of_the_language_is_covered() {
+    let report = coverage(&wide(8, 10_000));
+    let statements = [
+        "for",
+        "while",
+        "if",
+        "elif",
+        "else",
+        "def",
+        "class",
+        "return",
+        "yield",
+        "break",
+        "continue",
+        "try",
+        "except",
+        "finally",
+        "raise",
+        "assert",
+        "nonlocal",
+        "global",
+        "del",
+        "with",
+        "pass",
+        "import",
+        "from",
+        "loop else",
+        "try else",
+        "method",
+        "nested function",
+        "inheritance",
+        "raise from",
+        "yield from",
+        "@",
+        "property",
+        "data class",
+        "class method",
+        "static method",
+        "special method",
+    ];
+    for name in statements {
+        assert!(
+            report.statements.contains_key(name),
+            "{name} is missing: {report}"
+        );
+    }
+    let expressions = [
+        "list comprehension",
+        "set comprehension",
+        "dict comprehension",
+        "generator expression",
+        "nested comprehension",
+        "filtered comprehension",
+        "lambda",
+        "f-string",
+        "format specification",
+        "conversion",
+        "conditional expression",
+        "slice",
+        "slice with step",
+        "starred",
+        "*args",
+        "**kwargs",
+        "** unpacking",
+        "default argument",
+        "keyword argument",
+        "unpacking",
+        "chained comparison",
+        "recursion",
+        "annotation",
+        "float",
+        "bytes",
+        "and",
+        "or",
+        "not",
+        "in",
+        "is",
+        ":=",
+        "+",
+        "-",
+        "*",
+        "/",
+        "//",
+        "%",
+        "**",
+        "<<",
+        ">>",
+        "&",
+        "|",
+        "^",
+        "~",
+        "==",
+        "!=",
+        "<",
+        ">",
+        "<=",
+        ">=",
+        "+=",
+        "-=",
+        "*=",
+        "//=",
+        "%=",
+    ];
+    for name in expressions {
+        assert!(
+            report.expressions.contains_key(name),
+            "{name} is missing: {report}"
+        );
+    }
+    let methods = [
+        "split",
+        "rsplit",
+        "splitlines",
+        "join",
+        "strip",
+        "lstrip",
+        "rstrip",
+        "partition",
+        "rpartition",
+        "replace",
+        "find",
+        "rfind",
+        "index",
+        "rindex",
+        "count",
+        "startswith",
+        "endswith",
+        "zfill",
+        "ljust",
+        "rjust",
+        "center",
+        "upper",
+        "lower",
+        "title",
+        "capitalize",
+        "swapcase",
+        "casefold",
+        "isalpha",
+        "isdigit",
+        "isalnum",
+        "isspace",
+        "isupper",
+        "islower",
+        "istitle",
+        "isnumeric",
+        "isidentifier",
+        "removeprefix",
+        "removesuffix",
+        "expandtabs",
+        "translate",
+        "maketrans",
+        "format",
+        "encode",
+        "decode",
+        "append",
+        "extend",
+        "insert",
+        "remove",
+        "pop",
+        "clear",
+        "sort",
+        "reverse",
+        "copy",
+        "get",
+        "keys",
+        "values",
+        "items",
+        "update",
+        "setdefault",
+        "popitem",
+        "fromkeys",
+        "add",
+        "discard",
+        "union",
+        "intersection",
+        "difference",
+        "symmetric_difference",
+        "issubset",
+        "issuperset",
+        "isdisjoint",
+        "bit_length",
+        "is_integer",
+        "send",
+        "popleft",
+        "appendleft",
+        "rotate",
+        "most_common",
+    ];
+    for name in methods {
+        assert!(
+            report.methods.contains_key(name),
+            "{name} is missing: {report}"
+        );
+    }
+    let functions = [
+        "abs",
+        "divmod",
+        "pow",
+        "round",
+        "sum",
+        "min",
+        "max",
+        "sorted",
+        "reversed",
+        "enumerate",
+        "zip",
+        "map",
+        "filter",
+        "any",
+        "all",
+        "len",
+        "range",
+        "int",
+        "float",
+        "str",
+        "bool",
+        "list",
+        "tuple",
+        "dict",
+        "set",
+        "frozenset",
+        "chr",
+        "ord",
+        "hex",
+        "bin",
+        "oct",
+        "repr",
+        "isinstance",
+        "type",
+        "callable",
+        "getattr",
+        "hasattr",
+        "iter",
+        "next",
+        "slice",
+        "print",
+        "format",
+        "ascii",
+        "bytes",
+        "super",
+        "property",
+    ];
+    for name in functions {
+        assert!(
+            report.functions.contains_key(name),
+            "{name} is missing: {report}"
+        );
+    }
+}
+
+#[test]
+fn a_level_is_a_number_from_zero_to_five() {
+    assert_eq!(Level::ALL.map(Level::number), [1, 2, 3, 4, 5]);
     assert_eq!(Level::try_from(3), Ok(Level::Three));
     assert_eq!(Level::try_from(0), Ok(Level::Drill));
-    let error = Level::try_from(5).expect_err("no level 5");
+    let error = Level::try_from(6).expect_err("no level 6");
     assert_eq!(
         error.to_string(),
-        "there is no level 5: levels are 1 to 4, and 0 for drills"
+        "there is no level 6: levels are 1 to 5, and 0 for drills"
     );
 }
 
@@ -342,7 +689,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn any_seed_gives_a_well_formed_program(seed: u64, index: u64, level in 0usize..4) {
+    fn any_seed_gives_a_well_formed_program(seed: u64, index: u64, level in 0usize..5) {
         let level = Level::ALL[level];
         let program = generate(seed, index, level);
         prop_assert_eq!(program.level, level.number());

@@ -154,6 +154,14 @@ fn tables(report: &CensusReport) -> String {
     );
     table(&mut out, "what runs give", &named(&report.results));
     table(&mut out, "what runs raise", &named(&report.exceptions));
+    let coverage = &report.coverage;
+    let _ = writeln!(
+        out,
+        "\n{} builtins and methods, {} kinds of statements, {} of expressions",
+        coverage.operations(),
+        coverage.statements.len(),
+        coverage.expressions.len()
+    );
     out
 }
 

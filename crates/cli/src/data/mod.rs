@@ -6,11 +6,11 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use cwm_data::decontaminate::{Report, Summary};
 use cwm_data::{
-    Benchmarks, Evaluator, Made, Normaliser, Plan, Progress, Recipe, Setup, Source, build,
-    build_folder, fingerprint, normalise_program, open_records, open_text, write_record,
+    Benchmarks, Coverage, Evaluator, Made, Mix, Normaliser, Plan, Progress, Recipe, Setup, Source,
+    build, build_folder, fingerprint, normalise_program, open_records, open_text, write_record,
 };
 use cwm_trace::live::Document;
 use cwm_trace::{Entry, Trace};
@@ -101,6 +101,23 @@ pub(crate) struct BuildArgs {
     json: bool,
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+enum Distinct {
+    /// Among programs of level 5
+    Wide,
+    /// Among all
+    All,
+}
+
+impl From<Distinct> for cwm_data::Distinct {
+    fn from(distinct: Distinct) -> Self {
+        match distinct {
+            Distinct::Wide => Self::Wide,
+            Distinct::All => Self::All,
+        }
+    }
+}
+
 #[derive(Args)]
 pub(crate) struct GenerateArgs {
     /// Seed: the same seed and count give the same file
@@ -112,32 +129,30 @@ pub(crate) struct GenerateArgs {
     /// Where to write them, one JSON object a line
     #[arg(long, value_name = "FILE.jsonl")]
     out: PathBuf,
-    /// Weights of the four levels of difficulty
-    #[arg(long, value_name = "A,B,C,D", default_value = "25,35,25,15", value_parser = parse_mix)]
-    levels: [u32; 4],
+    /// Weights of the five levels of difficulty; four numbers leave the fifth out
+    #[arg(long, value_name = "A,B,C,D,E", default_value = "20,25,20,15,20")]
+    levels: Mix,
     /// Weight of drills beside the levels: single operations in a row, for training only
     #[arg(long, value_name = "N", default_value_t = 0)]
     drills: u32,
+    /// Leave out what is nearly the same as an earlier program: at level 5, or everywhere
+    #[arg(long, value_enum, default_value_t = Distinct::Wide)]
+    distinct: Distinct,
     /// Scripts that must not be generated, whatever their names are called
     #[arg(long, value_name = "FILE", num_args = 1..)]
     exclude: Vec<PathBuf>,
     /// Recorded programs that must not be generated again, whatever their names are called
     #[arg(long, value_name = "FILE.jsonl", num_args = 1..)]
     exclude_data: Vec<PathBuf>,
+    /// Where to write, as JSON, how many of them use each construct, builtin and method
+    #[arg(long, value_name = "FILE.json")]
+    coverage: Option<PathBuf>,
     /// Python interpreter, 3.8 or later [default: python3 on the PATH]
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
     /// Programs run at the same time [default: one per processor]
     #[arg(long)]
     threads: Option<usize>,
-}
-
-fn parse_mix(text: &str) -> Result<[u32; 4], String> {
-    let weights: Result<Vec<u32>, _> = text.split(',').map(|w| w.trim().parse()).collect();
-    weights
-        .ok()
-        .and_then(|w| w.try_into().ok())
-        .ok_or_else(|| format!("`{text}` is not four whole numbers such as 25,35,25,15"))
 }
 
 pub(crate) fn run(command: &Command) -> Result<()> {
@@ -386,6 +401,7 @@ fn generate(args: &GenerateArgs) -> Result<()> {
         count: args.count,
         mix: args.levels,
         drills: args.drills,
+        distinct: args.distinct.into(),
         threads: args.threads.unwrap_or_else(default_threads),
         excluded,
     };
@@ -405,5 +421,26 @@ fn generate(args: &GenerateArgs) -> Result<()> {
         eprintln!("  left out, {reason}: {count}");
     }
     eprintln!("sha256 {}", report.sha256);
+    if let Some(path) = &args.coverage {
+        let coverage = write_coverage(&args.out, path)?;
+        eprintln!(
+            "{} builtins and methods, {} kinds of statements, {} of expressions",
+            coverage.operations(),
+            coverage.statements.len(),
+            coverage.expressions.len()
+        );
+    }
     Ok(())
+}
+
+/// Writes what the programs of a file exercise.
+fn write_coverage(data: &Path, path: &Path) -> Result<Coverage> {
+    let mut coverage = Coverage::default();
+    for record in open_records(data)? {
+        let Trace { source, entry, .. } = record?.trace;
+        coverage.add(&source, &entry);
+    }
+    std::fs::write(path, serde_json::to_string_pretty(&coverage)? + "\n")
+        .with_context(|| format!("cannot write `{}`", path.display()))?;
+    Ok(coverage)
 }

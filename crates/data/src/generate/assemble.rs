@@ -184,15 +184,29 @@ fn parameters_and_arguments(block: &Block, context: &mut Context) -> (Vec<String
 /// docstring.
 fn dress(definition: &str, airy: bool, context: &mut Context) -> String {
     if definition.starts_with("class") && airy && context.rng.chance(0.6) {
-        let separated = definition.replace("\n    def ", "\n\n    def ");
-        // The first method follows the class line directly.
-        return separated.replacen(":\n\n    def ", ":\n    def ", 1);
+        return separated(definition);
     }
     if definition.starts_with("def") && context.rng.chance(0.02) {
         let docstring = *context.rng.pick(DOCSTRINGS);
         return definition.replacen(":\n", &format!(":\n    \"\"\"{docstring}\"\"\"\n"), 1);
     }
     definition.to_owned()
+}
+
+/// A class with blank lines between its methods; the first one follows the class line directly.
+fn separated(class: &str) -> String {
+    let mut out = String::with_capacity(class.len() + 8);
+    let mut before = "";
+    for line in class.lines() {
+        let begins = line.starts_with("    def ") || line.starts_with("    @");
+        if begins && !before.ends_with(':') && !before.starts_with("    @") {
+            out.push('\n');
+        }
+        out.push_str(line);
+        out.push('\n');
+        before = line;
+    }
+    out
 }
 
 fn join(pieces: Pieces, context: &mut Context) -> String {

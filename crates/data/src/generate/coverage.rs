@@ -1,55 +1,17 @@
-//! What a set of programs exercises, counted without a parser of Python.
+//! What a set of programs exercises.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use cwm_trace::Entry;
+use serde::Serialize;
 
 use super::Program;
-use crate::fingerprint::BUILTINS;
+use super::constructs::{Constructs, constructs};
+use crate::record::Record;
 
-/// Constructs told apart by how a line begins.
-const STATEMENTS: &[&str] = &[
-    "for", "while", "if", "elif", "else", "def", "class", "return", "yield", "break", "continue",
-    "try", "except", "finally", "raise", "assert", "nonlocal", "global", "del", "with", "pass",
-    "@",
-];
-
-/// Constructs told apart by a piece of text inside a line.
-const EXPRESSIONS: &[(&str, &str)] = &[
-    ("comprehension or generator expression", " for "),
-    ("lambda", "lambda "),
-    ("f-string", "f'"),
-    ("f-string", "f\""),
-    ("conditional expression", " else "),
-    ("slice", ":]"),
-    ("slice", "[:"),
-    ("slice", "[::"),
-    ("and", " and "),
-    ("or", " or "),
-    ("not", "not "),
-    ("in", " in "),
-    ("is", " is "),
-    ("+=", " += "),
-    ("-=", " -= "),
-    ("*=", " *= "),
-    ("//=", " //= "),
-    ("%=", " %= "),
-    ("+", " + "),
-    ("-", " - "),
-    ("*", " * "),
-    ("//", " // "),
-    ("%", " % "),
-    ("==", " == "),
-    ("!=", " != "),
-    ("<", " < "),
-    (">", " > "),
-    ("<=", " <= "),
-    (">=", " >= "),
-];
-
-/// How many programs use each construct, builtin and method.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How many programs use each construct, builtin and method. A program counts once for each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Coverage {
     /// Number of programs looked at.
     pub programs: usize,
@@ -57,86 +19,68 @@ pub struct Coverage {
     pub lines: usize,
     /// Programs whose entry is the call of a function.
     pub calls: usize,
-    /// Programs per family.
+    /// Programs per family; none where it is not known.
     pub families: BTreeMap<String, usize>,
     /// Programs per kind of statement.
     pub statements: BTreeMap<String, usize>,
     /// Programs per kind of expression.
     pub expressions: BTreeMap<String, usize>,
-    /// Programs per builtin or other plain function called.
+    /// Programs per builtin used.
     pub functions: BTreeMap<String, usize>,
-    /// Programs per method called.
+    /// Programs per method of a built-in type, or a usual one of the standard library, that is used.
     pub methods: BTreeMap<String, usize>,
 }
 
-/// Counts what `programs` exercise. A program counts once per construct.
+/// Counts what `programs` exercise.
 pub fn coverage(programs: &[Program]) -> Coverage {
-    let mut all = Coverage {
-        programs: programs.len(),
-        ..Coverage::default()
-    };
+    let mut all = Coverage::default();
     for program in programs {
-        let mut one = Coverage::default();
-        for line in program.source.lines() {
-            one.look_at(line);
-        }
-        all.lines += program.source.lines().count();
-        all.calls += usize::from(matches!(program.entry, Entry::Call { .. }));
+        all.add(&program.source, &program.entry);
         *all.families.entry(program.family.to_owned()).or_default() += 1;
-        for (total, seen) in [
-            (&mut all.statements, one.statements),
-            (&mut all.expressions, one.expressions),
-            (&mut all.functions, one.functions),
-            (&mut all.methods, one.methods),
-        ] {
-            for name in seen.into_keys() {
-                *total.entry(name).or_default() += 1;
-            }
-        }
     }
     all
 }
 
 impl Coverage {
-    fn look_at(&mut self, line: &str) {
-        let code = line.trim();
-        if code.starts_with('#') {
-            return;
-        }
-        let first_word = code
-            .split(|c: char| !c.is_ascii_alphanumeric())
-            .next()
-            .unwrap_or_default();
-        for statement in STATEMENTS {
-            if *statement == first_word || (*statement == "@" && code.starts_with('@')) {
-                self.statements.insert((*statement).to_owned(), 1);
+    /// Counts one more program.
+    pub fn add(&mut self, source: &str, entry: &Entry) {
+        self.programs += 1;
+        self.lines += source.lines().count();
+        self.calls += usize::from(matches!(entry, Entry::Call { .. }));
+        let Constructs {
+            statements,
+            expressions,
+            functions,
+            methods,
+        } = constructs(source);
+        for (counts, names) in [
+            (&mut self.statements, statements),
+            (&mut self.expressions, expressions),
+            (&mut self.functions, functions),
+            (&mut self.methods, methods),
+        ] {
+            for name in names {
+                match counts.get_mut(name) {
+                    Some(count) => *count += 1,
+                    None => _ = counts.insert(name.to_owned(), 1),
+                }
             }
         }
-        for (name, piece) in EXPRESSIONS {
-            let loop_header = first_word == "for" && matches!(*piece, " for " | " in ");
-            if code.contains(piece) && !loop_header {
-                self.expressions.insert((*name).to_owned(), 1);
-            }
+    }
+
+    /// Distinct builtins and methods.
+    pub fn operations(&self) -> usize {
+        self.functions.len() + self.methods.len()
+    }
+}
+
+impl<'a> FromIterator<&'a Record> for Coverage {
+    fn from_iter<T: IntoIterator<Item = &'a Record>>(records: T) -> Self {
+        let mut all = Self::default();
+        for record in records {
+            all.add(&record.trace.source, &record.trace.entry);
         }
-        for (open, _) in code.match_indices('(') {
-            let head = &code[..open];
-            let start = head
-                .rfind(|c: char| !c.is_ascii_alphanumeric() && c != '_')
-                .map_or(0, |at| at + 1);
-            let name = &head[start..];
-            let own = first_word == "def" || first_word == "class";
-            if name.is_empty() || (own && start <= first_word.len() + 1) {
-                continue;
-            }
-            let called = if head[..start].ends_with('.') {
-                &mut self.methods
-            } else if BUILTINS.contains(&name) {
-                &mut self.functions
-            } else {
-                continue;
-            };
-            called.insert(name.to_owned(), 1);
-        }
+        all
     }
 }
 
@@ -145,11 +89,12 @@ impl fmt::Display for Coverage {
         let share = |count: usize| 100.0 * count as f64 / self.programs.max(1) as f64;
         writeln!(
             out,
-            "{} programs, {:.1} lines each, {:.0}% entered by a call, {} families",
+            "{} programs, {:.1} lines each, {:.0}% entered by a call, {} families, {} builtins and methods",
             self.programs,
             self.lines as f64 / self.programs.max(1) as f64,
             share(self.calls),
-            self.families.len()
+            self.families.len(),
+            self.operations()
         )?;
         for (title, counts) in [
             ("statements", &self.statements),

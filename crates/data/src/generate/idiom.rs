@@ -32,6 +32,13 @@ const FILES: &[&str] = &[
     include_str!("../../idioms/algorithms.txt"),
     include_str!("../../idioms/functions.txt"),
     include_str!("../../idioms/objects.txt"),
+    include_str!("../../idioms/wide_text.txt"),
+    include_str!("../../idioms/wide_numbers.txt"),
+    include_str!("../../idioms/wide_collections.txt"),
+    include_str!("../../idioms/wide_functions.txt"),
+    include_str!("../../idioms/wide_objects.txt"),
+    include_str!("../../idioms/wide_algorithms.txt"),
+    include_str!("../../idioms/wide_faults.txt"),
 ];
 
 /// One parsed idiom.
@@ -198,7 +205,7 @@ mod tests {
     fn every_shipped_file_parses() {
         for file in FILES {
             let idioms = read(file).unwrap_or_else(|error| panic!("{error}"));
-            assert!(idioms.iter().all(|idiom| (1..=4).contains(&idiom.level)));
+            assert!(idioms.iter().all(|idiom| (1..=5).contains(&idiom.level)));
         }
     }
 

@@ -1,12 +1,15 @@
 //! Random Python programs, each a pure function of a seed and an index.
 //!
-//! Half of them come from a statement grammar ([`grammar`]), half from parametrised idioms of
-//! textbook code ([`idiom`]); both give a [`block::Block`], which [`assemble`] turns into a script or
-//! into functions with a call. Programs end by construction, use nothing but builtins, print at most
-//! their result, and hold small values only. [`drill`] writes exercises for training.
+//! Half of them come from a statement grammar ([`grammar`], [`wide`] for level 5), half from parametrised
+//! idioms of textbook code ([`idiom`]); both give a [`block::Block`], which [`assemble`] turns into a script
+//! or into functions with a call. Programs of levels 1 to 4 end by construction, use nothing but builtins,
+//! print at most their result, and hold small values only. Those of level 5 import what computes from the
+//! standard library, print on the way, and may have a mistake that makes them raise or go on too long.
+//! [`drill`] writes exercises for training.
 
 mod assemble;
 mod block;
+mod constructs;
 mod context;
 mod coverage;
 mod drill;
@@ -14,9 +17,11 @@ mod exprs;
 mod grammar;
 mod idiom;
 mod literal;
+mod mix;
 pub(crate) mod names;
 pub(crate) mod rng;
 mod template;
+mod wide;
 
 use std::fmt;
 
@@ -25,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 use context::Context;
 pub use coverage::{Coverage, coverage};
+pub use mix::{Mix, NoMix};
 
 /// How demanding a program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -40,13 +46,16 @@ pub enum Level {
     Three = 3,
     /// Classes, exceptions, generators, closures, memo tables.
     Four = 4,
+    /// The breadth of textbook Python: floats, nearly all builtins and methods, protocols of classes,
+    /// modules of the standard library that compute, and mistakes.
+    Five = 5,
 }
 
 impl Level {
     /// The levels of programs, easiest first.
-    pub const ALL: [Self; 4] = [Self::One, Self::Two, Self::Three, Self::Four];
+    pub const ALL: [Self; 5] = [Self::One, Self::Two, Self::Three, Self::Four, Self::Five];
 
-    /// 1 to 4, or 0 for drills.
+    /// 1 to 5, or 0 for drills.
     pub fn number(self) -> u8 {
         self as u8
     }
@@ -54,7 +63,7 @@ impl Level {
 
 /// A number that is not a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no level {0}: levels are 1 to 4, and 0 for drills")]
+#[error("there is no level {0}: levels are 1 to 5, and 0 for drills")]
 pub struct NoSuchLevel(pub u8);
 
 impl TryFrom<u8> for Level {
@@ -88,7 +97,7 @@ pub struct Program {
     pub source: String,
     /// The scope to record.
     pub entry: Entry,
-    /// Level it was generated for, 1 to 4, or 0 for drills.
+    /// Level it was generated for, 1 to 5, or 0 for drills.
     pub level: u8,
     /// Name of the idiom it was made from; `grammar` for the statement grammar, `drill` for drills.
     pub family: &'static str,
@@ -98,6 +107,9 @@ pub struct Program {
 
 /// Distinguishes the random streams of this module from others with the same seed.
 const PURPOSE: u64 = 0x67656e;
+
+/// Share of the programs of level 5 that have a mistake.
+const FAULTY: f64 = 0.07;
 
 /// The program number `index` of the series `seed` at `level`: equal arguments, equal program.
 pub fn generate(seed: u64, index: u64, level: Level) -> Program {
@@ -113,13 +125,19 @@ pub fn generate(seed: u64, index: u64, level: Level) -> Program {
         };
     }
     let idiom = choose_idiom(level, &mut context);
-    let (family, block) = match idiom {
+    let (family, mut block) = match idiom {
         Some(idiom) => (idiom.name.as_str(), idiom.expand(&mut context)),
+        None if level == Level::Five => ("wide", wide::write(&mut context)),
         None => ("grammar", grammar::write(level.number(), &mut context)),
     };
+    if level == Level::Five && context.rng.chance(FAULTY) {
+        wide::fault::plant(&mut block, &mut context);
+    }
     let may_raise = block.may_raise;
-    let assembled = assemble::assemble(&block, &mut context);
-    let assemble::Assembled { source, entry } = assembled;
+    let assemble::Assembled { mut source, entry } = assemble::assemble(&block, &mut context);
+    if level == Level::Five {
+        source = wide::imports::with_imports(&source);
+    }
     Program {
         source,
         entry,
@@ -131,7 +149,7 @@ pub fn generate(seed: u64, index: u64, level: Level) -> Program {
 
 /// An idiom of the level or, less often, of an easier one; `None` means the grammar.
 fn choose_idiom(level: Level, context: &mut Context) -> Option<&'static idiom::Idiom> {
-    let grammar_share = [0.6, 0.5, 0.4, 0.1][usize::from(level.number()) - 1];
+    let grammar_share = [0.6, 0.5, 0.4, 0.1, 0.45][usize::from(level.number()) - 1];
     if context.rng.chance(grammar_share) {
         return None;
     }

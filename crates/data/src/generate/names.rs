@@ -91,6 +91,15 @@ pub(crate) fn pool(role: &str) -> &'static [&'static str] {
         "pre" => &["prefix", "head", "label", "tag"],
         "a" => &["a", "x", "first", "left", "p"],
         "b" => &["b", "y", "second", "right", "q"],
+        "C" => &["Item", "Box", "Record", "Entry", "Token", "Shelf"],
+        "meth" => &["value", "read", "total", "measure", "current"],
+        "fl" => &["price", "ratio", "weight", "rate", "amount", "height", "f"],
+        "fs" => &["prices", "weights", "readings", "rates", "samples", "temps"],
+        "by" => &["raw", "payload", "blob", "packet", "encoded"],
+        "st" => &["unique", "members", "group", "ids", "allowed", "pool"],
+        "tp" => &["pair", "coords", "point", "record", "dims", "row"],
+        "ps" => &["pairs", "records", "entries", "orders", "items"],
+        "pt" => &["points", "edges", "pairs", "coords", "moves"],
         _ => &[],
     }
 }

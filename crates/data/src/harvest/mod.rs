@@ -26,6 +26,7 @@ use crate::filter::Rejection;
 use crate::fingerprint::{Fingerprint, fingerprint};
 use crate::folder::Maker;
 use crate::generate::rng::splitmix;
+use crate::minhash::{NearIndex, Signature};
 use crate::record::{Harvested, Origin, Record};
 use crate::sieve::Sieve;
 
@@ -89,6 +90,7 @@ pub(crate) struct Harvester {
     /// What was, with what came of its function if it is one.
     examined: VecDeque<(Item, Option<Verdict>)>,
     seen: HashSet<Fingerprint>,
+    near: NearIndex,
     report: Report,
     /// The next item: corpus and number.
     next: (usize, usize),
@@ -108,6 +110,7 @@ impl Harvester {
             waiting: VecDeque::new(),
             examined: VecDeque::new(),
             seen: HashSet::new(),
+            near: NearIndex::default(),
             report: Report::default(),
             next: (0, 0),
             plan,
@@ -249,11 +252,9 @@ impl Harvester {
             Ok(examined) => examined,
             Err(reason) => return Ok(self.rejected(reason)),
         };
-        if !self.seen.insert(fingerprint_of(
-            &function.target.source,
-            &function.target.name,
-        )) {
-            return Ok(self.rejected(Rejection::Repeated));
+        let (source, name) = (&function.target.source, &function.target.name);
+        if let Some(reason) = self.known(source, name) {
+            return Ok(self.rejected(reason));
         }
         let corpus = &self.corpora[at];
         let Examined { kept, mutants } = examined;
@@ -266,12 +267,33 @@ impl Harvester {
                 return Ok(self.rejected(reason));
             }
         }
+        for record in &records {
+            self.remember(&record.trace.source, name);
+        }
         self.report.candidates += 1;
         self.report.functions += 1;
         self.report.kept += records.len();
         let frames = records.iter().map(|record| record.trace.events.len());
         self.report.frames += frames.sum::<usize>();
         Ok(records)
+    }
+
+    /// Whether a function is there already, or nearly.
+    fn known(&self, source: &str, name: &str) -> Option<Rejection> {
+        let entry = entry(name);
+        if self.seen.contains(&fingerprint(source, &entry)) {
+            return Some(Rejection::Repeated);
+        }
+        let near = self.near.find(&Signature::of(source, &entry));
+        near.map(|_| Rejection::NearDuplicate)
+    }
+
+    /// Takes note of a function that is kept, or of a mutant of one.
+    fn remember(&mut self, source: &str, name: &str) {
+        let entry = entry(name);
+        if self.seen.insert(fingerprint(source, &entry)) {
+            self.near.insert(Signature::of(source, &entry));
+        }
     }
 
     fn rejected(&mut self, reason: Rejection) -> Vec<Record> {
@@ -291,11 +313,11 @@ impl Maker for Harvester {
         self.report = report;
         self.next = ((next >> 32) as usize, (next & 0xffff_ffff) as usize);
         self.corpora = corpora.iter().take(self.next.0).cloned().collect();
-        let of = |record: &Record| match &record.trace.entry {
-            Entry::Call { function, .. } => fingerprint_of(&record.trace.source, function),
-            Entry::Module => fingerprint_of(&record.trace.source, ""),
-        };
-        self.seen.extend(records.map(of));
+        for record in records {
+            if let Entry::Call { function, .. } = &record.trace.entry {
+                self.remember(&record.trace.source, function);
+            }
+        }
     }
 
     fn records(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Vec<Record>, BuildError> {
@@ -383,10 +405,10 @@ impl Function {
     }
 }
 
-fn fingerprint_of(source: &str, function: &str) -> Fingerprint {
-    let entry = Entry::Call {
+/// A function, whatever it is called with.
+fn entry(function: &str) -> Entry {
+    Entry::Call {
         function: function.to_owned(),
         args: String::new(),
-    };
-    fingerprint(source, &entry)
+    }
 }
