@@ -19,7 +19,10 @@ use crate::harvest::{Corpus, CorpusError};
 use crate::minhash::{NearIndex, Signature};
 use crate::python::PythonError;
 use crate::record::{Origin, Record, write_record};
+use crate::rows::Rows;
 use crate::sieve::Sieve;
+use crate::text::Skip;
+use crate::text_source::TextError;
 
 /// What to build. The result depends on `seed`, `count`, `mix`, `drills`, `distinct`, `excluded` and
 /// the interpreter's version alone.
@@ -80,6 +83,9 @@ pub struct Report {
     pub rejected: BTreeMap<Rejection, usize>,
     /// Frames written.
     pub frames: usize,
+    /// Texts that were not kept, by reason.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub skipped: BTreeMap<Skip, usize>,
     /// SHA-256 of the written bytes, in hexadecimal; empty where others know it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub sha256: String,
@@ -106,7 +112,10 @@ pub enum BuildError {
     /// Packages or problems cannot be opened.
     #[error(transparent)]
     Corpus(#[from] CorpusError),
-    /// Programs cannot be compared with benchmarks.
+    /// Texts cannot be made.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The interpreter that compares or reads programs is gone.
     #[error(transparent)]
     Python(#[from] PythonError),
     /// The output cannot be written.
@@ -140,7 +149,7 @@ pub fn build(
     out: &mut impl Write,
     mut progress: impl FnMut(usize),
 ) -> Result<Report, BuildError> {
-    let mut builder = Builder::start(plan, interpreter)?;
+    let mut builder = Builder::start(plan.clone(), interpreter)?;
     let mut hash = Sha256::new();
     while builder.report.kept < plan.count {
         let wanted = (plan.count - builder.report.kept).min(CHUNK * builder.batches.len());
@@ -165,8 +174,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// Makes the records of a plan, some at a time: which ones follow from the plan and what was made before.
 #[derive(Debug)]
-pub(crate) struct Builder<'a> {
-    plan: &'a Plan,
+pub(crate) struct Builder {
+    plan: Plan,
     batches: Vec<Batch>,
     seen: HashSet<Fingerprint>,
     near: NearIndex,
@@ -174,9 +183,9 @@ pub(crate) struct Builder<'a> {
     report: Report,
 }
 
-impl<'a> Builder<'a> {
+impl Builder {
     /// Starts the interpreters, with nothing made yet.
-    pub(crate) fn start(plan: &'a Plan, interpreter: &Interpreter) -> Result<Self, BuildError> {
+    pub(crate) fn start(plan: Plan, interpreter: &Interpreter) -> Result<Self, BuildError> {
         if plan.weights().all(|(_, weight)| weight == 0) {
             return Err(BuildError::NoLevel);
         }
@@ -188,12 +197,12 @@ impl<'a> Builder<'a> {
             .map(|_| Batch::start(interpreter, options.clone()))
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            plan,
             batches,
             seen: plan.excluded.clone(),
             near: NearIndex::default(),
             next: 0,
             report: Report::default(),
+            plan,
         })
     }
 
@@ -226,7 +235,7 @@ impl<'a> Builder<'a> {
             self.report.reject(reason, 1);
             return Ok(None);
         }
-        self.remember(&program.source, &program.entry, level);
+        self.take_note(&program.source, &program.entry, level);
         self.report.candidates += 1;
         self.report.kept += 1;
         self.report.frames += record
@@ -236,7 +245,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-impl Builder<'_> {
+impl Builder {
     /// Whether a candidate is to be kept.
     fn check(&self, program: &Program, trace: Option<&Trace>) -> Result<(), Rejection> {
         judge(program, trace.ok_or(Rejection::NotPython)?)?;
@@ -255,7 +264,7 @@ impl Builder<'_> {
 
     /// Takes note of a program that is kept. What is known follows from what is kept alone, so that a build that
     /// goes on knows what one that was not stopped does.
-    fn remember(&mut self, source: &str, entry: &Entry, level: u8) {
+    fn take_note(&mut self, source: &str, entry: &Entry, level: u8) {
         self.seen.insert(fingerprint(source, entry));
         if self.plan.distinct.looks_at(level) {
             self.near.insert(Signature::of(source, entry));
@@ -263,20 +272,48 @@ impl Builder<'_> {
     }
 }
 
-impl Maker for Builder<'_> {
-    fn go_on(
-        &mut self,
-        report: Report,
-        next: u64,
-        _: &[Corpus],
-        records: &mut dyn Iterator<Item = &Record>,
-    ) {
-        for Record { trace, origin, .. } in records {
-            let level = origin.level().unwrap_or_default();
-            self.remember(&trace.source, &trace.entry, level);
+impl Builder {
+    /// The next `wanted` records; fewer where the plan wants no more.
+    fn records(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Vec<Record>, BuildError> {
+        let wanted = wanted.min(self.plan.count - self.report.kept);
+        let threads = self.batches.len();
+        let mut records = Vec::with_capacity(wanted);
+        while records.len() < wanted {
+            let (kept, candidates) = (self.report.kept, self.report.candidates);
+            if candidates > 2000 && kept * 50 < candidates {
+                return Err(BuildError::Barren { kept, candidates });
+            }
+            // Nearly all candidates are kept.
+            let left = (wanted - records.len()).div_ceil(threads);
+            let share = (left + left / 16).clamp(LEAST, CHUNK);
+            let range = self.next..self.next + (share * threads) as u64;
+            let traced = trace_all(&self.plan, range.clone(), &mut self.batches)?;
+            for (index, (program, trace)) in range.zip(traced) {
+                if records.len() == wanted {
+                    break;
+                }
+                self.next = index + 1;
+                records.extend(self.judged(index, &program, trace, sieve)?);
+            }
         }
+        Ok(records)
+    }
+}
+
+impl Maker for Builder {
+    fn go_on(&mut self, report: Report, next: u64, _: &[Corpus]) {
         self.report = report;
         self.next = next;
+    }
+
+    fn remember(&mut self, rows: &Rows) {
+        let Rows::Records(records) = rows else {
+            return;
+        };
+        for Record { trace, origin, .. } in records {
+            let level = origin.level().unwrap_or_default();
+            self.take_note(&trace.source, &trace.entry, level);
+        }
     }
 
     fn report(&self) -> &Report {
@@ -291,29 +328,8 @@ impl Maker for Builder<'_> {
         &[]
     }
 
-    fn records(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Vec<Record>, BuildError> {
-        let wanted = wanted.min(self.plan.count - self.report.kept);
-        let threads = self.batches.len();
-        let mut records = Vec::with_capacity(wanted);
-        while records.len() < wanted {
-            let (kept, candidates) = (self.report.kept, self.report.candidates);
-            if candidates > 2000 && kept * 50 < candidates {
-                return Err(BuildError::Barren { kept, candidates });
-            }
-            // Nearly all candidates are kept.
-            let left = (wanted - records.len()).div_ceil(threads);
-            let share = (left + left / 16).clamp(LEAST, CHUNK);
-            let range = self.next..self.next + (share * threads) as u64;
-            let traced = trace_all(self.plan, range.clone(), &mut self.batches)?;
-            for (index, (program, trace)) in range.zip(traced) {
-                if records.len() == wanted {
-                    break;
-                }
-                self.next = index + 1;
-                records.extend(self.judged(index, &program, trace, sieve)?);
-            }
-        }
-        Ok(records)
+    fn rows(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Rows, BuildError> {
+        self.records(wanted, sieve).map(Rows::Records)
     }
 }
 

@@ -6,96 +6,29 @@
 //! the same command goes on behind the last whole shard. Recipe and interpreter alone decide what is in the
 //! shards: a folder that was made in one go and one that was made in many are the same, byte for byte.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use cwm_tracer::Interpreter;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::build::{BuildError, Builder, Plan, Report, hex};
-use crate::decontaminate::{BenchmarkError, Benchmarks, Summary, open_text};
-use crate::fingerprint::{Fingerprint, fingerprint};
-use crate::harvest::{self, Corpus, Harvester, Place, Wanted};
+use crate::decontaminate::{BenchmarkError, Benchmarks, open_text};
+use crate::fingerprint::Fingerprint;
+use crate::harvest::{self, Corpus, Fetcher, Harvester, Place};
+use crate::manifest::{
+    Benchmark, Made, Manifest, Shard, begun, drop_damaged, file, write_manifest, write_whole,
+};
 use crate::normalise::Normaliser;
 use crate::recipe::{Recipe, RecipeError, Source};
-use crate::record::Record;
-use crate::shard::{ShardError, read_shard, write_shard};
+use crate::rows::Rows;
+use crate::shard::ShardError;
 use crate::sieve::Sieve;
-
-const FORMAT: &str = "cwm.data";
-const VERSION: u32 = 2;
-const MANIFEST: &str = "manifest.json";
-
-/// What a folder holds.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    format: String,
-    version: u32,
-    /// The recipe's text.
-    pub recipe: String,
-    /// Version of the interpreter that ran the programs.
-    pub python: String,
-    /// Version of this crate.
-    pub cwm: String,
-    /// Benchmarks that nothing here is in.
-    pub against: Vec<Benchmark>,
-    /// Whether all that the recipe says is there.
-    pub complete: bool,
-    /// In the order of the recipe.
-    pub sources: Vec<Made>,
-}
-
-/// What was made of a source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Made {
-    /// As in the recipe.
-    pub name: String,
-    /// The seed that follows from the recipe's.
-    pub seed: u64,
-    /// Where real functions are from, in order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub corpora: Vec<Corpus>,
-    /// In order.
-    pub shards: Vec<Shard>,
-    /// Whether there is nothing more to make.
-    pub complete: bool,
-    /// How all candidates fared, once it is complete.
-    pub report: Report,
-}
-
-/// A benchmark in the manifest.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Benchmark {
-    /// As in the recipe.
-    pub file: String,
-    /// Of the file, in hexadecimal.
-    pub sha256: String,
-    /// What was found in it.
-    #[serde(flatten)]
-    pub summary: Summary,
-}
-
-/// One shard.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shard {
-    /// Its file in the folder.
-    pub file: String,
-    /// Rows.
-    pub records: usize,
-    /// Bytes.
-    pub bytes: u64,
-    /// SHA-256 of the file, in hexadecimal.
-    pub sha256: String,
-    /// SPDX expressions for the programs' texts, with how many rows have each.
-    pub licences: BTreeMap<String, usize>,
-    /// How the source's candidates had fared when it was written.
-    pub report: Report,
-    /// The index of the source's next candidate then.
-    pub next: u64,
-}
+use crate::text::pull_request::History;
+use crate::text::{Material, Origin};
+use crate::text_source::{self, TextMaker};
 
 /// Why a folder is not what the recipe says.
 #[derive(Debug, thiserror::Error)]
@@ -195,21 +128,18 @@ pub struct Progress<'a> {
     pub corpora: (usize, usize),
 }
 
-/// Makes the records of one source, some at a time: which ones follow from the source and from what was made
+/// Makes the rows of one source, some at a time: which ones follow from the source and from what was made
 /// before.
 pub(crate) trait Maker {
-    /// Goes on after records that were made before: `report`, `next` and `corpora` are what the methods of
-    /// these names said then.
-    fn go_on(
-        &mut self,
-        report: Report,
-        next: u64,
-        corpora: &[Corpus],
-        records: &mut dyn Iterator<Item = &Record>,
-    );
+    /// Goes on after rows that were made before: `report`, `next` and `corpora` are what the methods of these
+    /// names said then.
+    fn go_on(&mut self, report: Report, next: u64, corpora: &[Corpus]);
 
-    /// About the next `wanted` records; fewer where there are no more.
-    fn records(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Vec<Record>, BuildError>;
+    /// Takes note of rows that were made before.
+    fn remember(&mut self, rows: &Rows);
+
+    /// About the next `wanted` rows; fewer where there are no more.
+    fn rows(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Rows, BuildError>;
 
     /// How the candidates fared so far.
     fn report(&self) -> &Report;
@@ -239,73 +169,80 @@ pub fn build_folder(
     let mut excluded = HashSet::new();
     let mut done = 0;
     for (at, source) in parsed.sources.iter().enumerate() {
-        let records = records_of(&manifest.sources[at], folder)?;
-        let made = records.len();
         let work = Work {
             source,
             folder,
             per_shard: parsed.records_per_shard,
         };
-        let seed = parsed.seed_of(source);
-        let all = if !manifest.sources[at].complete {
-            let plan;
-            let mut maker: Box<dyn Maker> = match source {
-                Source::Generated {
-                    count,
-                    levels,
-                    drills,
-                    distinct,
-                    ..
-                } => {
-                    let (mix, drills, distinct) = (*levels, *drills, *distinct);
-                    plan = Plan {
-                        seed,
-                        count: *count,
-                        mix,
-                        drills,
-                        distinct,
-                        threads: setup.threads,
-                        excluded: excluded.clone(),
-                    };
-                    Box::new(Builder::start(&plan, &setup.interpreter)?)
-                }
-                source => Box::new(Harvester::start(
-                    harvest(source, seed, setup),
-                    &setup.interpreter,
-                )?),
-            };
+        if manifest.sources[at].complete {
+            each_shard(&manifest.sources[at], folder, &mut |rows| {
+                excluded.extend(rows.fingerprints())
+            })?;
+        } else {
+            let seed = parsed.seed_of(source);
+            let known = excluded.clone();
+            let mut maker = maker(source, seed, setup, known, &manifest, folder)?;
             work.make(
                 &mut *maker,
-                &records,
                 at,
                 &mut manifest,
                 &mut sieve,
-                &mut |prints, made, corpora| {
-                    excluded.extend(prints);
+                &mut |rows, made, corpora| {
+                    excluded.extend(rows.fingerprints());
                     progress(&Progress {
                         records: done + made,
                         source: source.name(),
                         corpora,
                     });
                 },
-            )?
-        } else {
-            made
-        };
-        excluded.extend(records.iter().map(fingerprint_of));
-        done += all;
+            )?;
+        }
+        done += manifest.sources[at].report.kept;
     }
     manifest.complete = true;
     write_manifest(&manifest, folder)?;
     Ok(Built { manifest, damaged })
 }
 
-fn fingerprint_of(record: &Record) -> Fingerprint {
-    fingerprint(&record.trace.source, &record.trace.entry)
+/// What makes the rows of a source. `known` are the programs of the sources before it.
+fn maker(
+    source: &Source,
+    seed: u64,
+    setup: &Setup,
+    known: HashSet<Fingerprint>,
+    manifest: &Manifest,
+    folder: &Path,
+) -> Result<Box<dyn Maker>, FolderError> {
+    let py = &setup.interpreter;
+    if let Source::Generated {
+        count,
+        levels,
+        drills,
+        distinct,
+        ..
+    } = source
+    {
+        let (count, mix, drills, distinct) = (*count, *levels, *drills, *distinct);
+        let plan = Plan {
+            seed,
+            count,
+            mix,
+            drills,
+            distinct,
+            threads: setup.threads,
+            excluded: known,
+        };
+        return Ok(Box::new(Builder::start(plan, py)?));
+    }
+    if let Some(plan) = harvest(source, seed, setup) {
+        return Ok(Box::new(Harvester::start(plan, py)?));
+    }
+    let plan = texts(source, seed, setup, manifest, folder)?;
+    Ok(Box::new(TextMaker::start(plan, py)?))
 }
 
-/// What a source of real functions is made of.
-fn harvest(source: &Source, seed: u64, setup: &Setup) -> harvest::Plan {
+/// What a source of real functions is made of; `None` for other sources.
+fn harvest(source: &Source, seed: u64, setup: &Setup) -> Option<harvest::Plan> {
     let (places, wanted, licences) = match source {
         Source::Packages {
             packages,
@@ -315,10 +252,9 @@ fn harvest(source: &Source, seed: u64, setup: &Setup) -> harvest::Plan {
             ..
         } => {
             let place = |package: &String| Place::Package(package.clone(), *suites);
-            let places = packages.iter().map(place).collect();
-            (places, keep.clone(), licences.clone())
+            (packages.iter().map(place).collect(), keep, licences.clone())
         }
-        Source::Library { keep, .. } => (vec![Place::Library], keep.clone(), Vec::new()),
+        Source::Library { keep, .. } => (vec![Place::Library], keep, Vec::new()),
         Source::Problems {
             file,
             licence,
@@ -329,18 +265,134 @@ fn harvest(source: &Source, seed: u64, setup: &Setup) -> harvest::Plan {
                 path: setup.base.join(file),
                 licence: licence.clone(),
             };
-            (vec![place], keep.clone(), Vec::new())
+            (vec![place], keep, Vec::new())
         }
-        Source::Generated { .. } => (Vec::new(), Wanted::default(), Vec::new()),
+        _ => return None,
     };
-    harvest::Plan {
+    Some(harvest::Plan {
         seed,
         places,
-        wanted,
+        wanted: wanted.clone(),
         licences,
         cache: setup.cache.clone(),
         index: setup.index.clone(),
         threads: setup.threads,
+    })
+}
+
+/// What a source of texts is made of.
+fn texts(
+    source: &Source,
+    seed: u64,
+    setup: &Setup,
+    manifest: &Manifest,
+    folder: &Path,
+) -> Result<text_source::Plan, FolderError> {
+    let fetcher = |licences: &[String]| {
+        let (cache, index) = (setup.cache.clone(), setup.index.clone());
+        Fetcher::start(&setup.interpreter, cache, index, licences.to_vec())
+            .map_err(BuildError::from)
+    };
+    let at = |path: &String| setup.base.join(path);
+    Ok(match source {
+        Source::Rendered {
+            of,
+            rendering,
+            per_run,
+            ..
+        } => {
+            let made = manifest.sources.iter().filter(|made| made.name == *of);
+            let shards = made
+                .flat_map(|made| &made.shards)
+                .map(|shard| folder.join(&shard.file))
+                .collect();
+            text_source::Plan::Rendered {
+                shards,
+                rendering: *rendering,
+                per_run: *per_run,
+                seed,
+            }
+        }
+        Source::Changes {
+            repository,
+            tip,
+            all,
+            project,
+            licence,
+            ..
+        } => text_source::Plan::Changes {
+            folder: at(repository),
+            tip: tip.clone(),
+            material: material(project, "", licence),
+            history: if *all {
+                History::All
+            } else {
+                History::MainLine
+            },
+        },
+        Source::Compiled {
+            folder,
+            translations,
+            project,
+            version,
+            licence,
+            ..
+        } => text_source::Plan::Compiled {
+            folder: at(folder),
+            material: material(project, version, licence),
+            translations: translations.clone(),
+        },
+        Source::Bytecode {
+            packages, licences, ..
+        } => text_source::Plan::CompiledPackages {
+            packages: packages.clone(),
+            fetcher: fetcher(licences)?,
+        },
+        Source::Kernels {
+            packages, licences, ..
+        } => text_source::Plan::Kernels {
+            packages: packages.clone(),
+            fetcher: fetcher(licences)?,
+        },
+        Source::Lean {
+            folder,
+            steps,
+            project,
+            version,
+            licence,
+            ..
+        } => text_source::Plan::Lean {
+            folder: at(folder),
+            material: material(project, version, licence),
+            steps: steps.as_ref().map(at),
+        },
+        Source::Trajectories {
+            file,
+            project,
+            licence,
+            ..
+        } => text_source::Plan::Trajectories {
+            file: at(file),
+            material: material(project, "", licence),
+        },
+        Source::Generated { .. }
+        | Source::Packages { .. }
+        | Source::Library { .. }
+        | Source::Problems { .. } => {
+            unreachable!("sources of programs have makers of their own")
+        }
+    })
+}
+
+fn material(project: &str, version: &str, licence: &str) -> Material {
+    let origin = Origin {
+        project: project.to_owned(),
+        version: version.to_owned(),
+        path: String::new(),
+    };
+    Material {
+        licence: licence.to_owned(),
+        origin,
     }
 }
 
@@ -378,83 +430,66 @@ struct Work<'a> {
     per_shard: usize,
 }
 
-/// Told after each shard: the fingerprints of its records, how many records of the source there are, and how
-/// many of its packages were begun of how many.
-type Each<'a> = dyn FnMut(Vec<Fingerprint>, usize, (usize, usize)) + 'a;
+/// Told after each shard: its rows, how many rows of the source there are, and how many of its packages were
+/// begun of how many.
+type Each<'a> = dyn FnMut(&Rows, usize, (usize, usize)) + 'a;
 
 impl Work<'_> {
-    /// Makes what is missing behind these records; gives how many there are then.
+    /// Makes what is missing behind the shards that are there.
     fn make(
         &self,
         maker: &mut dyn Maker,
-        records: &[Record],
         at: usize,
         manifest: &mut Manifest,
         sieve: &mut Sieve,
         each: &mut Each<'_>,
-    ) -> Result<usize, FolderError> {
+    ) -> Result<(), FolderError> {
         let made = &manifest.sources[at];
+        let corpora = self.source.packages();
         if let Some(last) = made.shards.last() {
-            maker.go_on(
-                last.report.clone(),
-                last.next,
-                &made.corpora,
-                &mut records.iter(),
-            );
+            maker.go_on(last.report.clone(), last.next, &made.corpora);
+            let kept = last.report.kept;
+            each_shard(made, self.folder, &mut |rows| {
+                maker.remember(rows);
+                each(rows, kept, (made.corpora.len(), corpora));
+            })?;
         }
-        let corpora = match self.source {
-            Source::Packages { packages, .. } => packages.len(),
-            _ => 0,
-        };
         loop {
-            let records = maker.records(self.per_shard, sieve)?;
+            let rows = maker.rows(self.per_shard, sieve)?;
             let made = &mut manifest.sources[at];
             made.corpora = maker.corpora().to_vec();
-            if !records.is_empty() {
-                let mut shard = self.write(&records, made.shards.len())?;
+            if rows.len() > 0 {
+                let mut shard = self.write(&rows, made.shards.len())?;
                 shard.report = maker.report().clone();
                 shard.next = maker.next();
                 made.shards.push(shard);
             }
-            made.complete = records.len() < self.per_shard;
+            made.complete = rows.len() < self.per_shard;
             if made.complete {
                 made.report = maker.report().clone();
             }
             let is_complete = made.complete;
             write_manifest(manifest, self.folder)?;
-            let kept = maker.report().kept;
-            each(
-                records.iter().map(fingerprint_of).collect(),
-                kept,
-                (maker.corpora().len(), corpora),
-            );
+            each(&rows, maker.report().kept, (maker.corpora().len(), corpora));
             if is_complete {
-                return Ok(kept);
+                return Ok(());
             }
         }
     }
 
-    fn write(&self, records: &[Record], number: usize) -> Result<Shard, FolderError> {
-        let name = format!("{}-{number:05}.parquet", self.source.name());
+    fn write(&self, rows: &Rows, number: usize) -> Result<Shard, FolderError> {
+        let name = format!("{}-{number:05}{}.parquet", self.source.name(), rows.kind());
         let path = self.folder.join(&name);
-        let mut bytes = Vec::new();
-        write_shard(records, self.source.name(), &mut bytes).map_err(|source| {
-            FolderError::Shard {
-                path: path.clone(),
-                source,
-            }
-        })?;
+        let failed = |source| FolderError::Shard {
+            path: path.clone(),
+            source,
+        };
+        let bytes = rows.shard(self.source.name()).map_err(failed)?;
         write_whole(&path, &bytes)?;
-        let mut licences = BTreeMap::new();
-        for record in records {
-            *licences
-                .entry(record.origin.licence().to_owned())
-                .or_default() += 1;
-        }
         Ok(Shard {
             file: name,
-            licences,
-            records: records.len(),
+            licences: rows.licences(),
+            records: rows.len(),
             bytes: bytes.len() as u64,
             sha256: hex(&Sha256::digest(&bytes)),
             report: Report::default(),
@@ -463,137 +498,14 @@ impl Work<'_> {
     }
 }
 
-/// The manifest of a folder that was begun, or of one that is empty.
-fn begun(
-    recipe: &str,
-    parsed: &Recipe,
-    setup: &Setup,
-    against: Vec<Benchmark>,
-    folder: &Path,
-) -> Result<Manifest, FolderError> {
-    let path = folder.join(MANIFEST);
-    let python = setup.interpreter.version_text();
-    let text = match fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = |source: &Source| Made {
-                name: source.name().to_owned(),
-                seed: parsed.seed_of(source),
-                corpora: Vec::new(),
-                shards: Vec::new(),
-                complete: false,
-                report: Report::default(),
-            };
-            return Ok(Manifest {
-                format: FORMAT.to_owned(),
-                version: VERSION,
-                recipe: recipe.to_owned(),
-                python,
-                cwm: env!("CARGO_PKG_VERSION").to_owned(),
-                against,
-                complete: false,
-                sources: parsed.sources.iter().map(made).collect(),
-            });
-        }
-        Err(error) => return Err(file("read", &path)(error)),
-    };
-    let not_ours = |why: String| FolderError::NotOurs {
-        path: path.clone(),
-        why,
-    };
-    let manifest: Manifest = serde_json::from_str(&text).map_err(|e| not_ours(e.to_string()))?;
-    if manifest.format != FORMAT || manifest.version != VERSION {
-        return Err(not_ours(format!(
-            "{} {}",
-            manifest.format, manifest.version
-        )));
-    }
-    if manifest.recipe != recipe || manifest.sources.len() != parsed.sources.len() {
-        return Err(FolderError::OtherRecipe(folder.to_owned()));
-    }
-    if manifest.python != python {
-        let (was, is) = (manifest.python, python);
-        return Err(FolderError::OtherPython { was, is });
-    }
-    if manifest.against != against {
-        return Err(FolderError::OtherBenchmarks);
-    }
-    Ok(manifest)
-}
-
-/// Takes shards that are not as they were written out of the manifest, with all that depends on them.
-fn drop_damaged(manifest: &mut Manifest, folder: &Path) -> Result<Vec<String>, FolderError> {
-    let mut damaged = Vec::new();
-    for made in &mut manifest.sources {
-        let bad = made
-            .shards
-            .iter()
-            .position(|shard| !is_sound(shard, folder));
-        // What comes after a damaged shard depends on what was in it.
-        let keep = match bad {
-            _ if !damaged.is_empty() => 0,
-            None => continue,
-            Some(at) => {
-                damaged.push(made.shards[at].file.clone());
-                at
-            }
-        };
-        made.shards.truncate(keep);
-        made.complete = false;
-        made.report = Report::default();
-    }
-    if !damaged.is_empty() {
-        manifest.complete = false;
-        write_manifest(manifest, folder)?;
-    }
-    Ok(damaged)
-}
-
-fn is_sound(shard: &Shard, folder: &Path) -> bool {
-    // Shards are of a size that memory holds: they were made there.
-    let mut bytes = Vec::new();
-    let read =
-        File::open(folder.join(&shard.file)).and_then(|mut file| file.read_to_end(&mut bytes));
-    read.is_ok() && hex(&Sha256::digest(&bytes)) == shard.sha256
-}
-
-fn records_of(made: &Made, folder: &Path) -> Result<Vec<Record>, FolderError> {
-    let mut records = Vec::new();
+/// Reads the shards of a source one after the other.
+fn each_shard(made: &Made, folder: &Path, each: &mut dyn FnMut(&Rows)) -> Result<(), FolderError> {
     for shard in &made.shards {
         let path = folder.join(&shard.file);
         let opened = File::open(&path).map_err(file("read", &path))?;
-        records.extend(read_shard(opened).map_err(|source| FolderError::Shard { path, source })?);
+        let rows = Rows::read(&shard.file, opened)
+            .map_err(|source| FolderError::Shard { path, source })?;
+        each(&rows);
     }
-    Ok(records)
-}
-
-fn write_manifest(manifest: &Manifest, folder: &Path) -> Result<(), FolderError> {
-    let path = folder.join(MANIFEST);
-    let mut text =
-        serde_json::to_vec_pretty(manifest).map_err(|e| file("write", &path)(e.into()))?;
-    text.push(b'\n');
-    write_whole(&path, &text)
-}
-
-/// Writes a file that has its name only once it is whole and on the disk.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = PathBuf::from(partial);
-    let write = || {
-        let mut out = File::create(&partial)?;
-        out.write_all(bytes)?;
-        out.sync_all()?;
-        fs::rename(&partial, path)
-    };
-    write().map_err(file("write", path))
-}
-
-fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
-    let path = path.to_owned();
-    move |source| FolderError::File {
-        doing,
-        path,
-        source,
-    }
+    Ok(())
 }

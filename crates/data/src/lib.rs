@@ -16,6 +16,7 @@ mod folder;
 mod generate;
 mod harvest;
 mod lexer;
+mod manifest;
 pub mod minhash;
 mod normalise;
 pub mod pack;
@@ -24,10 +25,13 @@ mod python;
 mod read;
 mod recipe;
 mod record;
+mod rows;
 pub mod scrub;
 mod shard;
 mod sieve;
 pub mod text;
+mod text_shard;
+mod text_source;
 mod working;
 
 pub use build::{BuildError, Distinct, Plan, Report, build, limits};
@@ -36,18 +40,19 @@ pub use compare::{Comparison, Difference};
 pub use decontaminate::{Benchmarks, Overlap, normalise_program, open_text};
 pub use filter::{EVENTS, Rejection, judge};
 pub use fingerprint::{Fingerprint, fingerprint};
-pub use folder::{
-    Benchmark, Built, FolderError, Made, Manifest, Progress, Setup, Shard, build_folder,
-};
+pub use folder::{Built, FolderError, Progress, Setup, build_folder};
 pub use generate::{Coverage, Level, Mix, NoMix, NoSuchLevel, Program, coverage, generate};
 pub use harvest::{Corpus, CorpusError, Refusal, Wanted};
+pub use manifest::{Benchmark, Made, Manifest, Shard};
 pub use normalise::{Normalised, Normaliser};
 pub use page::page;
 pub use python::PythonError;
-pub use read::{ReadError, Records, open_records};
+pub use read::{ReadError, Records, Texts, open_records, open_texts};
 pub use recipe::{Recipe, RecipeError, Source};
 pub use record::{
     ArgumentsFrom, Harvested, Origin, Record, RecordError, read_records, write_record,
 };
 pub use shard::{ShardError, read_shard, write_shard};
+pub use text_shard::{TextRow, read_texts, write_texts};
+pub use text_source::{Rendering, TextError, Translation};
 pub use working::Evaluator;

@@ -1,4 +1,5 @@
-//! Opens recorded programs wherever they lie: a folder of `cwm data build`, a shard, a file of JSON lines.
+//! Opens recorded programs wherever they lie: a folder of `cwm data build`, a shard, a file of JSON lines; and the
+//! texts of folders and shards.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -8,7 +9,9 @@ use cwm_trace::columns::MAGIC;
 
 use crate::decontaminate::open_text;
 use crate::record::{Record, RecordError, read_records};
+use crate::rows::is_of_texts;
 use crate::shard::{ShardError, read_shard};
+use crate::text_shard::{TextRow, read_texts};
 
 /// Why records cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +25,7 @@ pub enum ReadError {
         source: io::Error,
     },
     /// A folder has no shards in it.
-    #[error("`{}` holds no shards (*.parquet); is it a folder of `cwm data build`?", .0.display())]
+    #[error("`{}` holds no shards of programs (*.parquet); is it a folder of `cwm data build`?", .0.display())]
     NoShards(PathBuf),
     /// A shard cannot be used.
     #[error("cannot use `{}`: {source}", path.display())]
@@ -55,18 +58,11 @@ pub fn open_records(path: &Path) -> Result<Records, ReadError> {
         source,
     };
     if path.is_dir() {
-        let entries = fs::read_dir(path).map_err(open_error)?;
-        let paths = entries.map(|entry| entry.map(|entry| entry.path()));
-        let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(open_error)?;
-        paths.retain(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "parquet")
-        });
-        paths.sort();
-        if paths.is_empty() {
+        let shards = shards(path, false)?;
+        if shards.is_empty() {
             return Err(ReadError::NoShards(path.to_owned()));
         }
-        return Ok(Box::new(paths.into_iter().flat_map(
+        return Ok(Box::new(shards.into_iter().flat_map(
             |path| match open_records(&path) {
                 Ok(records) => records,
                 Err(error) => Box::new(std::iter::once(Err(error))),
@@ -90,4 +86,56 @@ pub fn open_records(path: &Path) -> Result<Records, ReadError> {
             source,
         })
     })))
+}
+
+/// What [`open_texts`] gives, one by one.
+pub type Texts = Box<dyn Iterator<Item = Result<TextRow, ReadError>>>;
+
+/// The texts of a folder in the order of its shards' names, or of a shard; none where there are none.
+///
+/// # Errors
+/// [`ReadError`]; what is wrong further on comes in the place of a text.
+pub fn open_texts(path: &Path) -> Result<Texts, ReadError> {
+    if path.is_dir() {
+        let shards = shards(path, true)?;
+        return Ok(Box::new(shards.into_iter().flat_map(
+            |path| match open_texts(&path) {
+                Ok(texts) => texts,
+                Err(error) => Box::new(std::iter::once(Err(error))),
+            },
+        )));
+    }
+    if !path
+        .file_name()
+        .is_some_and(|name| is_of_texts(&name.to_string_lossy()))
+    {
+        return Ok(Box::new(std::iter::empty()));
+    }
+    let file = File::open(path).map_err(|source| ReadError::Open {
+        path: path.to_owned(),
+        source,
+    })?;
+    let texts = read_texts(file).map_err(|source| ReadError::Shard {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(Box::new(texts.into_iter().map(Ok)))
+}
+
+/// The shards of a folder, of texts or of recorded programs, in the order of their names.
+fn shards(folder: &Path, of_texts: bool) -> Result<Vec<PathBuf>, ReadError> {
+    let open_error = |source| ReadError::Open {
+        path: folder.to_owned(),
+        source,
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).map_err(open_error)? {
+        let path = entry.map_err(open_error)?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.ends_with(".parquet") && is_of_texts(&name) == of_texts {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
 }

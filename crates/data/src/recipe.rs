@@ -30,6 +30,55 @@
 //! name = "mbpp"
 //! file = "mbpp_train.jsonl"
 //! licence = "CC-BY-4.0"
+//!
+//! # Texts: runs of a source above in a dialect or as prose, and other kinds ([`crate::text`]).
+//!
+//! [[source]]
+//! kind = "rendered"
+//! name = "walks"
+//! of = "packages"
+//! rendering = "nd"
+//! per_run = 2
+//!
+//! [[source]]
+//! kind = "changes"
+//! name = "history"
+//! repository = "../project"
+//! project = "project"
+//! licence = "MIT"
+//!
+//! [[source]]
+//! kind = "compiled"
+//! name = "translations"
+//! folder = "sources"
+//! translations = ["bytecode", "rust-llvm", "rust-asm", "c-asm"]
+//! project = "project"
+//! licence = "MIT"
+//!
+//! [[source]]
+//! kind = "bytecode"
+//! name = "bytecode"
+//! packages = ["toolz==1.0.0"]
+//!
+//! [[source]]
+//! kind = "kernels"
+//! name = "kernels"
+//! packages = ["liger-kernel==0.8.5"]
+//!
+//! [[source]]
+//! kind = "lean"
+//! name = "theorems"
+//! folder = "proofs"
+//! steps = "proofs/steps.jsonl"
+//! project = "proofs"
+//! licence = "Apache-2.0"
+//!
+//! [[source]]
+//! kind = "trajectories"
+//! name = "agents"
+//! file = "trajectories.jsonl"
+//! project = "agents"
+//! licence = "MIT"
 //! ```
 
 use std::collections::HashSet;
@@ -40,6 +89,7 @@ use sha2::{Digest, Sha256};
 use crate::build::Distinct;
 use crate::generate::Mix;
 use crate::harvest::Wanted;
+use crate::text_source::{Rendering, Translation};
 
 /// What to build.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -117,6 +167,107 @@ pub enum Source {
         #[serde(default)]
         keep: Wanted,
     },
+    /// Recorded runs of a source that stands before, as texts.
+    Rendered {
+        /// What its shards are called.
+        name: String,
+        /// The name of the other source.
+        of: String,
+        /// How runs are written.
+        rendering: Rendering,
+        /// Walks through each run, where they are drawn (`nd`, `nd_inverse`).
+        #[serde(default = "one")]
+        per_run: u64,
+    },
+    /// The history of a repository of git, as pull requests.
+    Changes {
+        /// What its shards are called.
+        name: String,
+        /// Its folder; relative to the recipe's.
+        repository: String,
+        /// What it leads back from: a branch, a tag, a hash.
+        #[serde(default = "head")]
+        tip: String,
+        /// Every commit, rather than what was merged as one change.
+        #[serde(default)]
+        all: bool,
+        /// Name of the project.
+        project: String,
+        /// SPDX expression.
+        licence: String,
+    },
+    /// Files of a folder, each with what a compiler makes of it.
+    Compiled {
+        /// What its shards are called.
+        name: String,
+        /// Relative to the recipe's.
+        folder: String,
+        /// By which compilers.
+        translations: Vec<Translation>,
+        /// Name of the project.
+        project: String,
+        /// Its version.
+        #[serde(default)]
+        version: String,
+        /// SPDX expression.
+        licence: String,
+    },
+    /// Functions of packages, each with its bytecode.
+    Bytecode {
+        /// What its shards are called.
+        name: String,
+        /// Each as `name==version`.
+        packages: Vec<String>,
+        /// SPDX identifiers that are allowed.
+        #[serde(default = "licences")]
+        licences: Vec<String>,
+    },
+    /// Triton kernels of packages.
+    Kernels {
+        /// What its shards are called.
+        name: String,
+        /// Each as `name==version`.
+        packages: Vec<String>,
+        /// SPDX identifiers that are allowed.
+        #[serde(default = "licences")]
+        licences: Vec<String>,
+    },
+    /// Theorems of Lean files, with proofs and, from a file, steps of proofs.
+    Lean {
+        /// What its shards are called.
+        name: String,
+        /// Relative to the recipe's.
+        folder: String,
+        /// JSON lines, in the form that [`crate::text::lean`] describes.
+        #[serde(default)]
+        steps: Option<String>,
+        /// Name of the project.
+        project: String,
+        /// Its version.
+        #[serde(default)]
+        version: String,
+        /// SPDX expression.
+        licence: String,
+    },
+    /// Agents at work, JSON lines of [`crate::text::trajectory::Trajectory`].
+    Trajectories {
+        /// What its shards are called.
+        name: String,
+        /// Relative to the recipe's folder.
+        file: String,
+        /// Name of the project.
+        project: String,
+        /// SPDX expression.
+        licence: String,
+    },
+}
+
+fn one() -> u64 {
+    1
+}
+
+fn head() -> String {
+    "HEAD".to_owned()
 }
 
 /// Licences that let the text be used, changed and passed on without conditions on what is made with it.
@@ -169,6 +320,12 @@ pub enum RecipeError {
     /// There is no package.
     #[error("source `{0}` names no packages")]
     NoPackages(String),
+    /// Nothing is to be made.
+    #[error("source `{0}` names no translations")]
+    NoTranslations(String),
+    /// There is no such source of programs before.
+    #[error("source `{0}` renders `{1}`, but no source of programs above it is called so")]
+    NothingToRender(String, String),
     /// More runs of a function are asked for than may be kept.
     #[error("source `{0}` keeps at most {1} inputs of a function and wants {2}")]
     TooManyInputs(String, usize, usize),
@@ -187,9 +344,17 @@ impl Recipe {
         if recipe.records_per_shard == 0 {
             return Err(RecipeError::Zero("records_per_shard"));
         }
-        let mut names = HashSet::new();
+        let (mut names, mut programs) = (HashSet::new(), HashSet::new());
         for source in &recipe.sources {
             source.check()?;
+            if let Source::Rendered { name, of, .. } = source
+                && !programs.contains(of.as_str())
+            {
+                return Err(RecipeError::NothingToRender(name.clone(), of.clone()));
+            }
+            if source.has_programs() {
+                programs.insert(source.name());
+            }
             if !names.insert(source.name()) {
                 return Err(RecipeError::Twice(source.name().to_owned()));
             }
@@ -213,7 +378,14 @@ impl Source {
             Self::Generated { name, .. }
             | Self::Packages { name, .. }
             | Self::Library { name, .. }
-            | Self::Problems { name, .. } => name,
+            | Self::Problems { name, .. }
+            | Self::Rendered { name, .. }
+            | Self::Changes { name, .. }
+            | Self::Compiled { name, .. }
+            | Self::Bytecode { name, .. }
+            | Self::Kernels { name, .. }
+            | Self::Lean { name, .. }
+            | Self::Trajectories { name, .. } => name,
         }
     }
 
@@ -225,13 +397,28 @@ impl Source {
         }
     }
 
+    /// Whether it makes recorded programs, rather than texts.
+    fn has_programs(&self) -> bool {
+        matches!(self, Self::Generated { .. }) || self.keep().is_some()
+    }
+
+    /// How many packages it names.
+    pub(crate) fn packages(&self) -> usize {
+        match self {
+            Self::Packages { packages, .. }
+            | Self::Bytecode { packages, .. }
+            | Self::Kernels { packages, .. } => packages.len(),
+            _ => 0,
+        }
+    }
+
     /// What runs of real functions are kept.
     fn keep(&self) -> Option<&Wanted> {
         match self {
-            Self::Generated { .. } => None,
             Self::Packages { keep, .. }
             | Self::Library { keep, .. }
             | Self::Problems { keep, .. } => Some(keep),
+            _ => None,
         }
     }
 
@@ -248,14 +435,20 @@ impl Source {
             } if levels.is_zero() => {
                 return Err(RecipeError::NoLevel(name.to_owned()));
             }
-            Self::Packages { packages, .. } if packages.is_empty() => {
-                return Err(RecipeError::NoPackages(name.to_owned()));
-            }
-            Self::Packages { packages, .. } => {
+            Self::Packages { packages, .. }
+            | Self::Bytecode { packages, .. }
+            | Self::Kernels { packages, .. } => {
+                if packages.is_empty() {
+                    return Err(RecipeError::NoPackages(name.to_owned()));
+                }
                 if let Some(bad) = packages.iter().find(|package| !is_pinned(package)) {
                     return Err(RecipeError::Package(bad.clone()));
                 }
             }
+            Self::Compiled { translations, .. } if translations.is_empty() => {
+                return Err(RecipeError::NoTranslations(name.to_owned()));
+            }
+            Self::Rendered { per_run: 0, .. } => return Err(RecipeError::Zero("per_run")),
             _ => {}
         }
         let Some(keep) = self.keep() else {

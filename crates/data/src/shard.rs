@@ -54,6 +54,9 @@ pub enum ShardError {
     /// It is Parquet and something else.
     #[error("it is a Parquet file of something else than recorded programs")]
     NotAShard,
+    /// It is Parquet and something else than texts.
+    #[error("it is a Parquet file of something else than texts")]
+    NotTexts,
     /// A row is no record.
     #[error("row {row} is not a recorded program: {source}")]
     Row {

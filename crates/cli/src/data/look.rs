@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use cwm_data::{
-    Census, CensusReport, Comparison, Difference, Histogram, Origin, Record, open_records, page,
-    write_record,
+    Census, CensusReport, Comparison, Difference, Histogram, Origin, Record, TextRow, open_records,
+    open_texts, page, write_record,
 };
 use cwm_trace::{Entry, listing};
 
@@ -76,6 +76,68 @@ pub(crate) struct DiffArgs {
     /// All names, as JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct TextsArgs {
+    /// A folder of `cwm data build`, or a shard of texts
+    #[arg(value_name = "PATH")]
+    data: PathBuf,
+    /// Only texts of this kind, such as nd, trace_prose or pull_request
+    #[arg(long)]
+    kind: Option<String>,
+    /// Show the text of this name, rather than how many there are
+    #[arg(long, value_name = "NAME")]
+    show: Option<String>,
+    /// All texts as JSON lines on standard output, with name, kind, licence and group
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn texts(args: &TextsArgs) -> Result<()> {
+    let mut kinds: BTreeMap<String, (usize, usize, String)> = BTreeMap::new();
+    let mut out = std::io::stdout().lock();
+    for text in open_texts(&args.data)? {
+        let text = text?;
+        if args.kind.as_ref().is_some_and(|kind| *kind != text.kind) {
+            continue;
+        }
+        if args.show.as_ref() == Some(&text.id) {
+            writeln!(out, "{}", text.text)?;
+            return Ok(());
+        }
+        if args.json {
+            let TextRow {
+                id,
+                kind,
+                licence,
+                group,
+                text,
+                ..
+            } = &text;
+            let row = serde_json::json!({"id": id, "kind": kind, "licence": licence, "group": group, "text": text});
+            writeln!(out, "{row}")?;
+        }
+        let of_kind = kinds.entry(text.kind).or_insert((0, 0, text.id));
+        of_kind.0 += 1;
+        of_kind.1 += text.text.chars().count();
+    }
+    let shown = args.data.display();
+    if let Some(name) = &args.show {
+        bail!("`{shown}` has no text `{name}`; `cwm data texts {shown}` shows a name of each kind");
+    }
+    if kinds.is_empty() {
+        bail!("`{shown}` has no such texts; shards of texts are called *.text.parquet");
+    }
+    if !args.json {
+        for (kind, (count, chars, first)) in &kinds {
+            writeln!(
+                out,
+                "{kind}: {count} texts, {chars} characters, such as {first}"
+            )?;
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn stats(args: &StatsArgs) -> Result<()> {

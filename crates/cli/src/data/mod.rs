@@ -34,6 +34,8 @@ pub(crate) enum Command {
     Sample(look::SampleArgs),
     /// Where two sets of recorded programs differ
     Diff(look::DiffArgs),
+    /// Texts of a folder: runs in a dialect, prose, changes and so on
+    Texts(look::TextsArgs),
     /// Random, terminating programs with their real runs
     Generate(GenerateArgs),
     /// Leave out programs that benchmarks contain
@@ -162,6 +164,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
         Command::Show(args) => look::show(args),
         Command::Sample(args) => look::sample(args),
         Command::Diff(args) => look::diff(args),
+        Command::Texts(args) => look::texts(args),
         Command::Generate(args) => generate(args),
         Command::Decontaminate(args) => decontaminate(args),
         Command::Work(args) => work(args),
@@ -351,15 +354,17 @@ fn user_cache() -> PathBuf {
 fn summarise(made: &Made) {
     let report = &made.report;
     let (kept, frames, shards) = (report.kept, report.frames, made.shards.len());
-    let what = match report.functions {
-        0 => "programs".to_owned(),
-        functions => format!("runs of {functions} functions"),
-    };
     let (name, candidates) = (&made.name, report.candidates);
-    println!(
-        "{name}: {kept} {what} with {frames} frames in {shards} shards, out of {candidates} candidates"
-    );
+    let what = match (report.functions, report.frames) {
+        (0, 0) => "texts".to_owned(),
+        (0, _) => format!("programs with {frames} frames"),
+        (functions, _) => format!("runs of {functions} functions with {frames} frames"),
+    };
+    println!("{name}: {kept} {what} in {shards} shards, out of {candidates} candidates");
     for (reason, count) in &report.rejected {
+        println!("  left out, {reason}: {count}");
+    }
+    for (reason, count) in &report.skipped {
         println!("  left out, {reason}: {count}");
     }
     let used = made

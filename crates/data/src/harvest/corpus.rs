@@ -149,15 +149,6 @@ pub(crate) struct Opened {
     pub(crate) rejected: BTreeMap<Rejection, usize>,
 }
 
-/// Files in a folder.
-struct Files {
-    about: Corpus,
-    root: PathBuf,
-    names: Vec<String>,
-    /// How long its tests may take; 0 if they are not to be run.
-    seconds: u32,
-}
-
 #[derive(Serialize)]
 struct FetchRequest<'a> {
     package: &'a str,
@@ -169,8 +160,6 @@ struct FetchRequest<'a> {
 #[serde(untagged)]
 enum Fetched {
     Good {
-        name: String,
-        version: String,
         folder: PathBuf,
         licence: String,
         sha256: String,
@@ -207,14 +196,28 @@ struct Found {
 /// Opens one corpus after the other.
 pub(crate) struct Opener {
     interpreter: Interpreter,
-    fetcher: Python,
+    fetcher: Fetcher,
     slicer: Python,
+}
+
+/// Fetches packages into a cache, where they are not there yet.
+pub(crate) struct Fetcher {
+    python: Python,
     cache: PathBuf,
     index: Option<String>,
     licences: Vec<String>,
 }
 
-impl Opener {
+/// A package, or what is like one, in a folder.
+pub(crate) struct FetchedFiles {
+    pub(crate) about: Corpus,
+    pub(crate) root: PathBuf,
+    /// Its Python files.
+    pub(crate) names: Vec<String>,
+}
+
+impl Fetcher {
+    /// Packages of other licences than these SPDX identifiers are refused.
     pub(crate) fn start(
         interpreter: &Interpreter,
         cache: PathBuf,
@@ -222,86 +225,92 @@ impl Opener {
         licences: Vec<String>,
     ) -> Result<Self, PythonError> {
         Ok(Self {
-            interpreter: interpreter.clone(),
-            fetcher: Python::start(interpreter, FETCH, "fetches packages")?,
-            slicer: Python::start(interpreter, HARVEST, "cuts functions out of files")?,
+            python: Python::start(interpreter, FETCH, "fetches packages")?,
             cache,
             index,
             licences,
         })
     }
 
-    pub(crate) fn open(&mut self, place: &Place) -> Result<Opened, CorpusError> {
-        let files = match place {
-            Place::Package(package, seconds) => match self.fetch(package, *seconds)? {
-                Ok(files) => files,
-                Err(refused) => {
-                    return Ok(Opened {
-                        about: refused,
-                        targets: Vec::new(),
-                        rejected: BTreeMap::new(),
-                    });
-                }
-            },
-            Place::Library => self.library()?,
-            Place::Problems { path, licence } => self.problems(path, licence)?,
-        };
-        self.slice(files)
-    }
-
-    fn fetch(&mut self, package: &str, seconds: u32) -> Result<Result<Files, Corpus>, CorpusError> {
+    /// A package, `name==version`; `Err` inside says why it is refused.
+    pub(crate) fn fetch(
+        &mut self,
+        package: &str,
+    ) -> Result<Result<FetchedFiles, Corpus>, CorpusError> {
         let (name, version) = package.split_once("==").unwrap_or((package, ""));
-        let refused = |refusal, licence: &str, sha256: &str| Corpus {
+        let about = |licence: String, sha256: String, refused| Corpus {
             name: name.to_owned(),
             version: version.to_owned(),
-            licence: licence.to_owned(),
-            sha256: sha256.to_owned(),
+            licence,
+            sha256,
             functions: 0,
             suite: None,
-            refused: Some(refusal),
+            refused,
         };
         let request = FetchRequest {
             package,
             cache: &self.cache,
             index: self.index.as_deref(),
         };
-        match self.fetcher.ask(&request)? {
+        match self.python.ask(&request)? {
             Fetched::Failed { error } => Err(CorpusError::Fetch {
                 package: package.to_owned(),
                 why: error,
             }),
-            Fetched::Refused { refused: refusal } => Ok(Err(refused(refusal, "unknown", ""))),
+            Fetched::Refused { refused } => Ok(Err(about(
+                "unknown".to_owned(),
+                String::new(),
+                Some(refused),
+            ))),
             Fetched::Good {
                 licence, sha256, ..
             } if !is_allowed(&licence, &self.licences) => {
-                Ok(Err(refused(Refusal::Licence, &licence, &sha256)))
+                Ok(Err(about(licence, sha256, Some(Refusal::Licence))))
             }
             Fetched::Good {
-                name,
-                version,
                 folder,
                 licence,
                 sha256,
                 files,
-            } => Ok(Ok(Files {
-                about: Corpus {
-                    name,
-                    version,
-                    licence,
-                    sha256,
-                    functions: 0,
-                    suite: None,
-                    refused: None,
-                },
+            } => Ok(Ok(FetchedFiles {
+                about: about(licence, sha256, None),
                 root: folder,
                 names: files,
-                seconds,
             })),
         }
     }
+}
+
+impl Opener {
+    pub(crate) fn start(interpreter: &Interpreter, fetcher: Fetcher) -> Result<Self, PythonError> {
+        Ok(Self {
+            interpreter: interpreter.clone(),
+            fetcher,
+            slicer: Python::start(interpreter, HARVEST, "cuts functions out of files")?,
+        })
+    }
+
+    pub(crate) fn open(&mut self, place: &Place) -> Result<Opened, CorpusError> {
+        let (files, seconds) = match place {
+            Place::Package(package, seconds) => match self.fetcher.fetch(package)? {
+                Ok(files) => (files, *seconds),
+                Err(about) => {
+                    let (targets, rejected) = (Vec::new(), BTreeMap::new());
+                    return Ok(Opened {
+                        about,
+                        targets,
+                        rejected,
+                    });
+                }
+            },
+            Place::Library => (self.library()?, 0),
+            Place::Problems { path, licence } => (self.problems(path, licence)?, 0),
+        };
+        self.slice(files, seconds)
+    }
 
     /// The modules of the interpreter's library, without what is installed beside them.
-    fn library(&mut self) -> Result<Files, CorpusError> {
+    fn library(&mut self) -> Result<FetchedFiles, CorpusError> {
         let script = "import json, os, sys\nfor line in sys.stdin:\n print(json.dumps(os.path.dirname(os.__file__)), flush=True)\n";
         let mut asked = Python::start(&self.interpreter, script, "says where its library is")?;
         let root: PathBuf = asked.ask(&())?;
@@ -318,16 +327,11 @@ impl Opener {
             suite: None,
             refused: None,
         };
-        Ok(Files {
-            about,
-            root,
-            names,
-            seconds: 0,
-        })
+        Ok(FetchedFiles { about, root, names })
     }
 
     /// Writes each problem's solution and tests as a file of the cache.
-    fn problems(&mut self, path: &Path, licence: &str) -> Result<Files, CorpusError> {
+    fn problems(&mut self, path: &Path, licence: &str) -> Result<FetchedFiles, CorpusError> {
         let failed = |why: String| CorpusError::Problems {
             path: path.to_owned(),
             why,
@@ -337,7 +341,10 @@ impl Opener {
         let name = path
             .file_stem()
             .map_or_else(String::new, |stem| stem.to_string_lossy().into_owned());
-        let root = self.cache.join(format!("problems-{}", &sha256[..16]));
+        let root = self
+            .fetcher
+            .cache
+            .join(format!("problems-{}", &sha256[..16]));
         let write = |name: &str, text: &str| {
             let path = root.join(name);
             let written = fs::create_dir_all(&root).and_then(|()| fs::write(&path, text));
@@ -368,20 +375,14 @@ impl Opener {
             suite: None,
             refused: None,
         };
-        Ok(Files {
-            about,
-            root,
-            names,
-            seconds: 0,
-        })
+        Ok(FetchedFiles { about, root, names })
     }
 
-    fn slice(&mut self, files: Files) -> Result<Opened, CorpusError> {
-        let Files {
+    fn slice(&mut self, files: FetchedFiles, seconds: u32) -> Result<Opened, CorpusError> {
+        let FetchedFiles {
             mut about,
             root,
             names,
-            seconds,
         } = files;
         let _: Begun = self.slicer.ask(&Question::Begin {
             root: &root,

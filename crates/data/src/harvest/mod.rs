@@ -28,10 +28,12 @@ use crate::folder::Maker;
 use crate::generate::rng::splitmix;
 use crate::minhash::{NearIndex, Signature};
 use crate::record::{Harvested, Origin, Record};
+use crate::rows::Rows;
 use crate::sieve::Sieve;
 
 pub(crate) use corpus::Place;
 pub use corpus::{Corpus, CorpusError, Refusal};
+pub(crate) use corpus::{FetchedFiles, Fetcher};
 use corpus::{Opened, Opener};
 pub use examine::Wanted;
 use examine::{Examined, Examiner, Kept};
@@ -127,13 +129,10 @@ impl Harvester {
             ..
         } = &self.plan;
         let places = places[self.corpora.len().min(places.len())..].to_vec();
-        let mut opener = Opener::start(
-            &self.interpreter,
-            cache.clone(),
-            index.clone(),
-            licences.clone(),
-        )
-        .map_err(CorpusError::from)?;
+        let (cache, index, licences) = (cache.clone(), index.clone(), licences.clone());
+        let fetcher = Fetcher::start(&self.interpreter, cache, index, licences);
+        let opener = fetcher.and_then(|fetcher| Opener::start(&self.interpreter, fetcher));
+        let mut opener = opener.map_err(CorpusError::from)?;
         let (sender, receiver) = sync_channel(2);
         std::thread::spawn(move || {
             for place in &places {
@@ -268,7 +267,7 @@ impl Harvester {
             }
         }
         for record in &records {
-            self.remember(&record.trace.source, name);
+            self.take_note(&record.trace.source, name);
         }
         self.report.candidates += 1;
         self.report.functions += 1;
@@ -289,7 +288,7 @@ impl Harvester {
     }
 
     /// Takes note of a function that is kept, or of a mutant of one.
-    fn remember(&mut self, source: &str, name: &str) {
+    fn take_note(&mut self, source: &str, name: &str) {
         let entry = entry(name);
         if self.seen.insert(fingerprint(source, &entry)) {
             self.near.insert(Signature::of(source, &entry));
@@ -303,24 +302,24 @@ impl Harvester {
 }
 
 impl Maker for Harvester {
-    fn go_on(
-        &mut self,
-        report: Report,
-        next: u64,
-        corpora: &[Corpus],
-        records: &mut dyn Iterator<Item = &Record>,
-    ) {
+    fn go_on(&mut self, report: Report, next: u64, corpora: &[Corpus]) {
         self.report = report;
         self.next = ((next >> 32) as usize, (next & 0xffff_ffff) as usize);
         self.corpora = corpora.iter().take(self.next.0).cloned().collect();
+    }
+
+    fn remember(&mut self, rows: &Rows) {
+        let Rows::Records(records) = rows else {
+            return;
+        };
         for record in records {
             if let Entry::Call { function, .. } = &record.trace.entry {
-                self.remember(&record.trace.source, function);
+                self.take_note(&record.trace.source, function);
             }
         }
     }
 
-    fn records(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Vec<Record>, BuildError> {
+    fn rows(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Rows, BuildError> {
         let mut records = Vec::new();
         while records.len() < wanted {
             let Some((item, verdict)) = self.examined.pop_front() else {
@@ -342,7 +341,7 @@ impl Maker for Harvester {
                 (What::Function(_), None) => {}
             }
         }
-        Ok(records)
+        Ok(Rows::Records(records))
     }
 
     fn report(&self) -> &Report {
