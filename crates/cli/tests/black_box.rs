@@ -494,21 +494,9 @@ fn data_is_a_function_of_its_seed() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let generate = |seed: &str, threads: &str, out: &str| {
-        cwm(&[
-            "data",
-            "generate",
-            "--seed",
-            seed,
-            "--count",
-            "40",
-            "--levels",
-            "25,35,25,15",
-            "--threads",
-            threads,
-            "--out",
-            out,
-        ])
-        .succeeds();
+        let fixed = "data generate --count 40 --levels 25,35,25,15 --seed".split(' ');
+        let args = fixed.chain([seed, "--threads", threads, "--out", out]);
+        cwm(&args.collect::<Vec<_>>()).succeeds();
         std::fs::read(out).unwrap()
     };
     let one = generate("5", "1", &path("a.jsonl"));

@@ -49,6 +49,11 @@ pub(crate) fn plant(block: &mut Block, context: &mut Context) {
     for (text, lines) in block.definitions.iter().chain(&block.body).enumerate() {
         for (slip, (right, _)) in SLIPS.iter().enumerate() {
             places.extend(lines.match_indices(right).filter_map(|(at, _)| {
+                // `+ 1` stands in `+ 18`, too.
+                let is_part = |c: char| c.is_ascii_alphanumeric() && right.ends_with('1');
+                if lines[at + right.len()..].starts_with(is_part) {
+                    return None;
+                }
                 let line = &lines[lines[..at].rfind('\n').map_or(0, |end| end + 1)..];
                 let stays = STAYING
                     .iter()
@@ -101,6 +106,7 @@ mod tests {
     #[test]
     fn a_slip_is_one_of_those_that_fit() {
         assert_eq!(planted("x = a and b"), ["x = a or b"]);
+        assert_eq!(planted("x = a + 18"), ["x = a * 18", "x = a - 18"]);
         assert_eq!(planted("if a < b:"), ["if a <= b:", "if a > b:"]);
         assert_eq!(planted("s.sort()"), ["s.sort"]);
         assert_eq!(planted("s.upper()"), ["s.upper()"]);
