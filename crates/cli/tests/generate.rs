@@ -17,7 +17,7 @@ fn levels(folder: &Path, args: &str) -> (String, Vec<u64>) {
     let written = std::fs::read_to_string(folder.join("a.jsonl")).expect("a file");
     let level = |line: &str| {
         let record: Json = serde_json::from_str(line).expect("JSON");
-        record["level"].as_u64().expect("a number")
+        record["origin"]["level"].as_u64().expect("a number")
     };
     (said, written.lines().map(level).collect())
 }

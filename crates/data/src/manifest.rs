@@ -17,6 +17,8 @@ use crate::recipe::{Recipe, Source};
 const FORMAT: &str = "cwm.data";
 const VERSION: u32 = 2;
 const MANIFEST: &str = "manifest.json";
+/// Of the weaker kinds: it stops accidents, not malice.
+const ISOLATION: &str = "a process for each program, resource limits, an audit hook (PEP 578)";
 
 /// What a folder holds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +31,8 @@ pub struct Manifest {
     pub python: String,
     /// Version of this crate.
     pub cwm: String,
+    /// What kept programs of people from the machine while they ran.
+    pub isolation: String,
     /// Benchmarks that nothing here is in.
     pub against: Vec<Benchmark>,
     /// Whether all that the recipe says is there.
@@ -113,6 +117,7 @@ pub(crate) fn begun(
                 recipe: recipe.to_owned(),
                 python,
                 cwm: env!("CARGO_PKG_VERSION").to_owned(),
+                isolation: ISOLATION.to_owned(),
                 against,
                 complete: false,
                 sources: parsed.sources.iter().map(made).collect(),

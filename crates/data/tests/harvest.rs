@@ -63,10 +63,6 @@ def writes(path):
     return path
 
 
-def spins(n: int):
-    return sum(range(10 ** 12 + n))
-
-
 def needs_numpy(xs):
     return np.array(xs)
 
@@ -82,6 +78,9 @@ def takes_object(session: Session):
 def addresses(n: int):
     return id(object()) + n
 "#;
+
+/// A function without an end, which takes its time.
+const SPINS: &str = "\n\ndef spins(n: int):\n    return sum(range(10 ** 12 + n))\n";
 
 const HELPERS: &str =
     "WORDS = ['x', 'y']\n\n\ndef clamp(value, low, high):\n    return max(low, min(high, value))\n";
@@ -205,7 +204,7 @@ fn made(
 
 fn recipe(packages: &str) -> String {
     format!(
-        "seed = 3\nrecords_per_shard = 8\n[[source]]\nkind = 'packages'\nname = 'real'\npackages = {packages}\n"
+        "seed = 3\nrecords_per_shard = 4\n[[source]]\nkind = 'packages'\nname = 'real'\npackages = {packages}\n"
     )
 }
 
@@ -230,7 +229,9 @@ fn call(record: &Record) -> (&str, &str) {
 #[test]
 fn functions_stand_alone_and_run_on_good_arguments() {
     let folder = tempfile::tempdir().expect("a folder");
-    let index = serve(&[sdist(folder.path(), "pkg", "1.0", &package())]);
+    let mut files = package();
+    files.insert("pkg/good.py", [GOOD, SPINS].concat().into_bytes());
+    let index = serve(&[sdist(folder.path(), "pkg", "1.0", &files)]);
     let out = folder.path().join("out");
     let built = made(
         &recipe("['pkg==1.0']"),
