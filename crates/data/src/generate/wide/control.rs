@@ -18,8 +18,8 @@ impl Writer<'_> {
         let ty = [Ty::Int, Ty::Text, Ty::Ints, Ty::Float][self.context.rng.weighted(&[5, 5, 2, 1])];
         let mut values: Vec<String> = Vec::new();
         for _ in 0..arms {
-            let another = |writer: &mut Self| Some(writer.any_value(ty));
-            values.push(self.distinct(&values.clone(), another).unwrap_or_default());
+            let another = self.other_value(ty, &values);
+            values.push(another);
         }
         let tests: Vec<String> = (1..arms).map(|_| self.condition()).collect();
         let is_used = |name: &String| values.contains(name);
@@ -42,20 +42,16 @@ impl Writer<'_> {
         }
     }
 
-    /// What `draw` gives that is none of `others`, if it gives that soon.
-    fn distinct(
-        &mut self,
-        others: &[String],
-        mut draw: impl FnMut(&mut Self) -> Option<String>,
-    ) -> Option<String> {
-        let mut drawn = draw(self);
+    /// A value of type `ty` that is none of `others`, if one comes soon.
+    fn other_value(&mut self, ty: Ty, others: &[String]) -> String {
+        let mut value = self.any_value(ty);
         for _ in 0..4 {
-            if drawn.as_ref().is_none_or(|value| !others.contains(value)) {
+            if !others.contains(&value) {
                 break;
             }
-            drawn = draw(self);
+            value = self.any_value(ty);
         }
-        drawn
+        value
     }
 
     /// `if (n := ...) > ...:` with a use of what was named.
@@ -87,11 +83,11 @@ impl Writer<'_> {
         let at = self.find(is_sequence);
         let was_held = at.is_some_and(|at| self.vars[at].held);
         let header = self.header(at);
-        // What the loop builds up is there before it.
-        let outer = self.vars.split_off(before);
+        // What the loop builds up is there before it, and stays.
+        let own = self.vars.split_off(before);
         let gathered = self.start();
-        let (first, count) = (self.vars.len(), outer.len());
-        self.vars.extend(outer);
+        let first = self.vars.len();
+        self.vars.extend(own);
         self.line(header);
         self.indent += 1;
         let leaves = self.leave(first);
@@ -103,7 +99,6 @@ impl Writer<'_> {
         if leaves && self.context.rng.chance(0.5) {
             self.otherwise(&gathered);
         }
-        self.vars.drain(first..first + count);
         self.vars.truncate(first);
         if let Some(at) = at {
             self.vars[at].held = was_held;
