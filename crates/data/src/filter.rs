@@ -47,6 +47,8 @@ pub enum Rejection {
     Repeated,
     /// It is nearly the same as an earlier program.
     NearDuplicate,
+    /// It holds a secret, an address or a path of somebody.
+    Private,
     /// A benchmark has it too.
     Benchmark,
     /// A file is too long to be looked at.
@@ -89,6 +91,7 @@ impl fmt::Display for Rejection {
             Self::Idle => "much idle code",
             Self::Repeated => "repeated",
             Self::NearDuplicate => "nearly a repetition",
+            Self::Private => "private",
             Self::Benchmark => "in a benchmark",
             Self::FileTooLong => "file too long",
             Self::NotText => "not in the encoding that it names",

@@ -24,6 +24,7 @@ use crate::manifest::{
 use crate::normalise::Normaliser;
 use crate::recipe::{Recipe, RecipeError, Source};
 use crate::rows::Rows;
+use crate::scrub::{Finding, Scrubber};
 use crate::shard::ShardError;
 use crate::sieve::Sieve;
 use crate::text::pull_request::History;
@@ -396,13 +397,24 @@ fn material(project: &str, version: &str, licence: &str) -> Material {
     }
 }
 
-/// Reads the benchmarks that a recipe names.
+/// What keeps things out: the benchmarks that a recipe names, and what is private here.
 fn sieve(recipe: &Recipe, setup: &Setup) -> Result<(Vec<Benchmark>, Sieve), FolderError> {
-    if recipe.against.is_empty() {
-        return Ok((Vec::new(), Sieve::default()));
+    let mut scrubber = Scrubber::default();
+    let home = std::env::var_os("HOME").map(PathBuf::from);
+    let own = std::env::current_dir().ok();
+    let folders = [
+        home.as_ref(),
+        own.as_ref(),
+        Some(&setup.base),
+        Some(&setup.cache),
+    ];
+    for folder in folders.into_iter().flatten() {
+        scrubber = scrubber.hiding(&folder.to_string_lossy(), Finding::Folder);
     }
-    let start = || Normaliser::start(&setup.interpreter).map_err(BuildError::from);
-    let mut normaliser = start()?;
+    if recipe.against.is_empty() {
+        return Ok((Vec::new(), Sieve::new(None, scrubber)));
+    }
+    let mut normaliser = Normaliser::start(&setup.interpreter).map_err(BuildError::from)?;
     let mut benchmarks = Benchmarks::default();
     let mut against = Vec::new();
     for name in &recipe.against {
@@ -420,7 +432,10 @@ fn sieve(recipe: &Recipe, setup: &Setup) -> Result<(Vec<Benchmark>, Sieve), Fold
             summary: summary.clone(),
         });
     }
-    Ok((against, Sieve::new(benchmarks, normaliser)))
+    Ok((
+        against,
+        Sieve::new(Some((benchmarks, normaliser)), scrubber),
+    ))
 }
 
 /// The making of one source.

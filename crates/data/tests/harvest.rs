@@ -75,6 +75,11 @@ def takes_object(session: Session):
     return session.get('a')
 
 
+def secretive(n: int):
+    key = 'ghp_0123456789abcdefghijABCDEFGHIJ012345'
+    return key[:n]
+
+
 def addresses(n: int):
     return id(object()) + n
 "#;
@@ -260,6 +265,7 @@ fn functions_stand_alone_and_run_on_good_arguments() {
         ("not always the same", 1),
         ("not finished", 1),
         ("not in the encoding that it names", 1),
+        ("private", 1),
         ("needs a name from elsewhere", 2),
         ("reaches for files, processes or the network", 1),
         ("takes what cannot be made up", 1),
