@@ -70,18 +70,28 @@ def settings_of_pip():
     except (configparser.Error, OSError, ValueError):
         parser.clear()
     if parser.has_section("global"):
-        found.update(parser.items("global"))
-    for name in ("index-url", "cert"):
-        value = os.environ.get("PIP_" + name.upper().replace("-", "_"))
+        # Words in names are separated by either sign.
+        found.update((name.replace("-", "_"), value) for name, value in parser.items("global"))
+    for name in ("index_url", "cert"):
+        value = os.environ.get("PIP_" + name.upper())
         if value:
             found[name] = value
     return found
 
 
+def usual_index():
+    """The index that pip asks if nothing is said."""
+    try:
+        from pip._internal.models.index import PyPI
+    except ImportError:
+        raise Failed("the interpreter has no pip that would know a package index; name one with --index")
+    return PyPI.simple_url
+
+
 class Index:
     def __init__(self, url):
         settings = settings_of_pip()
-        self.url = (url or settings.get("index-url") or "https://pypi.org/simple").rstrip("/") + "/"
+        self.url = (url or settings.get("index_url") or usual_index()).rstrip("/") + "/"
         certificates = settings.get("cert") or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
         context = ssl.create_default_context(cafile=certificates if certificates and os.path.isfile(certificates) else None)
         handlers = [urllib.request.HTTPSHandler(context=context)]

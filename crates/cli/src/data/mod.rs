@@ -95,7 +95,7 @@ pub(crate) struct BuildArgs {
     /// Folder that keeps fetched packages for the next time [default: `cwm` in the user's cache folder]
     #[arg(long, value_name = "FOLDER")]
     cache: Option<PathBuf>,
-    /// Package index, by the simple repository API [default: that of pip's settings, or https://pypi.org/simple]
+    /// Package index, by the simple repository API [default: the one that pip asks]
     #[arg(long, value_name = "URL")]
     index: Option<String>,
     /// The manifest as JSON on standard output
