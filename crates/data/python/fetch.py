@@ -1,7 +1,7 @@
 """Fetches packages from a package index and unpacks their Python files. Nothing of them is run or installed.
 
 Reads JSON lines `{"package": "NAME==VERSION", "cache": FOLDER, "index": URL or null}` and answers each with
-`{"name", "version", "folder", "licence", "sha256", "files"}`, or `{"refused": REASON}` where the package cannot
+`{"folder", "licence", "sha256", "files"}`, or `{"refused": REASON}` where the package cannot
 be used, or `{"error": TEXT}` where it could not be found out. An index is asked by the simple repository API
 (PEP 503, PEP 691); without an URL it is the one of pip's settings. The newest form is taken: a source
 distribution, or else a wheel for any platform.
@@ -9,7 +9,9 @@ distribution, or else a wheel for any platform.
 
 import configparser
 import email.parser
+import errno
 import hashlib
+import http.client
 import io
 import json
 import os
@@ -28,6 +30,7 @@ import zlib
 
 MOST_BYTES = 80 << 20
 MOST_FILES = 20000
+MOST_UNPACKED = 400 << 20
 MOST_FILE_BYTES = 2 << 20
 ACCEPT = "application/vnd.pypi.simple.v1+json"
 DONE = "package.json"
@@ -117,12 +120,15 @@ class Index:
                     data = answer.read(most + 1)
                     if len(data) > most:
                         raise Refused("too_large")
+                    promised = answer.headers.get("Content-Length")
+                    if promised is not None and len(data) != int(promised):
+                        raise EOFError("the connection was cut")
                     return data, answer.headers.get("Content-Type", ""), answer.geturl()
             except urllib.error.HTTPError as error:
                 if error.code in (404, 410):
                     raise Refused("not_in_index")
                 problem = error
-            except (OSError, ValueError, EOFError) as error:
+            except (OSError, ValueError, EOFError, http.client.HTTPException) as error:
                 problem = error
         # The address may hold a secret.
         raise Failed("%s: %s" % (urllib.parse.urlsplit(url).hostname, problem))
@@ -170,49 +176,69 @@ def members(filename, data):
     if filename.endswith(".tar.gz"):
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as archive:
             for member in archive:
-                if member.isreg() and is_wanted(member.name, member.size):
-                    yield member.name.partition("/")[2], archive.extractfile(member).read()
+                name = member.name.partition("/")[2]
+                if member.isreg() and is_wanted(name, member.size):
+                    yield name, archive.extractfile(member).read()
     else:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             for member in archive.infolist():
-                if is_wanted(member.filename, member.file_size):
-                    name = member.filename
-                    yield name.partition("/")[2] if filename.endswith(".zip") else name, archive.read(member)
+                # A wheel has no folder around it.
+                name = member.filename.partition("/")[2] if filename.endswith(".zip") else member.filename
+                if is_wanted(name, member.file_size):
+                    yield name, archive.read(member)
 
 
 def is_wanted(name, size):
+    """Whether a file is of use, and its name one that stays below the folder it is unpacked to."""
     parts = name.split("/")
-    is_safe = not name.startswith(("/", "\\")) and ".." not in parts and ":" not in name and "\0" not in name
-    return is_safe and size <= MOST_FILE_BYTES and (name.endswith(".py") or parts[-1] in ("PKG-INFO", "METADATA"))
+    is_plain = all(part not in ("", ".", "..") for part in parts) and not set(name) & set("\\:\0")
+    try:
+        name.encode()
+    except UnicodeError:
+        return False
+    return is_plain and size <= MOST_FILE_BYTES and (name.endswith(".py") or parts[-1] in ("PKG-INFO", "METADATA"))
 
 
-def licence_of(metadata):
-    """An SPDX expression, from what the package says of itself."""
-    expression = metadata.get("License-Expression")
-    if expression:
-        return expression.strip()
-    field = re.sub(r"[^a-z0-9 ]", "", (metadata.get("License") or "").lower()).strip()
-    if field in FIELDS:
-        return FIELDS[field]
+def claims_of(metadata):
+    """What the package says of its licence."""
     named = [text.rpartition(" :: ")[2] for text in metadata.get_all("Classifier", []) if text.startswith("License ::")]
-    named = [name for name in named if name != "OSI Approved"]
-    known = [CLASSIFIERS[name] for name in named if name in CLASSIFIERS]
-    if not named or len(known) < len(named):
-        # All that is named holds, as far as anybody can tell.
+    return {
+        "expression": (metadata.get("License-Expression") or "").strip(),
+        "field": (metadata.get("License") or "")[:2000],
+        "classifiers": [name for name in named if name != "OSI Approved"],
+    }
+
+
+def licence_of(claims):
+    """An SPDX expression; `unknown` where there is none, or where what is said does not agree."""
+    if claims["expression"]:
+        return claims["expression"]
+    field = re.sub(r"[^a-z0-9 ]", "", claims["field"].lower()).strip()
+    if re.search(r"\b(l|a)?gpl|general public|affero|proprietary|commercial|mozilla|\bmpl", field[:400]):
         return "unknown"
-    return " AND ".join(sorted(set(known)))
+    known = {CLASSIFIERS.get(name, "unknown") for name in claims["classifiers"]}
+    if "unknown" in known:
+        return "unknown"
+    of_field = FIELDS.get(field)
+    if of_field and known and of_field not in known and not (of_field[:3] == "BSD" and "BSD-3-Clause" in known):
+        return "unknown"
+    if of_field:
+        return of_field
+    # All that is named holds, as far as anybody can tell.
+    return " AND ".join(sorted(known)) or "unknown"
 
 
 def unpack(filename, data, folder):
     """Writes the files, and says which they are and what the metadata says."""
-    files, metadata = [], None
+    files, metadata, total = [], None, 0
     try:
         for name, content in members(filename, data):
             if name.rpartition("/")[2] in ("PKG-INFO", "METADATA"):
                 if metadata is None or name.count("/") < metadata[0]:
                     metadata = name.count("/"), content
                 continue
-            if len(files) >= MOST_FILES:
+            total += len(content)
+            if len(files) >= MOST_FILES or total > MOST_UNPACKED:
                 raise Refused("too_large")
             path = os.path.join(folder, name)
             os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -221,10 +247,15 @@ def unpack(filename, data, folder):
             files.append(name)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, UnicodeError, NotImplementedError, RuntimeError):
         raise Refused("damaged")
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            raise
+        # Names that no folder can have.
+        raise Refused("damaged")
     if metadata is None:
         raise Refused("no_metadata")
     parsed = email.parser.Parser().parsestr(metadata[1].decode("utf-8", "replace"))
-    return sorted(set(files)), licence_of(parsed)
+    return sorted(set(files)), claims_of(parsed)
 
 
 def fetch(index, package, cache):
@@ -232,19 +263,20 @@ def fetch(index, package, cache):
     folder = os.path.join(cache, re.sub(r"[^\w.-]", "_", "%s-%s" % (name, version)))
     try:
         with open(os.path.join(folder, DONE)) as file:
-            return dict(json.load(file), folder=folder)
-    except (OSError, ValueError):
+            return answered(json.load(file), folder)
+    except (OSError, ValueError, KeyError, TypeError):
+        # Not there, or of another version.
         shutil.rmtree(folder, ignore_errors=True)
     filename, url, sha256 = choose(index().files(name), name, version)
     data, _, _ = index().get(url, MOST_BYTES)
     found = hashlib.sha256(data).hexdigest()
     if sha256 not in (None, found):
-        raise Refused("damaged")
+        raise Failed("what was sent for %s is not what the index promises" % filename)
     os.makedirs(cache, exist_ok=True)
     partial = tempfile.mkdtemp(dir=cache, prefix=".partial-")
     try:
-        files, licence = unpack(filename, data, partial)
-        about = {"name": name, "version": version, "licence": licence, "sha256": found, "files": files}
+        files, claims = unpack(filename, data, partial)
+        about = {"sha256": found, "claims": claims, "files": files}
         with open(os.path.join(partial, DONE), "w") as file:
             json.dump(about, file)
         try:
@@ -255,7 +287,19 @@ def fetch(index, package, cache):
                 raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return dict(about, folder=folder)
+    return answered(about, folder)
+
+
+def answered(about, folder):
+    return {"folder": folder, "licence": licence_of(about["claims"]), "sha256": about["sha256"], "files": about["files"]}
+
+
+def clean(cache):
+    """Removes what builds that were killed have left."""
+    for entry in os.listdir(cache) if os.path.isdir(cache) else ():
+        path = os.path.join(cache, entry)
+        if entry.startswith(".partial-") and time.time() - os.path.getmtime(path) > 3600:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def answer(request, indexes):
@@ -266,12 +310,13 @@ def answer(request, indexes):
         return indexes[url]
 
     try:
+        clean(request["cache"])
         return fetch(index, request["package"], request["cache"])
     except Refused as refused:
         return {"refused": str(refused)}
     except Failed as failed:
         return {"error": str(failed)}
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
         return {"error": "%s: %s" % (type(error).__name__, error)}
 
 

@@ -59,7 +59,7 @@ class Calls:
         for node in ast.walk(tree):
             if not isinstance(node, ast.Call):
                 continue
-            name = getattr(node.func, "id", None) or getattr(node.func, "attr", None)
+            name = called_name(node.func, values)
             try:
                 given = [repr(value_in(arg, values)) for arg in node.args]
                 given += ["%s=%r" % (word.arg, value_in(word.value, values)) for word in node.keywords if named(word)]
@@ -67,6 +67,13 @@ class Calls:
                 continue
             if name:
                 self.add(name, ", ".join(given))
+
+
+def called_name(function, values):
+    """The name of a function that is called by its name, or as that of a module; not of a method of a value."""
+    if isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name):
+        return None if function.value.id in values or function.value.id in ("self", "cls") else function.attr
+    return getattr(function, "id", None)
 
 
 def named(keyword):

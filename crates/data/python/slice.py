@@ -31,6 +31,12 @@ LIBRARY = frozenset(getattr(sys, "stdlib_module_names", ())) or frozenset(
 )
 # Modules whose answers nobody can foresee.
 UNPREDICTABLE = frozenset("getpass gc locale platform random resource secrets socket ssl sysconfig tempfile threading time uuid zoneinfo".split())
+# Methods and functions of others that tell the time.
+CLOCKS = frozenset("now today utcnow localtime gmtime".split())
+# Folders with code of other packages, under licences of their own.
+VENDORED = frozenset("_vendor _vendored vendor vendored third_party thirdparty extern externals bundled node_modules blib2to3".split())
+COPYLEFT = ("GNU General Public", "GNU Lesser General", "GNU Affero", "SPDX-License-Identifier: GPL", "SPDX-License-Identifier: LGPL",
+            "SPDX-License-Identifier: AGPL", "Mozilla Public License")
 MOST_BYTES = 2000000
 MOST_LINES = 120
 MOST_CHARS = 5000
@@ -57,16 +63,35 @@ class Module:
             self.tree = ast.parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
             raise Refused("not_python")
+        if any(words in text[:6000] for words in COPYLEFT):
+            raise Refused("licence")
         self.lines = text.split("\n")
         self.bindings = {}
+        self.has_star = False
         for number, statement in enumerate(self.tree.body):
             for name in bound_names(statement):
                 self.bindings.setdefault(name, []).append(number)
+            self.has_star |= isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*"
+        # Tables that are filled by statements of their own need these too.
+        for number, statement in enumerate(self.tree.body):
+            for name in changed_names(statement):
+                if name in self.bindings and not self.is_imported(name):
+                    self.bindings[name].append(number)
         self.uses = {}
         imports = [s for s in self.tree.body if isinstance(s, ast.ImportFrom) and s.module == "__future__"]
         self.flags = 0
         for alias in (alias for statement in imports for alias in statement.names):
             self.flags |= getattr(getattr(__future__, alias.name, None), "compiler_flag", 0)
+
+    def is_imported(self, name):
+        statements = [self.tree.body[number] for number in self.bindings[name]]
+        return all(isinstance(statement, (ast.Import, ast.ImportFrom)) for statement in statements)
+
+    def shares_line(self, number):
+        """Whether a statement stands on a line with another one."""
+        body = self.tree.body
+        before = number > 0 and body[number - 1].end_lineno >= first_line(body[number])
+        return before or number + 1 < len(body) and first_line(body[number + 1]) <= body[number].end_lineno
 
     def used_names(self, number):
         """The names that a statement takes from its module, and whether it has annotations with others."""
@@ -139,6 +164,22 @@ def bound_names(statement):
     return names
 
 
+def changed_names(statement):
+    """Names whose objects a statement at the top level changes: `a[i] = x`, `a.b = x`, `a.append(x)`."""
+    if isinstance(statement, DEFINITIONS + (ast.Import, ast.ImportFrom)):
+        return
+    for node in ast.walk(statement):
+        base = None
+        if isinstance(node, (ast.Subscript, ast.Attribute)) and not isinstance(node.ctx, ast.Load):
+            base = node.value
+        elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Call) and isinstance(node.value.func, ast.Attribute):
+            base = node.value.func.value
+        while isinstance(base, (ast.Subscript, ast.Attribute)):
+            base = base.value
+        if isinstance(base, ast.Name):
+            yield base.id
+
+
 def global_names(statement, flags):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -206,13 +247,15 @@ class Package:
             while folder:
                 folder = os.path.dirname(folder)
                 bases.append(folder)
-            bases.append("")
+            bases = [base for base in bases + [""] if not os.path.isfile(os.path.join(self.root, base, "__init__.py"))]
         inner = (name or "").replace(".", "/")
         for base in bases:
             for tail in (inner + ".py", inner + "/__init__.py") if inner else ("__init__.py",):
                 found = os.path.join(base, tail)
                 if os.path.isfile(os.path.join(self.root, found)):
-                    return found
+                    if not VENDORED.isdisjoint(found.split("/")):
+                        raise Refused("foreign_import")
+                    return os.path.normpath(found)
         return None
 
 
@@ -229,14 +272,17 @@ class Slice:
         self.aliases = {}
         # Where each global name of the program comes from.
         self.origins = {}
+        self.needed = set()
         self.is_annotated = False
         self.need(path, name)
 
     def need(self, path, name):
+        if (path, name) in self.needed:
+            return
+        self.needed.add((path, name))
         module = self.package.module(path)
         if name not in module.bindings:
             raise Refused("unknown_name")
-        self.claim(name, (path, name))
         is_first = path not in self.statements
         self.statements.setdefault(path, set())
         for number in module.bindings[name]:
@@ -244,6 +290,8 @@ class Slice:
             if isinstance(statement, (ast.Import, ast.ImportFrom)):
                 self.need_import(path, statement, name)
             elif number not in self.statements[path]:
+                for bound in bound_names(statement):
+                    self.claim(bound, (path, bound))
                 self.need_statement(path, module, number)
         if is_first:
             # What it needs of other files stands before it.
@@ -257,19 +305,21 @@ class Slice:
         self.statements[path].add(number)
         if sum(map(len, self.statements.values())) > 60:
             raise Refused("program_too_long")
+        if module.shares_line(number):
+            raise Refused("not_understood")
         for inner in ast.walk(module.tree.body[number]):
-            if isinstance(inner, ast.ImportFrom) and (inner.level or not is_library(inner.module)):
-                raise Refused("foreign_import")
-            if isinstance(inner, ast.Import) and not all(is_library(alias.name) for alias in inner.names):
-                raise Refused("foreign_import")
+            check_part(inner)
         names, is_annotated = module.used_names(number)
         self.is_annotated |= is_annotated
         for name in sorted(names):
             if name in module.bindings:
-                if self.origins.get(name) != (path, name):
-                    self.need(path, name)
-            elif name not in BUILTINS and name not in GIVEN:
+                self.need(path, name)
+            elif module.has_star or name not in BUILTINS and name not in GIVEN:
                 raise Refused("unknown_name")
+            else:
+                if name == "id":
+                    raise Refused("unpredictable")
+                self.claim(name, ("builtins", name))
 
     def need_import(self, path, statement, name):
         for alias in statement.names:
@@ -279,30 +329,27 @@ class Slice:
             if isinstance(statement, ast.Import):
                 if not is_library(alias.name):
                     raise Refused("foreign_import")
-                self.add_import("import " + shown)
+                self.add_import(name, "import " + shown)
             elif statement.module == "__future__":
-                self.add_import("from __future__ import " + shown)
-            elif not statement.level and is_library(statement.module) and not self.is_own(path, statement.module):
-                self.add_import("from %s import %s" % (statement.module, shown))
+                self.add_import(name, "from __future__ import " + shown)
+            elif not statement.level and is_library(statement.module):
+                self.add_import(name, "from %s import %s" % (statement.module, shown))
             else:
                 self.need_of_package(path, statement, alias, name)
-
-    def is_own(self, path, name):
-        """Whether a library module is cut from the library itself."""
-        return self.package.root == LIBRARY_ROOT and self.package.find(path, name, 0) is not None
 
     def need_of_package(self, path, statement, alias, name):
         found = self.package.find(path, statement.module, statement.level)
         if found is None or found == path:
             raise Refused("foreign_import")
         if alias.name != name:
-            self.aliases.setdefault(found, []).append("%s = %s" % (name, alias.name))
-        else:
-            # It is the name of the thing itself.
-            del self.origins[name]
+            self.claim(name, ("alias", found, alias.name))
+            line = "%s = %s" % (name, alias.name)
+            if line not in self.aliases.setdefault(found, []):
+                self.aliases[found].append(line)
         self.need(found, alias.name)
 
-    def add_import(self, line):
+    def add_import(self, name, line):
+        self.claim(name, ("import", line))
         if line.split()[1].partition(".")[0] in UNPREDICTABLE:
             raise Refused("unpredictable")
         if line not in self.imports:
@@ -313,7 +360,7 @@ class Slice:
             if module.flags & __future__.annotations.compiler_flag:
                 self.is_annotated = True
         if self.is_annotated:
-            self.add_import("from __future__ import annotations")
+            self.add_import("annotations", "from __future__ import annotations")
         lines = sorted(self.imports, key=lambda line: (not line.startswith("from __future__"), line))
         parts = ["\n".join(lines)] if lines else []
         for path in self.order:
@@ -333,7 +380,20 @@ def joined(parts):
     return text + "\n"
 
 
-LIBRARY_ROOT = os.path.dirname(os.__file__)
+def check_part(node):
+    """Refuses a part of a statement that reaches for other packages, or for what nobody can foresee."""
+    names = []
+    if isinstance(node, ast.ImportFrom):
+        names = [None if node.level else node.module]
+    elif isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.Attribute) and node.attr in CLOCKS:
+        raise Refused("unpredictable")
+    for name in names:
+        if not is_library(name):
+            raise Refused("foreign_import")
+        if name.partition(".")[0] in UNPREDICTABLE:
+            raise Refused("unpredictable")
 
 
 def is_library(name):

@@ -61,6 +61,8 @@ pub enum Rejection {
     NameClash,
     /// It needs a package that is neither its own nor in Python's library.
     ForeignImport,
+    /// The file says that it is under another licence than its package.
+    Licence,
     /// Its text takes a form that the harvester does not foresee.
     NotUnderstood,
     /// It needs a module whose answers nobody can foresee: chance, the clock, the machine.
@@ -98,6 +100,7 @@ impl fmt::Display for Rejection {
             Self::UnknownName => "needs a name from elsewhere",
             Self::NameClash => "needs two things of one name",
             Self::ForeignImport => "needs another package",
+            Self::Licence => "under another licence than the package",
             Self::NotUnderstood => "of a form that is not understood",
             Self::Unpredictable => "depends on chance, the clock or the machine",
             Self::ProgramTooLong => "program too long",

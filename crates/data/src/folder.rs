@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::build::{BuildError, Builder, Plan, Report, hex};
 use crate::decontaminate::{BenchmarkError, Benchmarks, open_text};
 use crate::fingerprint::Fingerprint;
-use crate::harvest::{self, Corpus, Fetcher, Harvester, Place};
+use crate::harvest::{self, Corpus, Fetcher, Harvester, Place, library_folder};
 use crate::manifest::{
     Benchmark, Made, Manifest, Shard, begun, drop_damaged, file, write_manifest, write_whole,
 };
@@ -163,6 +163,12 @@ pub fn build_folder(
     mut progress: impl FnMut(&Progress<'_>),
 ) -> Result<Built, FolderError> {
     let parsed = Recipe::parse(recipe)?;
+    let absolute = |path: &Path| std::path::absolute(path).map_err(file("find", path));
+    let setup = &Setup {
+        base: absolute(&setup.base.join("."))?,
+        cache: absolute(&setup.cache)?,
+        ..setup.clone()
+    };
     fs::create_dir_all(folder).map_err(file("create", folder))?;
     let (against, mut sieve) = sieve(&parsed, setup)?;
     let mut manifest = begun(recipe, &parsed, setup, against, folder)?;
@@ -236,7 +242,15 @@ fn maker(
         return Ok(Box::new(Builder::start(plan, py)?));
     }
     if let Some(plan) = harvest(source, seed, setup) {
-        return Ok(Box::new(Harvester::start(plan, py)?));
+        let mut harvester = Harvester::start(plan, py)?;
+        for before in manifest
+            .sources
+            .iter()
+            .take_while(|made| made.name != source.name())
+        {
+            each_shard(before, folder, &mut |rows| harvester.remember(rows))?;
+        }
+        return Ok(Box::new(harvester));
     }
     let plan = texts(source, seed, setup, manifest, folder)?;
     Ok(Box::new(TextMaker::start(plan, py)?))
@@ -399,17 +413,13 @@ fn material(project: &str, version: &str, licence: &str) -> Material {
 
 /// What keeps things out: the benchmarks that a recipe names, and what is private here.
 fn sieve(recipe: &Recipe, setup: &Setup) -> Result<(Vec<Benchmark>, Sieve), FolderError> {
+    // Programs run at one place whoever runs them; only where the interpreter lies can still be seen.
     let mut scrubber = Scrubber::default();
-    let home = std::env::var_os("HOME").map(PathBuf::from);
-    let own = std::env::current_dir().ok();
-    let folders = [
-        home.as_ref(),
-        own.as_ref(),
-        Some(&setup.base),
-        Some(&setup.cache),
-    ];
-    for folder in folders.into_iter().flatten() {
-        scrubber = scrubber.hiding(&folder.to_string_lossy(), Finding::Folder);
+    if let Some(library) = library_folder(&setup.interpreter)
+        .map_err(BuildError::from)?
+        .to_str()
+    {
+        scrubber = scrubber.hiding(library, Finding::Folder);
     }
     if recipe.against.is_empty() {
         return Ok((Vec::new(), Sieve::new(None, scrubber)));

@@ -51,8 +51,18 @@ impl Python {
         script: &str,
         task: &'static str,
     ) -> Result<Self, PythonError> {
-        let mut child = Command::new(&interpreter.path)
-            .args(["-I", "-c", script])
+        let mut command = Command::new(&interpreter.path);
+        // Sets are in the same order each time. `-I` would ignore that; what it keeps out is kept out here.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("PYTHON") {
+                command.env_remove(name);
+            }
+        }
+        let script =
+            format!("import sys\nsys.path[:] = [path for path in sys.path if path]\n{script}");
+        let mut child = command
+            .args(["-s", "-B", "-c", &script])
+            .env("PYTHONHASHSEED", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

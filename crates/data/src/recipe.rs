@@ -317,6 +317,9 @@ pub enum RecipeError {
     /// A package without a version would be another one tomorrow.
     #[error("`{0}` must name a package and its version, such as boltons==26.2.0")]
     Package(String),
+    /// Its functions would be there twice.
+    #[error("`{0}` is named twice")]
+    PackageTwice(String),
     /// There is no package.
     #[error("source `{0}` names no packages")]
     NoPackages(String),
@@ -344,13 +347,23 @@ impl Recipe {
         if recipe.records_per_shard == 0 {
             return Err(RecipeError::Zero("records_per_shard"));
         }
-        let (mut names, mut programs) = (HashSet::new(), HashSet::new());
+        let (mut names, mut programs, mut packages) =
+            (HashSet::new(), HashSet::new(), HashSet::new());
         for source in &recipe.sources {
             source.check()?;
             if let Source::Rendered { name, of, .. } = source
                 && !programs.contains(of.as_str())
             {
                 return Err(RecipeError::NothingToRender(name.clone(), of.clone()));
+            }
+            if let Source::Packages {
+                packages: named, ..
+            } = source
+                && let Some(twice) = named
+                    .iter()
+                    .find(|package| !packages.insert(package.as_str()))
+            {
+                return Err(RecipeError::PackageTwice(twice.clone()));
             }
             if source.has_programs() {
                 programs.insert(source.name());

@@ -41,6 +41,12 @@ impl Sieve {
         Ok(overlap.map(|_| Rejection::Benchmark))
     }
 
+    /// Whether a text has as many words in a row in common with a benchmark as are taken for a copy.
+    pub(crate) fn has(&self, text: &str) -> bool {
+        let benchmarks = self.benchmarks.as_ref();
+        benchmarks.is_some_and(|(benchmarks, _)| benchmarks.judge(text, None).is_some())
+    }
+
     /// Whether something in a record would have to be replaced. It is not: the values would not follow from
     /// the program any more.
     fn is_private(&self, record: &Record) -> bool {

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::build::{BuildError, Report};
 use crate::folder::Maker;
-use crate::harvest::{Corpus, FetchedFiles, Fetcher};
+use crate::harvest::{Corpus, FetchedFiles, Fetcher, is_code};
 use crate::record::Record;
 use crate::rows::Rows;
 use crate::scrub::Scrubber;
@@ -359,7 +359,8 @@ impl TextMaker {
                         licence: about.licence.clone(),
                         origin,
                     };
-                    self.add_files(&root, names, &material, job);
+                    let code = names.into_iter().filter(|name| is_code(name)).collect();
+                    self.add_files(&root, code, &material, job);
                     self.corpora.push(about);
                 }
             }
@@ -368,7 +369,7 @@ impl TextMaker {
     }
 
     /// The texts of a unit that are not there yet.
-    fn make(&mut self, at: usize) -> Result<Vec<TextRow>, BuildError> {
+    fn make(&mut self, at: usize, sieve: &Sieve) -> Result<Vec<TextRow>, BuildError> {
         let (rows, harvest) = match &self.units[at] {
             Unit::Run { shard, row } => self.tools.render(*shard, *row)?,
             unit => (Vec::new(), self.tools.documents(unit)?),
@@ -381,13 +382,19 @@ impl TextMaker {
         for document in &harvest.documents {
             found.push(row(document)?);
         }
+        // Runs were held against the benchmarks when they were recorded.
+        let is_run = matches!(self.units[at], Unit::Run { .. });
         found.retain(|row| {
-            let is_new = self.seen.insert(digest(&row.text));
             self.report.candidates += 1;
-            if !is_new {
-                *self.report.skipped.entry(Skip::Repeated).or_default() += 1;
-            }
-            is_new
+            let reason = if !is_run && sieve.has(&row.text) {
+                Skip::Benchmark
+            } else if !self.seen.insert(digest(&row.text)) {
+                Skip::Repeated
+            } else {
+                return true;
+            };
+            *self.report.skipped.entry(reason).or_default() += 1;
+            false
         });
         self.report.kept += found.len();
         Ok(found)
@@ -406,10 +413,10 @@ impl Maker for TextMaker {
         }
     }
 
-    fn rows(&mut self, wanted: usize, _: &mut Sieve) -> Result<Rows, BuildError> {
+    fn rows(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Rows, BuildError> {
         let mut rows = Vec::new();
         while rows.len() < wanted && self.next < self.units.len() {
-            rows.extend(self.make(self.next)?);
+            rows.extend(self.make(self.next, sieve)?);
             self.next += 1;
         }
         Ok(Rows::Texts(rows))

@@ -81,7 +81,11 @@ def secretive(n: int):
 
 
 def addresses(n: int):
-    return id(object()) + n
+    return object().__hash__() + n
+
+
+def place(n: int):
+    return id(n)
 "#;
 
 /// A function without an end, which takes its time.
@@ -266,6 +270,7 @@ fn functions_stand_alone_and_run_on_good_arguments() {
         ("not finished", 1),
         ("not in the encoding that it names", 1),
         ("private", 1),
+        ("depends on chance, the clock or the machine", 1),
         ("needs a name from elsewhere", 2),
         ("reaches for files, processes or the network", 1),
         ("takes what cannot be made up", 1),
@@ -535,4 +540,178 @@ fn problems_have_the_inputs_of_their_tests_and_benchmarks_are_left_out() {
         .map(|(reason, n)| (reason.to_string(), *n))
         .collect();
     assert_eq!(rejected, [("in a benchmark".to_owned(), 1)]);
+}
+
+/// A file of a package with this text, cut up: names and programs of the functions, and what was rejected.
+fn programs(files: &[(&'static str, &str)]) -> (BTreeMap<String, String>, BTreeMap<String, usize>) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut package = BTreeMap::from([
+        (
+            "PKG-INFO",
+            b"Name: pkg\nVersion: 1.0\nLicense: MIT\n".to_vec(),
+        ),
+        ("pkg/__init__.py", Vec::new()),
+    ]);
+    package.extend(
+        files
+            .iter()
+            .map(|(name, text)| (*name, text.as_bytes().to_vec())),
+    );
+    let index = serve(&[sdist(folder.path(), "pkg", "1.0", &package)]);
+    let out = folder.path().join("out");
+    let recipe = recipe("['pkg==1.0']");
+    let built = made(&recipe, &out, &folder.path().join("cache"), &index, 1).expect("a build");
+    let source = &built.manifest.sources[0];
+    let records = records(source, &out);
+    let of = |record: &Record| (call(record).0.to_owned(), record.trace.source.clone());
+    let rejected = source
+        .report
+        .rejected
+        .iter()
+        .map(|(reason, n)| (reason.to_string(), *n));
+    (records.iter().map(of).collect(), rejected.collect())
+}
+
+#[test]
+fn a_program_means_what_the_package_means() {
+    let tables = "TABLE = {}\nfor i in range(4):\n    TABLE[i] = i * i\nNAMES = []\nNAMES.append('a')\n\n\ndef f(n: int):\n    return TABLE.get(n, -1)\n\n\ndef g(n: int):\n    return NAMES * n\n";
+    let (found, _) = programs(&[("pkg/a.py", tables)]);
+    assert!(found["f"].contains("TABLE[i] = i * i"), "{}", found["f"]);
+    assert!(found["g"].contains("NAMES.append('a')"), "{}", found["g"]);
+
+    // `helper` of b needs the builtin that a has for itself, and HIGH is another in each.
+    let a = "from .b import helper, high\n\n\ndef max(x):\n    return x\n\n\nLOW, HIGH = 0, 10\n\n\ndef f(n: int):\n    return helper(max(n), 3)\n\n\ndef g(n: int):\n    return high(n) + LOW\n";
+    let b = "HIGH = 99\n\n\ndef helper(x, y):\n    return max(x, y)\n\n\ndef high(n):\n    return n + HIGH\n";
+    let (found, rejected) = programs(&[("pkg/a.py", a), ("pkg/b.py", b)]);
+    assert!(
+        !found.contains_key("f") && !found.contains_key("g"),
+        "{found:?}"
+    );
+    assert_eq!(rejected["needs two things of one name"], 2);
+
+    // The same import twice is one thing.
+    let a = "import re\nfrom .b import helper\n\n\ndef g(s: str):\n    return helper(s) + 'x'\n\n\ndef f(s: str):\n    return helper(s) + g(s) + re.sub('a', 'b', s)\n";
+    let b = "import re\n\n\ndef helper(s):\n    return re.sub('b', 'c', s)\n";
+    let (found, _) = programs(&[("pkg/a.py", a), ("pkg/b.py", b)]);
+    assert!(found.contains_key("f"), "{found:?}");
+}
+
+#[test]
+fn what_is_not_the_packages_own_stays_out() {
+    let a = "from ._vendor.gpl import helper\nfrom math import *\nimport datetime\nimport attr\n\n\ndef f(n: int):\n    return helper(n)\n\n\ndef stars(x: int, y: int):\n    return pow(x, y)\n\n\ndef age(year: int):\n    return datetime.date.today().year - year\n\n\ndef late(n: int):\n    import time\n    return n + int(time.time()) // 86400\n";
+    let vendored = "def helper(n):\n    return n + 1\n";
+    let marked =
+        "# SPDX-License-Identifier: GPL-2.0-only\n\n\ndef theirs(n: int):\n    return n + 1\n";
+    let (found, rejected) = programs(&[
+        ("pkg/a.py", a),
+        ("pkg/_vendor/__init__.py", ""),
+        ("pkg/_vendor/gpl.py", vendored),
+        ("pkg/marked.py", marked),
+    ]);
+    assert!(found.is_empty(), "{found:?}");
+    assert_eq!(rejected["depends on chance, the clock or the machine"], 2);
+    assert_eq!(rejected["under another licence than the package"], 1);
+}
+
+#[test]
+fn sets_are_in_one_order_and_places_are_those_of_nobody() {
+    let source = "import os\n\n\ndef f(items):\n    \"\"\"Counts.\n\n    >>> f({'a', 'b', 'c', 'd', 'e'})\n    5\n    >>> f({'x', 'yy', 'zzz'})\n    3\n    >>> f({'q'})\n    1\n    \"\"\"\n    return len(items)\n\n\ndef place(data: str):\n    return os.path.abspath(data)\n";
+    let build = |name: &str| {
+        let folder = tempfile::tempdir().expect("a folder");
+        let base = folder.path().join(name);
+        let files = BTreeMap::from([
+            (
+                "PKG-INFO",
+                b"Name: pkg\nVersion: 1.0\nLicense: MIT\n".to_vec(),
+            ),
+            ("pkg/__init__.py", Vec::new()),
+            ("pkg/a.py", source.as_bytes().to_vec()),
+        ]);
+        fs::create_dir_all(&base).expect("a folder");
+        let index = serve(&[sdist(folder.path(), "pkg", "1.0", &files)]);
+        let recipe = recipe("['pkg==1.0']") + "suites = 20\n";
+        let built = made(&recipe, &base, &base.join("cache"), &index, 2).expect("a build");
+        let shards = &built.manifest.sources[0].shards;
+        shards
+            .iter()
+            .map(|shard| shard.sha256.clone())
+            .collect::<Vec<_>>()
+    };
+    let first = build("data");
+    assert!(!first.is_empty());
+    for name in ["data", "elsewhere", "items"] {
+        assert_eq!(build(name), first, "{name}");
+    }
+}
+
+#[test]
+fn archives_with_odd_names_hurt_nobody() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let marker = folder.path().join("evil.py").display().to_string();
+    let script = r#"
+import io, sys, tarfile
+archive, marker = sys.argv[1:]
+good = b'def f(n: int):\n    return n + 1\n'
+with tarfile.open(archive, 'w:gz') as tar:
+    for name, data in [('p-1/PKG-INFO', b'Name: p\nVersion: 1\nLicense: MIT\n'), ('setup.py', b'x = 1\n'),
+                       ('p-1/' + marker, b'x = 1\n'), ('p-1/../../evil.py', b'x = 1\n'), ('/' + marker, b'x = 1\n'),
+                       ('p-1/t\udce9st.py', b'x = 1\n'), ('p-1/p/__init__.py', b''), ('p-1/p/good.py', good)]:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        tar.addfile(info, io.BytesIO(data))
+"#;
+    let archive = folder.path().join("p-1.tar.gz");
+    let py = Interpreter::find(None).expect("an interpreter");
+    let mut command = Command::new(&py.path);
+    command.args(["-c", script]).arg(&archive).arg(&marker);
+    assert!(command.status().expect("it starts").success());
+    let index = serve(&[archive]);
+    let (out, cache) = (
+        folder.path().join("a/b/out"),
+        folder.path().join("a/b/cache"),
+    );
+    let built = made(&recipe("['p==1']"), &out, &cache, &index, 1).expect("a build");
+    let source = &built.manifest.sources[0];
+    assert_eq!(source.report.functions, 1, "{source:?}");
+    assert!(!Path::new(&marker).exists() && !folder.path().join("a/evil.py").exists());
+}
+
+#[test]
+fn licences_that_contradict_one_another_are_unknown() {
+    let folder = tempfile::tempdir().expect("a folder");
+    const CLASSIFIER: &str = "Classifier: License :: OSI Approved :: ";
+    let said = [
+        (
+            format!("License: MIT\n{CLASSIFIER}GNU General Public License v3 (GPLv3)\n"),
+            "unknown",
+        ),
+        (
+            format!("License: GPL-3.0-only\n{CLASSIFIER}MIT License\n"),
+            "unknown",
+        ),
+        (
+            format!("License: BSD\n{CLASSIFIER}BSD License\n"),
+            "BSD-3-Clause",
+        ),
+        (format!("{CLASSIFIER}MIT License\n"), "MIT"),
+        (String::new(), "unknown"),
+    ];
+    let mut archives = Vec::new();
+    for (number, (metadata, _)) in said.iter().enumerate() {
+        let text = format!("Name: p{number}\nVersion: 1.0\n{metadata}");
+        let mut files = package();
+        files.insert("PKG-INFO", text.into_bytes());
+        files.retain(|name, _| *name == "PKG-INFO" || *name == "pkg/helpers.py");
+        archives.push(sdist(folder.path(), &format!("p{number}"), "1.0", &files));
+    }
+    let index = serve(&archives);
+    let recipe = recipe("['p0==1.0', 'p1==1.0', 'p2==1.0', 'p3==1.0', 'p4==1.0']");
+    let out = folder.path().join("out");
+    let built = made(&recipe, &out, &folder.path().join("cache"), &index, 1).expect("a build");
+    let corpora = &built.manifest.sources[0].corpora;
+    let licences: Vec<_> = corpora
+        .iter()
+        .map(|corpus| corpus.licence.as_str())
+        .collect();
+    assert_eq!(licences, said.map(|(_, licence)| licence));
 }

@@ -166,6 +166,25 @@ fn other_kinds_come_from_folders_and_files() {
 }
 
 #[test]
+fn benchmarks_are_left_out_of_texts_too() {
+    let base = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| fs::write(base.path().join(name), text).expect("written");
+    let copied = "def ours(values):\n    total = 0\n    for value in values:\n        if value % 3 == 1 and value > 7:\n            total += value * 2 - 5\n    return total\n";
+    write("copied.py", copied);
+    write("own.py", "def other(x):\n    return x\n");
+    let item = serde_json::json!({"prompt": "", "code": copied});
+    write("items.jsonl", &item.to_string());
+    let recipe = "seed = 1\nagainst = ['items.jsonl']\n[[source]]\nkind = 'compiled'\nname = 'c'\nfolder = '.'\ntranslations = ['bytecode']\nproject = 'p'\nlicence = 'MIT'\n";
+    let out = base.path().join("out");
+    let built = made(recipe, base.path(), &out).expect("a build");
+    let names: Vec<_> = texts(&built, "c", &out)
+        .into_iter()
+        .map(|row| row.id)
+        .collect();
+    assert!(names.len() == 1 && names[0].contains("own.py"), "{names:?}");
+}
+
+#[test]
 fn what_cannot_be_followed_is_said() {
     let base = tempfile::tempdir().expect("a folder");
     for (source, said) in [

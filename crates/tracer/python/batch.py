@@ -37,13 +37,18 @@ class Batch:
         self.code = None
         self.literals = None if self.is_script else Literals()
         self.printed = (0, 0)
-        # Takes up room, so that addresses are others than in an undisturbed run.
-        self.ballast = [bytes(n) for n in range(1, 600) for _ in range(n % 7)] if DISTURBED in flags else None
         if hasattr(events, "watch"):
             # Switching these events on and off is dear; between runs they are ignored.
             recorder.stop = lambda: None
         if GUARDED in flags:
+            # What it says of places must not depend on whose they are.
+            os.chdir("/")
+            os.environ["HOME"] = "/home/user"
             sys.addaudithook(Guard(recorder))
+        # Takes up room in blocks of every size, so that addresses are others than in an undisturbed run.
+        self.ballast = None
+        if DISTURBED in flags:
+            self.ballast = [bytes(n) for n in range(1, 600) for _ in range(n % 7)], [object() for _ in range(701)]
         self.seeds = sys.modules["random"] if "random" in request.source else None
 
     def load(self):

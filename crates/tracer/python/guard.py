@@ -16,10 +16,12 @@ FORBIDDEN_KINDS = frozenset(
     " smtplib socket sqlite3 subprocess syslog telnetlib tempfile urllib webbrowser winreg".split()
 )
 FORBIDDEN_EVENTS = frozenset(
-    "_thread.start_new_thread os.chflags os.chmod os.chown os.exec os.fork os.forkpty os.kill os.killpg os.link os.lockf"
+    "_thread.start_joinable_thread _thread.start_new_thread os.chflags os.chmod os.chown os.exec os.fork os.forkpty os.kill os.killpg os.link os.lockf"
     " os.mkdir os.posix_spawn os.remove os.removexattr os.rename os.rmdir os.setxattr os.spawn os.startfile os.symlink"
     " os.system os.utime".split()
 )
+# Modules that start processes or share memory in ways that are not announced.
+FORBIDDEN_IMPORTS = frozenset("_posixshmem multiprocessing".split())
 # The loading of modules takes these from `marshal`.
 READING = frozenset("marshal.load marshal.loads".split())
 LOOKING = frozenset("glob.glob glob.glob/2 os.listdir os.scandir os.walk os.fwalk".split())
@@ -31,7 +33,8 @@ class Guard:
 
     def __init__(self, recorder):
         self.recorder = recorder
-        places = {sys.prefix, sys.base_prefix, sys.exec_prefix, os.path.dirname(os.__file__)}
+        # Not all that lies below the interpreter's prefix, which may be that of the whole system.
+        places = [os.path.dirname(os.__file__)] + [path for path in sys.path if path.endswith("lib-dynload")]
         self.library = tuple(os.path.realpath(place) + os.sep for place in places)
         # Looked through for modules, whether they are there or not.
         self.searched = frozenset(sys.path) | {None, "", "."}
@@ -50,6 +53,8 @@ class Guard:
             if path == os.devnull:
                 return False
             return bool((flags or 0) & WRITING) or not self.is_library(path)
+        if event == "import":
+            return str(arguments[0]).partition(".")[0] in FORBIDDEN_IMPORTS
         if event in LOOKING:
             return not self.is_library(arguments[0])
         if event == "os.truncate":

@@ -48,7 +48,7 @@ const GRACE: Duration = Duration::from_secs(20);
 
 /// Variables that an interpreter needs to find itself; everything else is hidden from the program, so
 /// that a trace does not depend on who made it.
-const KEPT_VARIABLES: [&str; 5] = [
+pub(crate) const KEPT_VARIABLES: [&str; 5] = [
     "PATH",
     "HOME",
     "LD_LIBRARY_PATH",

@@ -6,7 +6,8 @@
 //! or else what `unittest` finds and functions called `test…` that take nothing; and docstrings' examples.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::channel;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::Interpreter;
+use crate::process::KEPT_VARIABLES;
 
 const SCRIPT: &str = concat!(
     include_str!("../python/guard.py"),
@@ -75,13 +77,26 @@ pub fn calls_in_tests(
     request: &SuiteRequest<'_>,
 ) -> io::Result<(Suite, WrittenCalls)> {
     let mut child = Command::new(&py.path)
-        .args(["-I", "-B", "-c", SCRIPT, &serde_json::to_string(request)?])
+        // Not isolated by `-I`: that would ignore the seed of hashes, and sets be in another order each time.
+        .args(["-s", "-B", "-c", SCRIPT])
+        .env_clear()
+        .envs(
+            KEPT_VARIABLES
+                .iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        )
         .env("PYTHONHASHSEED", "0")
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
+        .process_group(0)
         .spawn()?;
+    let line = serde_json::to_string(request)? + "\n";
+    if let Some(mut input) = child.stdin.take() {
+        // Where it is gone already there will be no answer either.
+        let _ = input.write_all(line.as_bytes());
+    }
     let (sender, receiver) = channel();
     let mut output = child.stdout.take();
     let reader = std::thread::spawn(move || {
@@ -92,8 +107,9 @@ pub fn calls_in_tests(
     });
     let time = Duration::from_secs(request.seconds.into()) + GRACE;
     let text = receiver.recv_timeout(time).ok();
-    // It may not start others, so nothing outlives it and keeps the pipe open.
-    let _ = child.kill();
+    // SAFETY: a plain system call. The child leads a group of its own and was not waited for, so the number is
+    // that of this group still.
+    unsafe { libc::killpg(child.id() as libc::pid_t, libc::SIGKILL) };
     let _ = child.wait();
     let _ = reader.join();
     Ok(match text.as_deref().map(serde_json::from_slice) {

@@ -131,6 +131,9 @@ fn tests_without_an_end_give_nothing() {
     let endless = "from pkg.code import inner\n\ndef test_it():\n    inner([1])\n    while True:\n        pass\n";
     let (suite, calls, _) = run(py, endless, 2);
     assert_eq!((suite, calls.len()), (Suite::OverTime, 0));
+    let caught = "import unittest\nfrom pkg.code import inner\n\nclass T(unittest.TestCase):\n    def test_a(self):\n        inner([1])\n        while True:\n            pass\n\n    def test_b(self):\n        inner([2])\n";
+    let (suite, calls, _) = run(py, caught, 2);
+    assert_eq!((suite, calls.len()), (Suite::OverTime, 0));
     let dies = "import os\nfrom pkg.code import inner\n\ndef test_it():\n    inner([1])\n    os._exit(3)\n";
     let (suite, calls, _) = run(py, dies, 30);
     assert_eq!((suite, calls.len()), (Suite::Died, 0));

@@ -3,7 +3,7 @@
 //! Packages are fetched by `python/fetch.py`, which runs and installs nothing of them, into a cache; functions
 //! are cut out by `python/harvest.py`, which only parses.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::fs;
 use std::io::{self, BufRead, BufReader};
@@ -311,9 +311,7 @@ impl Opener {
 
     /// The modules of the interpreter's library, without what is installed beside them.
     fn library(&mut self) -> Result<FetchedFiles, CorpusError> {
-        let script = "import json, os, sys\nfor line in sys.stdin:\n print(json.dumps(os.path.dirname(os.__file__)), flush=True)\n";
-        let mut asked = Python::start(&self.interpreter, script, "says where its library is")?;
-        let root: PathBuf = asked.ask(&())?;
+        let root = library_folder(&self.interpreter)?;
         let mut names = Vec::new();
         python_files(&root, "", &mut names);
         names.retain(|name| !name.contains("site-packages") && !name.contains("__pycache__"));
@@ -350,7 +348,7 @@ impl Opener {
             let written = fs::create_dir_all(&root).and_then(|()| fs::write(&path, text));
             written.map_err(|source| CorpusError::Cache { path, source })
         };
-        let mut names = Vec::new();
+        let (mut names, mut lines) = (Vec::new(), HashMap::new());
         for (line, text) in (1..).zip(BufReader::new(&bytes[..]).lines()) {
             let text = text.map_err(|error| failed(format!("line {line}: {error}")))?;
             if text.trim().is_empty() {
@@ -358,11 +356,16 @@ impl Opener {
             }
             let problem: Problem = serde_json::from_str(&text)
                 .map_err(|error| failed(format!("line {line}: {error}")))?;
-            let id = problem.task_id.as_ref().map_or_else(
-                || line.to_string(),
-                |id| id.to_string().replace(['/', '"', '\\'], "_"),
-            );
-            let file = format!("{id}.py");
+            let id = problem
+                .task_id
+                .as_ref()
+                .map_or_else(|| line.to_string(), ToString::to_string);
+            let file = format!("{}.py", id.replace(['/', '"', '\\'], "_"));
+            if let Some(before) = lines.insert(file.clone(), line) {
+                return Err(failed(format!(
+                    "lines {before} and {line} are both called {id}"
+                )));
+            }
             write(&file, &problem.text())?;
             names.push(file);
         }
@@ -479,22 +482,28 @@ fn is_test(name: &str) -> bool {
 }
 
 /// Whether functions of the file are code in use, rather than tests, or copies of other packages.
-fn is_code(name: &str) -> bool {
-    const APART: [&str; 14] = [
+pub(crate) fn is_code(name: &str) -> bool {
+    const APART: [&str; 20] = [
         "test",
         "tests",
         "testing",
         "doc",
         "docs",
         "_vendor",
+        "_vendored",
         "vendor",
         "vendored",
+        "third_party",
+        "thirdparty",
         "extern",
         "externals",
+        "bundled",
+        "blib2to3",
         "idlelib",
         "lib2to3",
         "turtledemo",
         "node_modules",
+        "benchmarks",
     ];
     let mut parts: Vec<_> = name.split('/').collect();
     let file = parts.pop().unwrap_or_default();
@@ -504,19 +513,69 @@ fn is_code(name: &str) -> bool {
         && !parts.iter().any(|part| APART.contains(part))
 }
 
-/// Whether a licence allows what is done with the text: every part of an `AND`, or one part of an `OR`.
+/// Whether a licence allows what is done with the text: every part of an `AND`, or one part of an `OR`. What is
+/// no expression allows nothing.
 pub(crate) fn is_allowed(expression: &str, allowed: &[String]) -> bool {
-    let expression = expression.replace(['(', ')'], " ");
-    expression.split(" OR ").any(|choice| {
-        let mut parts = choice
-            .split(" AND ")
-            .map(|part| part.split(" WITH ").next().unwrap_or_default().trim());
-        parts.all(|part| {
-            allowed
-                .iter()
-                .any(|licence| licence.eq_ignore_ascii_case(part))
-        })
-    })
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ");
+    let mut words: Vec<&str> = spaced.split_whitespace().collect();
+    words.reverse();
+    any_of(&mut words, allowed).is_some_and(|is| is && words.is_empty())
+}
+
+/// `A OR B`, from the end of the list on; `None` where it is malformed.
+fn any_of(words: &mut Vec<&str>, allowed: &[String]) -> Option<bool> {
+    let mut is = all_of(words, allowed)?;
+    while words
+        .last()
+        .is_some_and(|word| word.eq_ignore_ascii_case("OR"))
+    {
+        words.pop();
+        is |= all_of(words, allowed)?;
+    }
+    Some(is)
+}
+
+/// `A AND B`.
+fn all_of(words: &mut Vec<&str>, allowed: &[String]) -> Option<bool> {
+    let mut is = one_of(words, allowed)?;
+    while words
+        .last()
+        .is_some_and(|word| word.eq_ignore_ascii_case("AND"))
+    {
+        words.pop();
+        is &= one_of(words, allowed)?;
+    }
+    Some(is)
+}
+
+/// A licence, perhaps with an exception, which only allows more; or an expression in brackets.
+fn one_of(words: &mut Vec<&str>, allowed: &[String]) -> Option<bool> {
+    let word = words.pop()?;
+    if word == "(" {
+        let is = any_of(words, allowed)?;
+        return (words.pop() == Some(")")).then_some(is);
+    }
+    if word == ")" {
+        return None;
+    }
+    if words
+        .last()
+        .is_some_and(|word| word.eq_ignore_ascii_case("WITH"))
+    {
+        words.pop();
+        words.pop()?;
+    }
+    Some(
+        allowed
+            .iter()
+            .any(|licence| licence.eq_ignore_ascii_case(word)),
+    )
+}
+
+/// Where the interpreter keeps its library.
+pub(crate) fn library_folder(interpreter: &Interpreter) -> Result<PathBuf, PythonError> {
+    const SCRIPT: &str = "import json, os\nfor line in sys.stdin:\n print(json.dumps(os.path.dirname(os.__file__)), flush=True)\n";
+    Python::start(interpreter, SCRIPT, "says where its library is")?.ask(&())
 }
 
 /// Python files below a folder, by their paths from there; what cannot be read is left out.
@@ -556,6 +615,11 @@ mod tests {
             ("MIT AND GPL-3.0-only", false),
             ("(MIT AND Apache-2.0)", true),
             ("Apache-2.0 WITH LLVM-exception", true),
+            ("(MIT OR Apache-2.0) AND GPL-3.0-only", false),
+            ("GPL-3.0-only AND MIT OR Apache-2.0", true),
+            ("(MIT", false),
+            ("MIT Apache-2.0", false),
+            ("MIT OR", false),
             ("unknown", false),
             ("", false),
         ] {

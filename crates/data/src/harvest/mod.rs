@@ -33,7 +33,7 @@ use crate::sieve::Sieve;
 
 pub(crate) use corpus::Place;
 pub use corpus::{Corpus, CorpusError, Refusal};
-pub(crate) use corpus::{FetchedFiles, Fetcher};
+pub(crate) use corpus::{FetchedFiles, Fetcher, is_code, library_folder};
 use corpus::{Opened, Opener};
 pub use examine::Wanted;
 use examine::{Examined, Examiner, Kept};

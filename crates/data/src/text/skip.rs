@@ -48,6 +48,8 @@ pub enum Skip {
     NotFaithful,
     /// It does not follow its format.
     Malformed,
+    /// A benchmark has it too.
+    Benchmark,
     /// The same is there already.
     Repeated,
 }
@@ -73,6 +75,7 @@ impl fmt::Display for Skip {
             Self::SeveralFiles => "several files or threads",
             Self::NotFaithful => "not the same when cut out",
             Self::Malformed => "malformed",
+            Self::Benchmark => "in a benchmark",
             Self::Repeated => "repeated",
         })
     }
