@@ -103,7 +103,7 @@ pub(crate) fn texts(args: &TextsArgs) -> Result<()> {
             continue;
         }
         if args.show.as_ref() == Some(&text.id) {
-            writeln!(out, "{}", text.text)?;
+            writeln!(out, "{}", shown(&text.text))?;
             return Ok(());
         }
         if args.json {
@@ -163,9 +163,13 @@ pub(crate) fn stats(args: &StatsArgs) -> Result<()> {
         eprintln!("wrote `{shown}`");
     }
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        writeln!(
+            std::io::stdout().lock(),
+            "{}",
+            serde_json::to_string_pretty(&report)?
+        )?;
     } else {
-        print!("{}", tables(&report));
+        write!(std::io::stdout().lock(), "{}", tables(&report))?;
     }
     Ok(())
 }
@@ -299,18 +303,38 @@ fn draw(out: &mut String, title: &str, rows: &[(String, usize)]) {
 
 pub(crate) fn show(args: &ShowArgs) -> Result<()> {
     let record = find(args)?;
+    let mut out = std::io::stdout().lock();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&record)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&record)?)?;
         return Ok(());
     }
-    println!(
+    writeln!(
+        out,
         "{}\n{}\n\n{}",
         record.id,
         origin(&record),
-        record.trace.source
-    );
-    print!("{}", listing::listing(&record.trace, args.value_width));
+        shown(&record.trace.source)
+    )?;
+    write!(
+        out,
+        "{}",
+        shown(&listing::listing(&record.trace, args.value_width))
+    )?;
     Ok(())
+}
+
+/// A text as it may go to a terminal: what would control it is escaped.
+fn shown(text: &str) -> String {
+    let is_plain = |c: char| !c.is_control() || c == '\n' || c == '\t';
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_plain(c) {
+            out.push(c);
+        } else {
+            out.extend(c.escape_default());
+        }
+    }
+    out
 }
 
 /// The record of a name or of a number, or else the only one whose name begins so.
@@ -399,7 +423,7 @@ pub(crate) fn sample(args: &SampleArgs) -> Result<()> {
         if args.json {
             write_record(&mut out, record)?;
         } else {
-            writeln!(out, "{}  {}", record.id, line(record))?;
+            writeln!(out, "{}  {}", record.id, shown(&line(record)))?;
         }
     }
     Ok(())
@@ -436,8 +460,9 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<()> {
         comparison.add_second(&record?);
     }
     let difference = comparison.difference();
+    let mut out = std::io::stdout().lock();
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&difference)?);
+        writeln!(out, "{}", serde_json::to_string_pretty(&difference)?)?;
         return Ok(());
     }
     let Difference {
@@ -447,7 +472,7 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<()> {
         other_program,
         other_run,
     } = &difference;
-    println!("{same} records are the same in both");
+    writeln!(out, "{same} records are the same in both")?;
     let (first, second) = (args.first.display(), args.second.display());
     for (what, names) in [
         (format!("only in `{first}`"), only_first),
@@ -458,12 +483,12 @@ pub(crate) fn diff(args: &DiffArgs) -> Result<()> {
         if names.is_empty() {
             continue;
         }
-        println!("{} {what}", names.len());
+        writeln!(out, "{} {what}", names.len())?;
         for name in names.iter().take(args.names) {
-            println!("  {name}");
+            writeln!(out, "  {name}")?;
         }
         if names.len() > args.names {
-            println!("  and {} more", names.len() - args.names);
+            writeln!(out, "  and {} more", names.len() - args.names)?;
         }
     }
     Ok(())
