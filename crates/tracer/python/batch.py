@@ -43,7 +43,7 @@ class Batch:
         if GUARDED in flags:
             # What it says of places must not depend on whose they are.
             os.chdir("/")
-            os.environ["HOME"] = "/home/user"
+            os.environ["HOME"] = "/user"
             sys.addaudithook(Guard(recorder))
         # Takes up room in blocks of every size, so that addresses are others than in an undisturbed run.
         self.ballast = None
