@@ -27,7 +27,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
-use parquet::record::RowAccessor;
+use parquet::record::{Row, RowAccessor};
 use parquet::schema::parser::parse_message_type;
 
 use crate::record::Record;
@@ -118,26 +118,33 @@ pub fn write_shard(
 /// # Errors
 /// [`ShardError`].
 pub fn read_shard(file: File) -> Result<Vec<Record>, ShardError> {
-    // The Parquet library asserts some of what it reads, so a damaged file can make it panic.
-    std::panic::catch_unwind(|| read_sound(file)).unwrap_or(Err(ShardError::Damaged))
-}
-
-/// Reads a file whose damage, if any, the library reports as it should.
-fn read_sound(file: File) -> Result<Vec<Record>, ShardError> {
-    let reader = SerializedFileReader::new(file)?;
-    let expected = parse_message_type(SCHEMA)?;
-    let metadata = reader.metadata();
-    if metadata.file_metadata().schema().get_fields() != expected.get_fields() {
-        return Err(ShardError::NotAShard);
-    }
-    if !are_sound(&reader) {
-        return Err(ShardError::Damaged);
-    }
-    let rows = reader.get_row_iter(None)?.enumerate();
-    rows.map(|(row, fields)| {
-        let fields = fields?;
+    read_rows(file, SCHEMA, ShardError::NotAShard, |row, fields| {
         serde_json::from_str(fields.get_string(RECORD)?)
             .map_err(|source| ShardError::Row { row, source })
     })
-    .collect()
+}
+
+/// The rows of a table of this schema, each as `read` takes it, which is told its number; a table of another
+/// schema is an error of the caller's.
+pub(crate) fn read_rows<T>(
+    file: File,
+    schema: &str,
+    other: ShardError,
+    read: impl Fn(usize, &Row) -> Result<T, ShardError>,
+) -> Result<Vec<T>, ShardError> {
+    // The Parquet library asserts some of what it reads, so a damaged file can make it panic.
+    let all = std::panic::AssertUnwindSafe(|| {
+        let reader = SerializedFileReader::new(file)?;
+        let expected = parse_message_type(schema)?;
+        let metadata = reader.metadata();
+        if metadata.file_metadata().schema().get_fields() != expected.get_fields() {
+            return Err(other);
+        }
+        if !are_sound(&reader) {
+            return Err(ShardError::Damaged);
+        }
+        let rows = reader.get_row_iter(None)?.enumerate();
+        rows.map(|(number, row)| read(number, &row?)).collect()
+    });
+    std::panic::catch_unwind(all).unwrap_or(Err(ShardError::Damaged))
 }

@@ -14,16 +14,15 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-use cwm_trace::columns::{are_sound, texts};
+use cwm_trace::columns::texts;
 use parquet::basic::Compression;
 use parquet::data_type::ByteArray;
 use parquet::file::properties::WriterProperties;
-use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::record::RowAccessor;
 use parquet::schema::parser::parse_message_type;
 
-use crate::shard::ShardError;
+use crate::shard::{ShardError, read_rows};
 
 const SCHEMA: &str = "message texts {
     required binary id (STRING);
@@ -100,22 +99,7 @@ pub fn write_texts(
 /// # Errors
 /// [`ShardError`].
 pub fn read_texts(file: File) -> Result<Vec<TextRow>, ShardError> {
-    // The Parquet library asserts some of what it reads, so a damaged file can make it panic.
-    std::panic::catch_unwind(|| read_sound(file)).unwrap_or(Err(ShardError::Damaged))
-}
-
-fn read_sound(file: File) -> Result<Vec<TextRow>, ShardError> {
-    let reader = SerializedFileReader::new(file)?;
-    let expected = parse_message_type(SCHEMA)?;
-    let metadata = reader.metadata();
-    if metadata.file_metadata().schema().get_fields() != expected.get_fields() {
-        return Err(ShardError::NotTexts);
-    }
-    if !are_sound(&reader) {
-        return Err(ShardError::Damaged);
-    }
-    let rows = reader.get_row_iter(None)?.map(|row| {
-        let row = row?;
+    read_rows(file, SCHEMA, ShardError::NotTexts, |_, row| {
         let text = |at: usize| row.get_string(at).cloned();
         Ok(TextRow {
             id: text(0)?,
@@ -125,6 +109,5 @@ fn read_sound(file: File) -> Result<Vec<TextRow>, ShardError> {
             text: text(5)?,
             document: text(6)?,
         })
-    });
-    rows.collect()
+    })
 }
