@@ -45,7 +45,7 @@ CLASSIFIERS = {
 FIELDS = {
     "mit": "MIT", "mit license": "MIT", "the mit license": "MIT", "the mit license mit": "MIT", "expat": "MIT", "bsd": "BSD-3-Clause", "bsd license": "BSD-3-Clause",
     "bsd 3clause": "BSD-3-Clause", "bsd3clause": "BSD-3-Clause", "3clause bsd": "BSD-3-Clause", "new bsd": "BSD-3-Clause", "new bsd license": "BSD-3-Clause",
-    "modified bsd": "BSD-3-Clause", "bsd 3clause license": "BSD-3-Clause", "bsd 2clause": "BSD-2-Clause", "bsd2clause": "BSD-2-Clause", "simplified bsd": "BSD-2-Clause",
+    "modified bsd": "BSD-3-Clause", "bsd 3clause license": "BSD-3-Clause", "bsd 2clause": "BSD-2-Clause", "bsd 2clause license": "BSD-2-Clause", "bsd2clause": "BSD-2-Clause", "simplified bsd": "BSD-2-Clause",
     "apache 20": "Apache-2.0", "apache20": "Apache-2.0", "apache2": "Apache-2.0", "apache": "Apache-2.0", "apache license 20": "Apache-2.0", "apache license": "Apache-2.0",
     "apache license version 20": "Apache-2.0", "apache software license": "Apache-2.0", "apache software license 20": "Apache-2.0", "asl 20": "Apache-2.0", "isc": "ISC", "isc license": "ISC",
     "psf": "PSF-2.0", "psf20": "PSF-2.0", "python": "PSF-2.0", "python software foundation license": "PSF-2.0", "zlib": "Zlib", "unlicense": "Unlicense", "the unlicense": "Unlicense",
@@ -213,13 +213,14 @@ def licence_of(claims):
     """An SPDX expression; `unknown` where there is none, or where what is said does not agree."""
     if claims["expression"]:
         return claims["expression"]
-    field = re.sub(r"[^a-z0-9 ]", "", claims["field"].lower()).strip()
+    field = re.sub(r"[^a-z0-9 \n]", "", claims["field"].lower()).strip()
     if re.search(r"\b(l|a)?gpl|general public|affero|proprietary|commercial|mozilla|\bmpl", field[:400]):
         return "unknown"
     known = {CLASSIFIERS.get(name, "unknown") for name in claims["classifiers"]}
     if "unknown" in known:
         return "unknown"
-    of_field = FIELDS.get(field)
+    # Some put the whole text there, under its name.
+    of_field = FIELDS.get(field.partition("\n")[0].strip())
     if of_field and known and of_field not in known and not (of_field[:3] == "BSD" and "BSD-3-Clause" in known):
         return "unknown"
     if of_field:
