@@ -7,7 +7,7 @@ of a parameter, or else from its default, its name and what is done with it.
 # Annotations by the last part of their names.
 PLAIN = dict(
     int="int", float="float", str="str", Text="str", AnyStr="str", LiteralString="str", bytes="bytes", bytearray="bytes",
-    bool="bool", object="any", Any="any", Number="number", Real="number", Integral="int", Hashable="any", None_="none",
+    bool="bool", object="any", Any="any", Number="number", Real="number", Integral="int", Hashable="any",
     Callable="callable", T="any", Literal="any", SupportsInt="int", SupportsFloat="number", complex="number",
 )
 LISTS = frozenset(

@@ -79,11 +79,7 @@ pub fn write_shard(
     origin: &str,
     out: impl Write + Send,
 ) -> Result<(), ShardError> {
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::SNAPPY)
-        .build();
-    let schema = Arc::new(parse_message_type(SCHEMA)?);
-    let mut writer = SerializedFileWriter::new(out, schema, Arc::new(properties))?;
+    let mut writer = table(SCHEMA, out)?;
     let mut group = writer.next_row_group()?;
     let same = |text: &str| vec![ByteArray::from(text); records.len()];
     let each = |text: fn(&Record) -> &str| -> Vec<ByteArray> {
@@ -111,6 +107,16 @@ pub fn write_shard(
     group.close()?;
     writer.close()?;
     Ok(())
+}
+
+/// Begins a table of this schema, with Snappy compression.
+pub(crate) fn table<W: Write + Send>(
+    schema: &str,
+    out: W,
+) -> Result<SerializedFileWriter<W>, ParquetError> {
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    let schema = Arc::new(parse_message_type(schema)?);
+    SerializedFileWriter::new(out, schema, Arc::new(properties.build()))
 }
 
 /// Reads the records of a shard.

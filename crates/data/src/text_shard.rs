@@ -12,17 +12,12 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::sync::Arc;
 
 use cwm_trace::columns::texts;
-use parquet::basic::Compression;
 use parquet::data_type::ByteArray;
-use parquet::file::properties::WriterProperties;
-use parquet::file::writer::SerializedFileWriter;
 use parquet::record::RowAccessor;
-use parquet::schema::parser::parse_message_type;
 
-use crate::shard::{ShardError, read_rows};
+use crate::shard::{ShardError, read_rows, table};
 
 const SCHEMA: &str = "message texts {
     required binary id (STRING);
@@ -73,11 +68,7 @@ pub fn write_texts(
     origin: &str,
     out: impl Write + Send,
 ) -> Result<(), ShardError> {
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::SNAPPY)
-        .build();
-    let schema = Arc::new(parse_message_type(SCHEMA)?);
-    let mut writer = SerializedFileWriter::new(out, schema, Arc::new(properties))?;
+    let mut writer = table(SCHEMA, out)?;
     let mut group = writer.next_row_group()?;
     let column = |at: usize| {
         rows.iter()

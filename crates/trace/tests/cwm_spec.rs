@@ -3,25 +3,13 @@
 mod literate;
 
 use cwm_trace::cwm::{Document, Parsed, parse, render};
-use literate::{Section, sections};
+use literate::{Section, check_all};
 
 const SPEC: &str = include_str!("../specs/cwm.md");
 
 #[test]
 fn every_section_holds() {
-    let sections = sections(SPEC);
-    assert!(
-        sections.len() > 20,
-        "only {} sections were found",
-        sections.len()
-    );
-    for section in &sections {
-        if section.block("broken").is_some() {
-            check_broken(section);
-        } else {
-            check_good(section);
-        }
-    }
+    check_all(SPEC, 20, check_good, check_broken);
 }
 
 /// A source and a table of events give a text; the text gives them back.

@@ -5,25 +5,13 @@ mod literate;
 use std::sync::Arc;
 
 use cwm_trace::live::{Document, Focus, Machine, Parsed, Piece, Window, Workings, parse, render};
-use literate::{Section, sections};
+use literate::{Section, check_all};
 
 const SPEC: &str = include_str!("../specs/live.md");
 
 #[test]
 fn every_section_holds() {
-    let sections = sections(SPEC);
-    assert!(
-        sections.len() > 40,
-        "only {} sections were found",
-        sections.len()
-    );
-    for section in &sections {
-        if section.block("broken").is_some() {
-            check_broken(section);
-        } else {
-            check_good(section);
-        }
-    }
+    check_all(SPEC, 40, check_good, check_broken);
 }
 
 /// A source and a table of events give a text, windows or both; the text

@@ -5,25 +5,13 @@ mod literate;
 use cwm_trace::nd::{
     Action, Document, Forward, Inverse, InverseAction, Parsed, Run, Stop, parse, render, with_main,
 };
-use literate::{Section, sections};
+use literate::{Section, check_all};
 
 const SPEC: &str = include_str!("../specs/nd.md");
 
 #[test]
 fn every_section_holds() {
-    let sections = sections(SPEC);
-    assert!(
-        sections.len() > 25,
-        "only {} sections were found",
-        sections.len()
-    );
-    for section in &sections {
-        if section.block("broken").is_some() {
-            check_broken(section);
-        } else {
-            check_good(section);
-        }
-    }
+    check_all(SPEC, 25, check_good, check_broken);
 }
 
 /// A source, a table of events and a list of actions give a text, in one direction or both; the text gives

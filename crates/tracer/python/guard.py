@@ -35,7 +35,7 @@ class Guard:
         self.recorder = recorder
         # Not all that lies below the interpreter's prefix, which may be that of the whole system.
         places = [os.path.dirname(os.__file__)] + [path for path in sys.path if path.endswith("lib-dynload")]
-        self.library = tuple(os.path.realpath(place) + os.sep for place in places)
+        self.readable = tuple(os.path.realpath(place) + os.sep for place in places)
         # Looked through for modules, whether they are there or not.
         self.searched = frozenset(sys.path) | {None, "", "."}
         sys.dont_write_bytecode = True
@@ -68,7 +68,7 @@ class Guard:
         if isinstance(path, int):
             return True
         try:
-            return path in self.searched or os.path.realpath(path).startswith(self.library)
+            return path in self.searched or os.path.realpath(path).startswith(self.readable)
         except (TypeError, ValueError):
             return False
 

@@ -2,7 +2,7 @@
 
 Comes behind `guard.py`, and without the collector. The request is a line of JSON on standard input: `{"root": FOLDER,
 "modules": [FILE, ...], "tests": [FILE, ...], "seconds": N, "memory": N}`; the answer is JSON on what is standard output
-at the start: `{"calls": {FILE: {FUNCTION: [ARGUMENTS, ...]}}, "ran": N}`. Only calls whose arguments are literals
+at the start: `{"calls": {FILE: {FUNCTION: [ARGUMENTS, ...]}}}`. Only calls whose arguments are literals
 count. What is forbidden raises, so that one test fails and the others go on.
 """
 
@@ -28,7 +28,7 @@ class Sandbox(Guard):
     def __init__(self, root):
         Guard.__init__(self, None)
         # What tests import: the package, and what is installed for the interpreter.
-        self.library += tuple(os.path.realpath(place) + os.sep for place in [root] + sys.path if place)
+        self.readable += tuple(os.path.realpath(place) + os.sep for place in [root] + sys.path if place)
 
     def __call__(self, event, arguments):
         if self.is_forbidden(event, arguments):
@@ -151,70 +151,53 @@ def modules_of(files):
 
 
 def run_all(request, out):
-    ran = 0
     for module in modules_of(request["modules"]):
-        ran += run_doctests(module, out)
+        run_doctests(module, out)
     try:
         import pytest
     except Exception:
-        return ran + run_unittests(request["tests"], out)
+        run_unittests(request["tests"], out)
+        return
     paths = [os.path.join(request["root"], name) for name in request["tests"]]
     if paths:
-        counter = Counter()
         options = ["-q", "-s", "-p", "no:cacheprovider", "--rootdir", request["root"], "-o", "addopts=", "--continue-on-collection-errors"]
         try:
-            pytest.main(options + paths, plugins=[counter])
+            pytest.main(options + paths)
         except BaseException:
+            # What was called until then was called.
             pass
-        ran += counter.ran
-    return ran
-
-
-class Counter:
-    ran = 0
-
-    def pytest_runtest_setup(self):
-        self.ran += 1
 
 
 def run_doctests(module, out):
-    ran = 0
     runner = doctest.DocTestRunner(verbose=False)
     try:
         for test in doctest.DocTestFinder(exclude_empty=True).find(module):
             if test.examples:
                 runner.run(test, out=out.write, clear_globs=True)
-                ran += 1
     except BaseException:
         pass
-    return ran
 
 
 def run_unittests(files, out):
-    ran = 0
     for module in modules_of(files):
+        run_functions(module)
         try:
             suite = unittest.defaultTestLoader.loadTestsFromModule(module)
-            ran += suite.countTestCases() + run_functions(module)
             unittest.TextTestRunner(out, verbosity=0).run(suite)
         except BaseException:
             continue
-    return ran
 
 
 def run_functions(module):
     """Tests as pytest has them that need nothing from it."""
-    ran = 0
     for name, function in sorted(vars(module).items()):
         code = getattr(function, "__code__", None)
         if not name.startswith("test") or code is None or code.co_argcount:
             continue
-        ran += 1
         try:
             function()
         except BaseException:
             continue
-    return ran
 
 
 def limit(request):
@@ -254,10 +237,10 @@ def main():
     signal.signal(signal.SIGALRM, lambda *_: reply({"over_time": True}))
     signal.alarm(request["seconds"])
     sys.setprofile(calls)
-    ran = run_all(request, out)
+    run_all(request, out)
     sys.setprofile(None)
     signal.alarm(0)
-    reply({"calls": calls.answer(), "ran": ran})
+    reply({"calls": calls.answer()})
 
 
 main()

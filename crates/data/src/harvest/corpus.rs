@@ -182,12 +182,6 @@ enum Question<'a> {
 }
 
 #[derive(Deserialize)]
-struct Begun {
-    #[serde(rename = "calls")]
-    _calls: usize,
-}
-
-#[derive(Deserialize)]
 struct Found {
     functions: Vec<Target>,
     refused: BTreeMap<Rejection, usize>,
@@ -303,14 +297,14 @@ impl Opener {
                     });
                 }
             },
-            Place::Library => (self.library()?, 0),
+            Place::Library => (self.standard_modules()?, 0),
             Place::Problems { path, licence } => (self.problems(path, licence)?, 0),
         };
         self.slice(files, seconds)
     }
 
     /// The modules of the interpreter's library, without what is installed beside them.
-    fn library(&mut self) -> Result<FetchedFiles, CorpusError> {
+    fn standard_modules(&mut self) -> Result<FetchedFiles, CorpusError> {
         let root = library_folder(&self.interpreter)?;
         let mut names = Vec::new();
         python_files(&root, "", &mut names);
@@ -387,14 +381,14 @@ impl Opener {
             root,
             names,
         } = files;
-        let _: Begun = self.slicer.ask(&Question::Begin {
+        let () = self.slicer.ask(&Question::Begin {
             root: &root,
             calls: &names,
         })?;
         if seconds > 0 {
             let (suite, recorded) = self.run_tests(&about.name, &root, &names, seconds)?;
             about.suite = Some(suite);
-            let _: Begun = self.slicer.ask(&Question::Recorded {
+            let () = self.slicer.ask(&Question::Recorded {
                 recorded: &recorded,
             })?;
         }

@@ -219,3 +219,18 @@ impl Activations {
         current.1
     }
 }
+
+/// Checks every section of a specification, of which there must be more than `least`: those with a block
+/// called `broken` in one way, the others in another.
+pub(crate) fn check_all(spec: &str, least: usize, good: fn(&Section), broken: fn(&Section)) {
+    let sections = sections(spec);
+    let count = sections.len();
+    assert!(count > least, "only {count} sections were found");
+    for section in &sections {
+        let check = match section.block("broken") {
+            Some(_) => broken,
+            None => good,
+        };
+        check(section);
+    }
+}
