@@ -47,7 +47,7 @@ pub use manifest::{Benchmark, Made, Manifest, Shard};
 pub use normalise::{Normalised, Normaliser};
 pub use page::page;
 pub use python::PythonError;
-pub use read::{ReadError, Records, Texts, open_records, open_texts};
+pub use read::{ReadError, Records, Texts, draw_records, open_records, open_texts};
 pub use recipe::{Recipe, RecipeError, Source};
 pub use record::{
     ArgumentsFrom, Harvested, Origin, Record, RecordError, read_records, write_record,

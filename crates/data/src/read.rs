@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use cwm_trace::columns::MAGIC;
 
 use crate::decontaminate::open_text;
+use crate::generate::rng::Rng;
 use crate::record::{Record, RecordError, read_records};
 use crate::rows::is_of_texts;
 use crate::shard::{ShardError, read_shard};
@@ -86,6 +87,24 @@ pub fn open_records(path: &Path) -> Result<Records, ReadError> {
             source,
         })
     })))
+}
+
+/// Some of the records, each with the same chance (Vitter's algorithm R): the same ones for the same seed.
+///
+/// # Errors
+/// The first of the records'.
+pub fn draw_records(records: Records, count: usize, seed: u64) -> Result<Vec<Record>, ReadError> {
+    let mut rng = Rng::new(seed, 0, 0);
+    let mut drawn = Vec::new();
+    for (at, record) in records.enumerate() {
+        let record = record?;
+        if drawn.len() < count {
+            drawn.push(record);
+        } else if let Some(place) = drawn.get_mut(rng.below(at + 1)) {
+            *place = record;
+        }
+    }
+    Ok(drawn)
 }
 
 /// What [`open_texts`] gives, one by one.

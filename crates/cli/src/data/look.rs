@@ -8,8 +8,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use cwm_data::{
-    Census, CensusReport, Comparison, Difference, Histogram, Origin, Record, TextRow, open_records,
-    open_texts, page, write_record,
+    Census, CensusReport, Comparison, Difference, Histogram, Origin, Record, TextRow, draw_records,
+    open_records, open_texts, page, write_record,
 };
 use cwm_trace::{Entry, listing};
 
@@ -397,20 +397,7 @@ fn origin(record: &Record) -> String {
 }
 
 pub(crate) fn sample(args: &SampleArgs) -> Result<()> {
-    let mut drawn: Vec<Record> = Vec::new();
-    let mut state = args.seed;
-    for (at, record) in open_records(&args.data)?.enumerate() {
-        let record = record?;
-        if drawn.len() < args.count {
-            drawn.push(record);
-            continue;
-        }
-        // Each of the records so far stays with the same chance (Vitter's algorithm R).
-        let place = ((u128::from(next(&mut state)) * (at as u128 + 1)) >> 64) as usize;
-        if let Some(slot) = drawn.get_mut(place) {
-            *slot = record;
-        }
-    }
+    let drawn = draw_records(open_records(&args.data)?, args.count, args.seed)?;
     if let Some(path) = &args.out {
         let mut out = Partial::create(path)?;
         for record in &drawn {
@@ -427,15 +414,6 @@ pub(crate) fn sample(args: &SampleArgs) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The step of splitmix64 (Steele, Lea, Flood 2014).
-fn next(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut mixed = *state;
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }
 
 /// What a record calls, with how many events, to what end.
