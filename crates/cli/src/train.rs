@@ -251,25 +251,23 @@ fn check_vocabulary(run: &Path) -> Result<()> {
 }
 
 fn default_config(args: &Args) -> TrainConfig {
-    TrainConfig {
-        steps: 2000,
-        batch_tokens: 4096,
-        optimizer: match args.settings.optimizer {
-            // The rates that suit random weights are noise to good ones.
-            None | Some(Rule::Muon) if args.from.is_some() => Optimizer {
-                weight_decay: 0.02,
-                ..Optimizer::muon(0.006, 1e-3)
-            },
-            None | Some(Rule::Muon) => Optimizer {
-                weight_decay: 0.02,
-                embedding_lr: Some(0.01),
-                ..Optimizer::muon(0.02, 3e-3)
-            },
-            Some(Rule::Adamw) => Optimizer {
-                weight_decay: 0.02,
-                ..Optimizer::adamw(3e-3)
-            },
+    let optimizer = match args.settings.optimizer {
+        // The rates that suit random weights are noise to good ones.
+        None | Some(Rule::Muon) if args.from.is_some() => Optimizer {
+            weight_decay: 0.02,
+            ..Optimizer::muon(0.006, 1e-3)
         },
+        None | Some(Rule::Muon) => Optimizer {
+            weight_decay: 0.02,
+            embedding_lr: Some(0.01),
+            ..Optimizer::muon(0.02, 3e-3)
+        },
+        Some(Rule::Adamw) => Optimizer {
+            weight_decay: 0.02,
+            ..Optimizer::adamw(3e-3)
+        },
+    };
+    TrainConfig {
         schedule: Schedule::Wsd {
             warmup: 50,
             decay_steps: 400,
@@ -277,9 +275,8 @@ fn default_config(args: &Args) -> TrainConfig {
         },
         seed: args.seed.unwrap_or(1),
         threads: default_threads(),
-        checkpoint_every: 100,
-        keep_last: 2,
         eval_every: 200,
+        ..TrainConfig::new(2000, 4096, optimizer)
     }
 }
 

@@ -9,9 +9,7 @@
 use std::process::ExitCode;
 
 use cwm_model::{Config, LayerType, Model, Rope, causal_spans};
-use cwm_train::{
-    Example, Examples, Observer, Optimizer, Schedule, StepReport, TrainConfig, Trainer,
-};
+use cwm_train::{Example, Examples, Observer, Optimizer, StepReport, TrainConfig, Trainer};
 
 const LENGTH: usize = 1_024;
 const BATCH: usize = 8;
@@ -132,15 +130,12 @@ fn run_config(arguments: &Arguments) -> TrainConfig {
         ..Optimizer::adamw(3e-4)
     };
     TrainConfig {
-        steps: arguments.steps + 1,
-        batch_tokens: LENGTH * BATCH,
-        optimizer,
-        schedule: Schedule::Constant { warmup: 0 },
         seed: 0,
+        lanes: arguments.threads,
         threads: arguments.threads,
         checkpoint_every: 0,
         keep_last: 1,
-        eval_every: 0,
+        ..TrainConfig::new(arguments.steps + 1, LENGTH * BATCH, optimizer)
     }
 }
 

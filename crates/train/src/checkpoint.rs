@@ -18,12 +18,11 @@ use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::batches::Cursor;
 use crate::config::TrainConfig;
 use crate::error::Error;
 use crate::optimizer::{Moment, OptimizerState};
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
 const PREFIX: &str = "step-";
@@ -42,8 +41,8 @@ pub(crate) struct State {
     pub(crate) updates: u64,
     /// Steps that made no update.
     pub(crate) skipped_steps: u64,
-    /// Where the next batch starts.
-    pub(crate) cursor: Cursor,
+    /// Examples drawn from the data: where the next batch starts.
+    pub(crate) drawn: u64,
     pub(crate) tokens_seen: u64,
     pub(crate) data_fingerprint: String,
     pub(crate) config: TrainConfig,

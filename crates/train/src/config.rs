@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 
+/// More lanes than anybody has cores for, at a gradient's memory each.
+const MAX_LANES: usize = 1024;
+
 /// Everything that decides a run besides the model's shape and the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,14 +26,56 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// Seed of the data order.
     pub seed: u64,
-    /// Worker threads. Bits are reproducible for the same number of threads.
+    /// Shares that a batch is cut into. Gradients are summed within a share, and the shares as a
+    /// binary tree, whoever computes them: the bits of a run depend on this number, and neither on
+    /// threads nor on ranks, of which no more than this have work. Each takes memory of the size of
+    /// the weights.
+    pub lanes: usize,
+    /// Worker threads of each rank.
     pub threads: usize,
+    /// Skip a step whose loss or gradient is this many standard deviations above the mean of the
+    /// steps before it. 0 turns this off.
+    #[serde(default)]
+    pub spike_sigma: f32,
+    /// Decay of a running mean of the weights, kept beside them; none if absent.
+    #[serde(default)]
+    pub ema: Option<f32>,
+    /// Compute the activations of a layer again in the backward pass instead of keeping them: less
+    /// memory for long rows, about a third more work, the same bits.
+    #[serde(default)]
+    pub recompute: bool,
     /// Steps between checkpoints; 0 means only when the run ends or is stopped.
     pub checkpoint_every: u64,
     /// How many of the newest checkpoints stay on disk (at least 1).
     pub keep_last: usize,
+    /// Also keep the checkpoint with the lowest held-out loss.
+    #[serde(default)]
+    pub keep_best: bool,
     /// Steps between held-out evaluations; 0 means only when the run ends.
     pub eval_every: u64,
+}
+
+impl TrainConfig {
+    /// A run with the customary upkeep: four lanes, one thread, a checkpoint every 100 steps of which
+    /// the last two are kept, constant rates, seed 1.
+    pub fn new(steps: u64, batch_tokens: usize, optimizer: Optimizer) -> Self {
+        Self {
+            steps,
+            batch_tokens,
+            optimizer,
+            schedule: Schedule::Constant { warmup: 0 },
+            seed: 1,
+            lanes: 4,
+            threads: 1,
+            spike_sigma: 0.0,
+            ema: None,
+            recompute: false,
+            checkpoint_every: 100,
+            keep_last: 2,
+            keep_best: false,
+            eval_every: 0,
+        }
+    }
 }
 
 /// Hyper-parameters of the optimiser.
@@ -207,6 +252,21 @@ impl TrainConfig {
         check(self.batch_tokens > 0, "batch_tokens", "must be at least 1")?;
         check(self.threads > 0, "threads", "must be at least 1")?;
         check(
+            (1..=MAX_LANES).contains(&self.lanes),
+            "lanes",
+            format!("must lie in 1..={MAX_LANES}, not {}", self.lanes),
+        )?;
+        check(
+            self.spike_sigma.is_finite() && self.spike_sigma >= 0.0,
+            "spike_sigma",
+            format!("must be finite and not negative, not {}", self.spike_sigma),
+        )?;
+        check(
+            self.ema.is_none_or(|decay| (0.0..1.0).contains(&decay)),
+            "ema",
+            format!("must lie in 0..1, not {}", self.ema.unwrap_or_default()),
+        )?;
+        check(
             self.keep_last > 0,
             "keep_last",
             "must be at least 1: the newest checkpoint always stays",
@@ -269,19 +329,12 @@ mod tests {
 
     fn config() -> TrainConfig {
         TrainConfig {
-            steps: 100,
-            batch_tokens: 64,
-            optimizer: Optimizer::muon(0.02, 1e-3),
             schedule: Schedule::Wsd {
                 warmup: 10,
                 decay_steps: 20,
                 final_ratio: 0.1,
             },
-            seed: 1,
-            threads: 2,
-            checkpoint_every: 0,
-            keep_last: 2,
-            eval_every: 0,
+            ..TrainConfig::new(100, 64, Optimizer::muon(0.02, 1e-3))
         }
     }
 
@@ -321,11 +374,14 @@ mod tests {
     #[test]
     fn wrong_fields_are_named() {
         type Spoil = fn(&mut TrainConfig);
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 11] = [
             ("steps", |c| c.steps = 0),
             ("batch_tokens", |c| c.batch_tokens = 0),
             ("threads", |c| c.threads = 0),
             ("keep_last", |c| c.keep_last = 0),
+            ("lanes", |c| c.lanes = 0),
+            ("spike_sigma", |c| c.spike_sigma = -1.0),
+            ("ema", |c| c.ema = Some(1.0)),
             ("optimizer.lr", |c| c.optimizer.lr = f32::NAN),
             ("optimizer.betas", |c| c.optimizer.betas = [0.9, 1.0]),
             ("optimizer.muon_lr", |c| c.optimizer.muon_lr = 0.0),

@@ -3,6 +3,8 @@
 //! The trainer knows nothing of programs or traces. Whoever makes the rows decides, by the spans,
 //! what each token may see, and, by the targets, what is learned from it.
 
+use std::ops::Range;
+
 use cwm_kernels::Span;
 use cwm_model::{Row, Target, causal_spans};
 
@@ -17,6 +19,13 @@ pub struct Example {
     pub spans: Vec<Span>,
     /// What is predicted, from which row, and how much it counts.
     pub targets: Vec<Target>,
+    /// What each target is: an index into [`Dataset::kinds`], beside `targets`. Empty: all are of
+    /// kind 0.
+    pub kinds: Vec<u8>,
+    /// Where in `targets` each predicted frame ends, rising. Empty where a row has no frames.
+    pub frames: Vec<u32>,
+    /// Where it comes from: an index into [`Dataset::sources`].
+    pub source: u16,
 }
 
 impl Example {
@@ -35,7 +44,13 @@ impl Example {
             spans: causal_spans(ids.len()),
             ids,
             targets,
+            ..Self::default()
         }
+    }
+
+    /// What the target at `index` is.
+    pub fn kind(&self, index: usize) -> usize {
+        self.kinds.get(index).copied().unwrap_or_default().into()
     }
 
     /// Sum of the weights of the targets.
@@ -75,6 +90,41 @@ pub trait Dataset: Sync {
     /// A string that identifies the data, such as the hash of its files. A run refuses to resume
     /// on data with another fingerprint.
     fn fingerprint(&self) -> String;
+
+    /// Tokens of a full example: a batch takes as many examples as make up its tokens if all are
+    /// full, so that which examples a step takes depends on nothing but its number.
+    fn row_tokens(&self) -> usize;
+
+    /// Names of what targets can be, such as `action`. Losses are told apart by them.
+    fn kinds(&self) -> Vec<String> {
+        vec!["token".to_owned()]
+    }
+
+    /// Names of the sources that examples come from. Losses are told apart by them.
+    fn sources(&self) -> Vec<String> {
+        self.parts().into_iter().map(|part| part.name).collect()
+    }
+
+    /// The parts that batches are mixed from: one for each source, in order, which together cover
+    /// all indexes.
+    fn parts(&self) -> Vec<Part> {
+        vec![Part {
+            name: "data".to_owned(),
+            examples: 0..self.len(),
+            share: 1.0,
+        }]
+    }
+}
+
+/// The examples of one source, and how often they are drawn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// Name of the source.
+    pub name: String,
+    /// Where its examples lie in the data set; not empty.
+    pub examples: Range<usize>,
+    /// How often it is drawn, beside the shares of the other parts; they need not add up to 1.
+    pub share: f64,
 }
 
 /// Examples held in memory.
@@ -105,5 +155,10 @@ impl Dataset for Examples {
 
     fn fingerprint(&self) -> String {
         self.fingerprint.clone()
+    }
+
+    fn row_tokens(&self) -> usize {
+        let lengths = self.examples.iter().map(|example| example.ids.len());
+        lengths.max().unwrap_or(1).max(1)
     }
 }

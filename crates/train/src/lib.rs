@@ -31,12 +31,12 @@ mod report;
 pub mod traces;
 mod trainer;
 
-pub use batches::{Cursor, permutation};
+pub use batches::permutation;
 pub use checkpoint::newest_checkpoint;
 pub use config::{Optimizer, OptimizerKind, Schedule, TrainConfig};
-pub use dataset::{Dataset, Example, Examples};
+pub use dataset::{Dataset, Example, Examples, Part};
 pub use error::Error;
 pub use learner::evaluate;
 pub use log::{LOG_FILE, history};
-pub use report::{Evaluation, Observer, Skip, StepReport, Summary};
+pub use report::{Evaluation, Observer, Score, Skip, StepReport, Summary};
 pub use trainer::{Changes, Trainer};

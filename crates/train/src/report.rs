@@ -12,12 +12,16 @@ pub struct StepReport {
     pub step: u64,
     /// Steps of the whole run.
     pub steps: u64,
-    /// Passes over the data completed before this batch.
-    pub epoch: u64,
+    /// How often the examples that were drawn so far would fill the data set.
+    pub epoch: f64,
     /// Mean loss of the batch in nats, weighted, before the update.
     pub loss: f64,
     /// Share of targets predicted right, in 0..=1, before the update.
     pub accuracy: f64,
+    /// The same for each source that occurs in the batch.
+    pub sources: Vec<Score>,
+    /// The same for each kind of target that occurs in the batch.
+    pub kinds: Vec<Score>,
     /// AdamW learning rate.
     pub lr: f64,
     /// Muon learning rate, when the optimiser is Muon.
@@ -47,6 +51,25 @@ pub enum Skip {
     NonFinite,
     /// No target of the batch has a weight.
     NoTargets,
+    /// The norm of the gradient was far above what it was lately.
+    Spike,
+}
+
+/// How well the targets of one source or one kind were predicted.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Score {
+    /// Name of the source or the kind.
+    pub name: String,
+    /// Mean loss in nats, weighted.
+    pub loss: f64,
+    /// Share predicted right, in 0..=1.
+    pub accuracy: f64,
+    /// Targets.
+    pub targets: usize,
+    /// Of the frames that have such targets, the share in which all of them were predicted right;
+    /// absent where there is no frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frame_exact: Option<f64>,
 }
 
 /// Held-out scores of the weights after `step` steps.
@@ -60,6 +83,17 @@ pub struct Evaluation {
     pub accuracy: f64,
     /// Targets scored.
     pub targets: usize,
+    /// Predicted frames in the data; 0 where its rows have none.
+    pub frames: usize,
+    /// Share of these frames whose every target was predicted right, each from the true tokens
+    /// before it; 0 where there is none.
+    pub frame_exact: f64,
+    /// The scores of each source.
+    pub sources: Vec<Score>,
+    /// The scores of each kind of target.
+    pub kinds: Vec<Score>,
+    /// Whether no evaluation before had a lower loss.
+    pub best: bool,
     /// Time taken.
     pub seconds: f64,
 }

@@ -23,6 +23,7 @@ pub struct TraceDataset {
     vocabulary: Arc<Vocabulary>,
     programs: Vec<PackedProgram>,
     rows: Vec<(u32, Range<usize>)>,
+    max_tokens: usize,
     fingerprint: String,
     shifted: bool,
 }
@@ -48,6 +49,7 @@ impl TraceDataset {
             vocabulary,
             programs,
             rows,
+            max_tokens,
             fingerprint,
             shifted,
         }
@@ -99,6 +101,10 @@ impl Dataset for TraceDataset {
     fn fingerprint(&self) -> String {
         self.fingerprint.clone()
     }
+
+    fn row_tokens(&self) -> usize {
+        self.max_tokens
+    }
 }
 
 /// Masks, positions and targets of a row.
@@ -134,6 +140,7 @@ fn example(row: &PackedRow) -> Example {
         positions,
         spans,
         targets,
+        ..Example::default()
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use cwm_model::Model;
 
-use crate::batches::{Batches, Cursor};
+use crate::batches::Batches;
 use crate::checkpoint::{self, Loaded, State};
 use crate::config::{Optimizer, OptimizerKind, Schedule, TrainConfig};
 use crate::learner::Learner;
@@ -60,7 +60,8 @@ pub struct Trainer {
     step: u64,
     skipped_steps: u64,
     tokens_seen: u64,
-    cursor: Cursor,
+    /// Examples drawn from the data.
+    drawn: u64,
     /// Fingerprint of the data trained on so far; `None` before the first run.
     data: Option<String>,
     accept_new_data: bool,
@@ -95,7 +96,7 @@ impl Trainer {
             step: 0,
             skipped_steps: 0,
             tokens_seen: 0,
-            cursor: Cursor::default(),
+            drawn: 0,
             data: None,
             accept_new_data: false,
             notes: Vec::new(),
@@ -143,7 +144,7 @@ impl Trainer {
             step: state.step,
             skipped_steps: state.skipped_steps,
             tokens_seen: state.tokens_seen,
-            cursor: state.cursor,
+            drawn: state.drawn,
             data: Some(state.data_fingerprint),
             accept_new_data: changes.new_data,
             notes,
@@ -197,7 +198,7 @@ impl Trainer {
             return Err(Error::EmptyDataset { which: "held-out" });
         }
         self.open_data(train)?;
-        let mut batches = Batches::new(self.config.seed, self.cursor);
+        let mut batches = Batches::new(self.config.seed, train, self.config.batch_tokens);
         let mut last = Progress::default();
         let mut skips_in_a_row = 0;
         let mut stopped = false;
@@ -268,7 +269,7 @@ impl Trainer {
                         let expected = expected.clone();
                         return Err(Error::DataChanged { expected, found });
                     }
-                    self.cursor = Cursor::default();
+                    self.drawn = 0;
                 }
                 self.log.write(&Event::Resume {
                     step: self.step,
@@ -292,13 +293,12 @@ impl Trainer {
             .config
             .schedule
             .multiplier(self.step, self.config.steps);
-        let batch = batches.next(train, self.config.batch_tokens);
+        let batch = batches.batch(train, self.drawn);
         let settings = &self.config.optimizer;
         let learned = self.learner.learn(&batch, settings, multiplier)?;
         let seconds = started.elapsed().as_secs_f64();
 
-        // The cursor stands after this batch, in the batch's own epoch.
-        self.cursor = batches.cursor();
+        self.drawn += batch.len() as u64;
         self.step += 1;
         self.tokens_seen += learned.tokens as u64;
         self.skipped_steps += u64::from(learned.skipped.is_some());
@@ -309,9 +309,11 @@ impl Trainer {
         let report = StepReport {
             step: self.step,
             steps: self.config.steps,
-            epoch: self.cursor.epoch,
+            epoch: self.drawn as f64 / train.len() as f64,
             loss: learned.loss,
             accuracy: learned.accuracy,
+            sources: Vec::new(),
+            kinds: Vec::new(),
             lr: f64::from(settings.lr) * multiplier,
             muon_lr: (settings.kind == OptimizerKind::Muon)
                 .then(|| f64::from(settings.muon_lr) * multiplier),
@@ -332,7 +334,7 @@ impl Trainer {
             step: self.step,
             updates: self.learner.optimizer.updates(),
             skipped_steps: self.skipped_steps,
-            cursor: self.cursor,
+            drawn: self.drawn,
             tokens_seen: self.tokens_seen,
             data_fingerprint: self.data.clone().unwrap_or_default(),
             config: self.config.clone(),
@@ -363,6 +365,11 @@ impl Trainer {
             loss: loss.loss_sum / loss.weight_sum,
             accuracy: loss.correct as f64 / loss.n_targets.max(1) as f64,
             targets: loss.n_targets,
+            frames: 0,
+            frame_exact: 0.0,
+            sources: Vec::new(),
+            kinds: Vec::new(),
+            best: false,
             seconds: started.elapsed().as_secs_f64(),
         };
         self.log.write(&Event::Evaluation(&evaluation))?;

@@ -146,6 +146,7 @@ fn the_loss_is_the_weighted_mean_of_the_batch() {
     let dir = tempfile::tempdir().expect("temporary folder");
     let mut config = config(2, Optimizer::adamw(1e-3));
     config.schedule = Schedule::Constant { warmup: 0 };
+    config.batch_tokens = 14; // Two rows of 7 tokens: both examples.
     let mut trainer = Trainer::new(model, config, dir.path()).expect("starts");
     let mut losses = StopAfter::default();
     trainer.run(&data, None, &mut losses).expect("runs");

@@ -60,9 +60,6 @@ pub(crate) fn data() -> Examples {
 
 pub(crate) fn config(steps: u64, optimizer: Optimizer) -> TrainConfig {
     TrainConfig {
-        steps,
-        batch_tokens: 60,
-        optimizer,
         schedule: Schedule::Wsd {
             warmup: 2,
             decay_steps: steps / 3,
@@ -71,8 +68,7 @@ pub(crate) fn config(steps: u64, optimizer: Optimizer) -> TrainConfig {
         seed: 17,
         threads: 2,
         checkpoint_every: 0,
-        keep_last: 2,
-        eval_every: 0,
+        ..TrainConfig::new(steps, 60, optimizer)
     }
 }
 
