@@ -216,12 +216,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         "finished"
     };
-    eprintln!(
-        "{verb} at step {} of {}; checkpoint `{}`",
-        summary.step,
-        summary.steps,
-        summary.checkpoint.display()
-    );
+    eprintln!("{verb} at step {} of {}", summary.step, summary.steps);
+    if let Some(checkpoint) = &summary.checkpoint {
+        eprintln!("checkpoint `{}`", checkpoint.display());
+    }
     if summary.stopped {
         eprintln!("hint: go on with the same command and --resume");
     }
@@ -466,7 +464,7 @@ impl Observer for Watch {
     fn evaluation(&mut self, evaluation: &Evaluation) {
         let line = format!(
             "held out: loss {:.4}, token accuracy {:.4}",
-            evaluation.loss, evaluation.accuracy
+            evaluation.scores.loss, evaluation.scores.accuracy
         );
         self.bar.suspend(|| eprintln!("{line}"));
     }

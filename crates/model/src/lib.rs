@@ -52,7 +52,7 @@ pub use cwm_kernels::Span;
 pub use error::{Error, RowError};
 pub use layout::{LayerTensors, Layout, TensorSpec};
 pub use model::Model;
-pub use row::{Row, RowLoss, Target, causal_spans, packed_spans, window_spans};
+pub use row::{Outcome, Row, RowLoss, Target, causal_spans, packed_spans, window_spans};
 pub use run_embedding::RunEmbedding;
 pub use weights::{Dtype, INDEX_FILE, WEIGHTS_FILE};
 pub use workspace::Workspace;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cwm_kernels::{Span, Store, cross_entropy, rms_norm, rms_norm_backward};
 
 use crate::pass::{self, Tokens};
-use crate::row::{Row, RowLoss, Target, check_targets, check_tokens};
+use crate::row::{Outcome, Row, RowLoss, Target, check_targets, check_tokens};
 use crate::workspace::{HEAD_ROWS, Head, Keep};
 use crate::{Config, Error, Layout, RowError, Workspace, causal_spans, init, linear};
 
@@ -115,6 +115,7 @@ impl Model {
         let tokens = self.check(row.ids, row.positions, row.spans, workspace)?;
         check_targets(&self.config, row.ids.len(), row.targets)?;
         if row.targets.is_empty() {
+            workspace.head.outcomes.clear();
             return Ok(RowLoss::default());
         }
         pass::forward(self, tokens, Keep::Last, workspace);
@@ -146,13 +147,15 @@ impl Model {
             });
         }
         if row.targets.is_empty() {
+            workspace.head.outcomes.clear();
             return Ok(RowLoss::default());
         }
-        pass::forward(self, tokens, Keep::Everything, workspace);
+        let keep = workspace.keep_for_training();
+        pass::forward(self, tokens, keep, workspace);
         workspace.size_gradients(&self.config, row.ids.len());
         let residual = &mut workspace.gradients.residual;
         residual.fill(0.0);
-        let last = &workspace.layers[Keep::Everything.slot(self.config.n_layers)].input;
+        let last = &workspace.layers[keep.slot(self.config.n_layers)].input;
         let sink = GradientSink {
             scale,
             params: grads,
@@ -195,6 +198,7 @@ impl Model {
         let hidden = self.config.hidden_size;
         let span = |row: u32| row as usize * hidden..(row as usize + 1) * hidden;
         let mut loss = RowLoss::default();
+        head.outcomes.clear();
         for chunk in targets.chunks(HEAD_ROWS) {
             head.resize(&self.config, chunk.len());
             for (index, target) in chunk.iter().enumerate() {
@@ -214,10 +218,18 @@ impl Model {
                 Store::Overwrite,
             );
             let scale = sink.as_ref().map_or(0.0, |sink| sink.scale);
-            let found = cross_entropy(&mut head.logits, &head.ids, &head.weights, scale);
-            loss.loss_sum += found.loss_sum;
-            loss.correct += found.correct;
             loss.n_targets += rows;
+            let logits = head.logits.chunks_exact_mut(self.config.vocab_size);
+            for (index, logits) in logits.enumerate() {
+                let (id, weight) = (&head.ids[index..=index], &head.weights[index..=index]);
+                let found = cross_entropy(logits, id, weight, scale);
+                loss.loss_sum += found.loss_sum;
+                loss.correct += found.correct;
+                head.outcomes.push(Outcome {
+                    loss: found.loss_sum,
+                    correct: found.correct == 1,
+                });
+            }
             if let Some(sink) = &mut sink {
                 self.head_backward(head, rows, sink.params);
                 for (target, gradient) in chunk.iter().zip(head.d_gathered.chunks_exact(hidden)) {

@@ -5,6 +5,7 @@
 //! forward function above it and reads in the opposite order.
 
 use std::iter::successors;
+use std::mem::swap;
 use std::ops::Range;
 
 use cwm_kernels::{
@@ -83,6 +84,7 @@ pub(crate) fn forward(model: &Model, tokens: Tokens<'_>, keep: Keep, workspace: 
         window_spans: narrowed,
         places,
         layers: slots,
+        active,
         shared,
         scratch,
         ..
@@ -102,16 +104,25 @@ pub(crate) fn forward(model: &Model, tokens: Tokens<'_>, keep: Keep, workspace: 
         };
         let slot = keep.slot(index);
         let (done, rest) = slots.split_at_mut(slot + 1);
-        layer.forward(&mut done[slot], &mut rest[0].input, shared, scratch);
-        if keep == Keep::Last {
-            slots.swap(0, 1);
+        let (slot, out) = (&mut done[slot], &mut rest[0].input);
+        match keep {
+            Keep::Everything => layer.forward(slot, out, shared, scratch),
+            Keep::Inputs => {
+                swap(&mut slot.input, &mut active.input);
+                layer.forward(active, out, shared, scratch);
+                swap(&mut slot.input, &mut active.input);
+            }
+            Keep::Last => {
+                layer.forward(slot, out, shared, scratch);
+                slots.swap(0, 1);
+            }
         }
     }
 }
 
 /// Takes the gradient of the final residual stream in `gradients.residual`
 /// down to the embeddings, adding every parameter's gradient to `grads`.
-/// Follows a [`forward`] that kept everything.
+/// Follows a [`forward`] that kept what this workspace keeps for training.
 pub(crate) fn backward(
     model: &Model,
     tokens: Tokens<'_>,
@@ -123,7 +134,10 @@ pub(crate) fn backward(
         rope,
         window_spans: narrowed,
         places,
+        recompute,
         layers: slots,
+        active,
+        again,
         shared,
         gradients,
         scratch,
@@ -139,8 +153,16 @@ pub(crate) fn backward(
             spans: visible(config.layer_types[index], tokens, narrowed),
             rope,
         };
-        layer.backward_feed_forward(&slots[index], grads, shared, gradients);
-        layer.backward_attention(&slots[index], grads, shared, gradients, scratch);
+        let slot = match recompute {
+            false => &slots[index],
+            true => {
+                swap(&mut slots[index].input, &mut active.input);
+                layer.forward(active, again, shared, scratch);
+                &*active
+            }
+        };
+        layer.backward_feed_forward(slot, grads, shared, gradients);
+        layer.backward_attention(slot, grads, shared, gradients, scratch);
     }
     let hidden = config.hidden_size;
     let rows = gradients.residual.chunks_exact(hidden);

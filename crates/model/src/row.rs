@@ -46,6 +46,15 @@ pub struct RowLoss {
     pub n_targets: usize,
 }
 
+/// How one target came out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Outcome {
+    /// `-weight * ln p(target)`, in nats.
+    pub loss: f64,
+    /// Whether it had the highest logit.
+    pub correct: bool,
+}
+
 /// Spans of one document: each token sees itself and all before it.
 pub fn causal_spans(n: usize) -> Vec<Span> {
     vec![Span::causal_from(0); n]

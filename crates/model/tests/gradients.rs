@@ -114,6 +114,49 @@ fn forward_backward_adds_and_repeats_to_the_bit() {
     assert!(max_abs_diff(&expected, &from_one) < 1e-5);
 }
 
+#[test]
+fn computing_activations_again_changes_no_bit_and_takes_less_memory() {
+    let (model, row) = case(false);
+    let pass = |mut workspace: Workspace| {
+        let mut grads = vec![0.0; model.params.len()];
+        let mut loss = Default::default();
+        // Twice, so that buffers which were used before are met too.
+        for _ in 0..2 {
+            grads.fill(0.0);
+            loss = model
+                .forward_backward(&row.view(), 0.5, &mut grads, &mut workspace)
+                .expect("the row is well formed");
+        }
+        let bits: Vec<u32> = grads.iter().map(|g| g.to_bits()).collect();
+        (loss, bits, workspace.outcomes().to_vec())
+    };
+    let kept = pass(Workspace::new());
+    assert_eq!(kept, pass(Workspace::recomputing()));
+
+    let (loss, _, outcomes) = kept;
+    let sum: f64 = outcomes.iter().map(|outcome| outcome.loss).sum();
+    assert_eq!(outcomes.len(), row.targets.len());
+    assert!(
+        (sum - loss.loss_sum).abs() < 1e-9,
+        "{sum} {}",
+        loss.loss_sum
+    );
+    assert_eq!(
+        outcomes.iter().filter(|outcome| outcome.correct).count(),
+        loss.correct
+    );
+
+    let mut config = tiny_config(false);
+    config.n_layers = 12;
+    config.layer_types = vec![cwm_model::LayerType::Full; 12];
+    let bytes = |mut workspace: Workspace| {
+        workspace.reserve_training(&config, 512);
+        workspace.bytes()
+    };
+    let (all, inputs) = (bytes(Workspace::new()), bytes(Workspace::recomputing()));
+    assert!(inputs * 2 < all, "{inputs} of {all}");
+}
+
 fn long_positions(n: u32) -> Vec<u32> {
     (0..n).collect()
 }

@@ -1,7 +1,7 @@
 //! Checkpoints: folders `step-NNNNNN` from which a run goes on with the same bits.
 //!
 //! A checkpoint holds `config.json` and `model.safetensors` (f32, loadable as any model),
-//! `optimizer.safetensors` (moments) and `state.json`, which lists the SHA-256 of the other files.
+//! `optimizer.safetensors` (moments, and the mean of the weights if there is one) and `state.json`, which lists the SHA-256 of the other files.
 //!
 //! Promises: a checkpoint is written as `step-NNNNNN.tmp`, flushed to disk and then renamed, so a
 //! kill at any time leaves all earlier checkpoints whole; a folder that is unfinished, damaged or
@@ -20,7 +20,9 @@ use sha2::{Digest, Sha256};
 
 use crate::config::TrainConfig;
 use crate::error::Error;
-use crate::optimizer::{Moment, OptimizerState};
+use crate::optimizer::{Moment, Moments};
+use crate::plan::Plan;
+use crate::spikes::Spikes;
 
 const FORMAT: u32 = 2;
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -45,7 +47,32 @@ pub(crate) struct State {
     pub(crate) drawn: u64,
     pub(crate) tokens_seen: u64,
     pub(crate) data_fingerprint: String,
+    /// What steps were like lately.
+    pub(crate) spikes: Spikes,
+    /// The evaluation with the lowest loss so far.
+    pub(crate) best: Option<Best>,
     pub(crate) config: TrainConfig,
+}
+
+/// An evaluation that none before was better than.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Best {
+    /// Steps done when it was made.
+    pub(crate) step: u64,
+    /// Its mean loss as bits, which JSON keeps to the last one.
+    loss: u64,
+}
+
+impl Best {
+    pub(crate) fn new(step: u64, loss: f64) -> Self {
+        let loss = loss.to_bits();
+        Self { step, loss }
+    }
+
+    pub(crate) fn loss(self) -> f64 {
+        f64::from_bits(self.loss)
+    }
 }
 
 /// Contents of `state.json`.
@@ -58,21 +85,22 @@ struct Manifest {
     files: BTreeMap<String, String>,
 }
 
-/// A checkpoint read back.
+/// Everything that a checkpoint holds.
 #[derive(Debug)]
-pub(crate) struct Loaded {
+pub(crate) struct Snapshot {
     pub(crate) state: State,
     pub(crate) model: Model,
-    pub(crate) optimizer: OptimizerState,
+    /// Of all parameters.
+    pub(crate) moments: Moments,
 }
 
-/// Writes a checkpoint of `state` below `dir` and returns its folder.
-pub(crate) fn write(
-    dir: &Path,
-    state: &State,
-    model: &Model,
-    optimizer: &OptimizerState,
-) -> Result<PathBuf, Error> {
+/// Writes a checkpoint below `dir` and returns its folder.
+pub(crate) fn write(dir: &Path, snapshot: &Snapshot) -> Result<PathBuf, Error> {
+    let Snapshot {
+        state,
+        model,
+        moments,
+    } = snapshot;
     let name = folder_name(state.step);
     let whole = dir.join(&name);
     let unfinished = dir.join(name + UNFINISHED);
@@ -83,8 +111,9 @@ pub(crate) fn write(
         .save(&unfinished, cwm_model::Dtype::F32)
         .map_err(Error::SaveModel)?;
     let path = unfinished.join(OPTIMIZER_FILE);
-    let tensors = optimizer
-        .moments()
+    let plan = Plan::new(&model.layout, &state.config.optimizer);
+    let tensors = moments
+        .entries(&plan)
         .into_iter()
         .map(|moment| (moment.name.clone(), moment));
     safetensors::serialize_to_file(tensors, None, &path)
@@ -121,7 +150,7 @@ pub(crate) fn write(
 }
 
 /// Reads the newest whole checkpoint below `dir`; the strings say what was passed over and why.
-pub(crate) fn load_newest(dir: &Path) -> Result<(Loaded, Vec<String>), Error> {
+pub(crate) fn load_newest(dir: &Path) -> Result<(Snapshot, Vec<String>), Error> {
     newest(dir, load)
 }
 
@@ -168,16 +197,23 @@ pub(crate) fn list(dir: &Path) -> Result<Vec<(u64, PathBuf)>, Error> {
     Ok(found)
 }
 
-/// Keeps the checkpoint of `newest` and the `keep_last - 1` before it; removes older ones and
-/// leftovers of interrupted writes.
-pub(crate) fn prune(dir: &Path, newest: u64, keep_last: usize) -> Result<(), Error> {
+/// Keeps the checkpoint of `newest`, the `keep_last - 1` before it and the one of `best`; removes
+/// other older ones and leftovers of interrupted writes.
+pub(crate) fn prune(
+    dir: &Path,
+    newest: u64,
+    keep_last: usize,
+    best: Option<u64>,
+) -> Result<(), Error> {
     let older: Vec<_> = list(dir)?
         .into_iter()
         .filter(|&(step, _)| step < newest)
         .collect();
     let excess = (older.len() + 1).saturating_sub(keep_last);
-    for (_, path) in older.into_iter().take(excess) {
-        discard(&path)?;
+    for (step, path) in older.into_iter().take(excess) {
+        if best != Some(step) {
+            discard(&path)?;
+        }
     }
     for (name, path) in folders(dir)? {
         if name.ends_with(UNFINISHED) || name.ends_with(REMOVED) {
@@ -216,43 +252,69 @@ fn verify(path: &Path) -> Result<Manifest, String> {
     Ok(manifest)
 }
 
-fn load(path: &Path, manifest: Manifest) -> Result<Loaded, String> {
+fn load(path: &Path, manifest: Manifest) -> Result<Snapshot, String> {
     let state = manifest.state;
     state.config.validate().map_err(|error| error.to_string())?;
     let model = Model::load(path).map_err(|error| error.to_string())?;
-    let mut optimizer = OptimizerState::new(&model.layout, &state.config.optimizer);
+    let plan = Plan::new(&model.layout, &state.config.optimizer);
+    let with_ema = state.config.ema.is_some();
+    let mut moments = Moments::new(&plan.whole(), &model.params, with_ema);
     let bytes = fs::read(path.join(OPTIMIZER_FILE)).map_err(|error| error.to_string())?;
     let tensors = SafeTensors::deserialize(&bytes).map_err(|error| error.to_string())?;
-    optimizer.restore(state.updates, |name, shape, values| {
-        let tensor = tensors
-            .tensor(name)
-            .map_err(|error| format!("`{name}`: {error}"))?;
-        if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
-            let (dtype, found) = (tensor.dtype(), tensor.shape());
-            return Err(format!(
-                "moment `{name}` is {dtype:?} {found:?}, expected F32 {shape:?}"
-            ));
-        }
-        let (words, _) = tensor.data().as_chunks::<4>();
-        for (value, word) in values.iter_mut().zip(words) {
-            *value = f32::from_le_bytes(*word);
-        }
-        Ok(())
+    moments.restore(&plan, |name, shape, values| {
+        read_moment(&tensors, name, shape, values)
     })?;
-    Ok(Loaded {
+    Ok(Snapshot {
         state,
         model,
-        optimizer,
+        moments,
     })
 }
 
-impl View for Moment<'_> {
+fn read_moment(
+    tensors: &SafeTensors<'_>,
+    name: &str,
+    shape: &[usize],
+    values: &mut [f32],
+) -> Result<(), String> {
+    let tensor = tensors
+        .tensor(name)
+        .map_err(|error| format!("`{name}`: {error}"))?;
+    if tensor.dtype() != Dtype::F32 || tensor.shape() != shape {
+        let (dtype, found) = (tensor.dtype(), tensor.shape());
+        return Err(format!(
+            "moment `{name}` is {dtype:?} {found:?}, expected F32 {shape:?}"
+        ));
+    }
+    let (words, _) = tensor.data().as_chunks::<4>();
+    for (value, word) in values.iter_mut().zip(words) {
+        *value = f32::from_le_bytes(*word);
+    }
+    Ok(())
+}
+
+/// The model of the newest whole checkpoint below `dir`, with the running mean of its weights in
+/// the place of the weights; the strings say which checkpoints were passed over and why.
+///
+/// # Errors
+/// When there is no whole checkpoint, or the run keeps no mean.
+pub fn load_ema(dir: &Path) -> Result<(Model, Vec<String>), Error> {
+    let (snapshot, passed_over) = load_newest(dir)?;
+    let mut model = snapshot.model;
+    let ema = snapshot.moments.ema.ok_or_else(|| Error::NoEma {
+        dir: dir.to_path_buf(),
+    })?;
+    model.params = ema;
+    Ok((model, passed_over))
+}
+
+impl View for Moment<&[f32]> {
     fn dtype(&self) -> Dtype {
         Dtype::F32
     }
 
     fn shape(&self) -> &[usize] {
-        self.shape
+        &self.shape
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
@@ -386,12 +448,16 @@ mod tests {
         for leftover in ["step-000004.tmp", "step-000002.removed"] {
             fs::create_dir(dir.path().join(leftover)).expect("creates");
         }
-        prune(dir.path(), 3, 2).expect("prunes");
+        prune(dir.path(), 3, 2, None).expect("prunes");
         let mut left: Vec<_> = fs::read_dir(dir.path())
             .expect("lists")
             .map(|entry| file_name(&entry.expect("entry").path()))
             .collect();
         left.sort();
         assert_eq!(left, ["notes", "step-000002", "step-000003", "step-000009"]);
+
+        prune(dir.path(), 9, 1, Some(2)).expect("prunes");
+        assert!(dir.path().join("step-000002").exists(), "the best stays");
+        assert!(!dir.path().join("step-000003").exists());
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::collective::CollectiveError;
+
 /// Errors of this crate. Messages say what was wrong and how to go on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -82,6 +84,47 @@ pub enum Error {
         expected: String,
         /// Fingerprint of the data given now.
         found: String,
+    },
+    /// The run keeps no running mean of its weights.
+    #[error(
+        "the run in `{}` keeps no running mean of its weights: leave it out, or train with `ema`",
+        dir.display()
+    )]
+    NoEma {
+        /// Folder of the run.
+        dir: PathBuf,
+    },
+    /// Ranks cannot work together.
+    #[error(transparent)]
+    Collective(#[from] CollectiveError),
+    /// A rank sent something else than it should.
+    #[error(
+        "rank {rank} is not in step with the others: start all ranks with the same program, \
+         and with the same data and settings"
+    )]
+    OutOfStep {
+        /// Which one.
+        rank: usize,
+    },
+    /// Ranks were started with different data.
+    #[error("rank {rank} has other {which} data than rank 0: `{found}` instead of `{expected}`")]
+    RanksDiffer {
+        /// Which one.
+        rank: usize,
+        /// `training` or `held-out`.
+        which: &'static str,
+        /// Fingerprint of rank 0's data.
+        expected: String,
+        /// Fingerprint of that rank's data.
+        found: String,
+    },
+    /// A run cannot go on with the model it is given.
+    #[error("the run in `{}` cannot go on with this model: {reason}", dir.display())]
+    OtherModel {
+        /// Folder of the earlier run.
+        dir: PathBuf,
+        /// What differs.
+        reason: String,
     },
     /// Many steps in a row had gradients that are not finite numbers.
     #[error(

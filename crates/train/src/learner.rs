@@ -1,37 +1,56 @@
-//! One step of learning: gradients of a batch over several threads, their sum, clipping, update.
+//! One step of learning: gradients of a batch lane by lane, their sum, clipping, update.
 //!
 //! Promises: the loss is the mean over the batch weighted by the targets' weights; examples are
-//! assigned to threads by their lengths and gradients are added in the order of the threads, so
-//! a step has the same bits whenever the number of threads is the same; a step whose gradients
-//! are not finite leaves model and optimiser untouched.
+//! assigned to lanes by their lengths and gradients are added along the tree of [`lanes`], so a
+//! step has the same bits on any number of threads and ranks; a step that is skipped leaves model
+//! and optimiser untouched, on every rank.
+//!
+//! [`lanes`]: crate::lanes
 
-use cwm_model::{Model, RowLoss, Workspace};
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use cwm_model::{Model, Workspace};
 
 use crate::batches::{Indexed, assign};
-use crate::config::Optimizer;
-use crate::optimizer::OptimizerState;
+use crate::collective::{Collective, all_gather, bytes_of_f64, f64_of_bytes, push_f32, take_f32};
+use crate::config::TrainConfig;
+use crate::lanes::{lanes_of, nodes, sum};
+use crate::optimizer::{OptimizerState, Update};
 use crate::parallel::on_workers;
-use crate::report::Skip;
+use crate::plan::{Plan, Shard};
+use crate::report::{Scores, Skip};
+use crate::spikes::Spikes;
+use crate::tally::{Names, Tally};
 use crate::{Dataset, Error};
+
+/// Lanes of an evaluation: sums are made within them and then in their order, on however many
+/// threads and ranks.
+const EVALUATION_LANES: usize = 64;
 
 /// The model with everything a step needs, reused between steps.
 #[derive(Debug)]
 pub(crate) struct Learner {
     pub(crate) model: Model,
+    pub(crate) plan: Plan,
     pub(crate) optimizer: OptimizerState,
+    pub(crate) spikes: Spikes,
+    pub(crate) ranks: Box<dyn Collective>,
+    /// What each rank updates.
+    shards: Vec<Shard>,
     threads: usize,
-    /// One gradient vector per thread, laid out as the parameters.
+    lanes: usize,
+    /// One gradient vector per lane of this rank, laid out as the parameters.
     grads: Vec<Vec<f32>>,
     workspaces: Vec<Workspace>,
 }
 
 /// What one step did.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Learned {
-    /// Weighted mean over the batch, before the update.
-    pub(crate) loss: f64,
-    /// Share of targets that had the largest logit, before the update.
-    pub(crate) accuracy: f64,
+    /// Sums over the batch, before the update.
+    pub(crate) tally: Tally,
     /// Tokens of the batch.
     pub(crate) tokens: usize,
     /// Norm of the gradient before clipping.
@@ -41,13 +60,25 @@ pub(crate) struct Learned {
 }
 
 impl Learner {
-    pub(crate) fn new(model: Model, optimizer: OptimizerState, threads: usize) -> Self {
+    pub(crate) fn new(
+        model: Model,
+        plan: Plan,
+        optimizer: OptimizerState,
+        spikes: Spikes,
+        ranks: Box<dyn Collective>,
+        config: &TrainConfig,
+    ) -> Self {
         Self {
+            shards: plan.shards(ranks.size()),
             model,
+            plan,
             optimizer,
-            threads,
+            spikes,
+            ranks,
+            threads: config.threads,
+            lanes: config.lanes,
             grads: Vec::new(),
-            workspaces: workspaces(threads),
+            workspaces: workspaces(config.threads, config.recompute),
         }
     }
 
@@ -55,159 +86,322 @@ impl Learner {
     pub(crate) fn learn(
         &mut self,
         batch: &[Indexed],
-        settings: &Optimizer,
+        names: &Names,
+        config: &TrainConfig,
         multiplier: f64,
     ) -> Result<Learned, Error> {
         let tokens = batch.iter().map(|item| item.example.ids.len()).sum();
         let weight: f64 = batch.iter().map(|item| item.example.weight()).sum();
-        let mut learned = Learned {
-            loss: 0.0,
-            accuracy: 0.0,
-            tokens,
-            grad_norm: 0.0,
-            skipped: None,
-        };
         if weight <= 0.0 {
-            learned.skipped = Some(Skip::NoTargets);
-            return Ok(learned);
+            return Ok(Learned {
+                tally: names.tally(),
+                tokens,
+                grad_norm: 0.0,
+                skipped: Some(Skip::NoTargets),
+            });
         }
-
-        let (total, used) = self.forward_backward(batch, (1.0 / weight) as f32)?;
-        learned.loss = total.loss_sum / weight;
-        learned.accuracy = total.correct as f64 / total.n_targets.max(1) as f64;
-        learned.grad_norm = reduce(&mut self.grads[..used], self.threads).sqrt();
-        if !(learned.grad_norm.is_finite() && learned.loss.is_finite()) {
-            learned.skipped = Some(Skip::NonFinite);
-            return Ok(learned);
-        }
-
-        let clip = f64::from(settings.clip);
-        let grad_scale = if clip > 0.0 && learned.grad_norm > clip {
-            clip / learned.grad_norm
-        } else {
-            1.0
+        // No more lanes than examples: there would be nothing to add.
+        let lanes = self.lanes.min(batch.len());
+        let own = self.forward_backward(batch, names, lanes, (1.0 / weight) as f32)?;
+        self.add_lanes(lanes)?;
+        let (tally, squares) = self.share_sums(names, lanes, &own)?;
+        let mut learned = Learned {
+            grad_norm: squares.sqrt(),
+            skipped: None,
+            tally,
+            tokens,
         };
-        self.optimizer.update(
-            &mut self.model.params,
-            &self.grads[0],
-            grad_scale as f32,
-            settings,
-            multiplier,
-            self.threads,
-        );
+        let loss = learned.tally.total.mean_loss();
+        learned.skipped = (self.spikes).judge(loss, learned.grad_norm, config.spike_sigma);
+        if learned.skipped.is_none() {
+            let clip = f64::from(config.optimizer.clip);
+            let grad_scale = match clip > 0.0 && learned.grad_norm > clip {
+                true => clip / learned.grad_norm,
+                false => 1.0,
+            };
+            self.update(Update {
+                settings: &config.optimizer,
+                multiplier,
+                grad_scale: grad_scale as f32,
+                ema: config.ema,
+            })?;
+        }
         Ok(learned)
     }
 
-    /// Adds up the losses of the batch and leaves the gradients in the first vectors of `grads`;
-    /// returns how many hold some.
+    fn own_shard(&self) -> &Shard {
+        &self.shards[self.ranks.rank()]
+    }
+
+    /// Leaves the gradient of each of this rank's lanes in `grads`; returns the lanes' tallies.
     fn forward_backward(
         &mut self,
         batch: &[Indexed],
+        names: &Names,
+        lanes: usize,
         scale: f32,
-    ) -> Result<(RowLoss, usize), Error> {
-        // No example costs nothing: the first workers then always get one before any gets two.
+    ) -> Result<Vec<Tally>, Error> {
+        let own = lanes_of(self.ranks.rank(), self.ranks.size(), lanes);
+        // No example costs nothing: every lane then gets one before any gets two.
         let costs: Vec<usize> = batch
             .iter()
             .map(|item| item.example.ids.len().max(1))
             .collect();
-        let used = self.threads.min(batch.len());
-        let total = self.model.layout.total();
-        while self.grads.len() < used {
+        let jobs = assign(&costs, lanes);
+        let total = self.model.params.len();
+        while self.grads.len() < own.len() {
             self.grads.push(vec![0.0; total]);
         }
-
         let model = &self.model;
-        let buffers = self.grads.iter_mut().zip(&mut self.workspaces);
-        let workers = assign(&costs, used).into_iter().zip(buffers).collect();
-        let losses = on_workers(workers, |(jobs, (grads, workspace))| {
-            grads.fill(0.0);
-            let mut sum = RowLoss::default();
-            for job in jobs {
-                let Indexed { index, example } = &batch[job];
-                let loss = model
-                    .forward_backward(&example.row(), scale, grads, workspace)
-                    .map_err(|source| Error::Example {
-                        index: *index,
-                        source,
-                    })?;
-                accumulate(&mut sum, &loss);
+        let work = own.zip(&mut self.grads).map(|(lane, grads)| {
+            let jobs = &jobs[lane];
+            move |workspace: &mut Workspace| {
+                grads.fill(0.0);
+                let mut tally = names.tally();
+                for &job in jobs {
+                    let Indexed { index, example } = &batch[job];
+                    model
+                        .forward_backward(&example.row(), scale, grads, workspace)
+                        .map_err(|source| Error::Example {
+                            index: *index,
+                            source,
+                        })?;
+                    tally.count(example, workspace.outcomes());
+                }
+                Ok(tally)
             }
-            Ok(sum)
         });
-        let mut sum = RowLoss::default();
-        for loss in losses {
-            accumulate(&mut sum, &loss?);
-        }
-        Ok((sum, used))
+        on_lanes(work.collect(), &mut self.workspaces)
     }
 
-    /// Loss of the current weights on every example of `data`.
-    pub(crate) fn evaluate(&mut self, data: &dyn Dataset) -> Result<RowLoss, Error> {
-        evaluate_with(&self.model, data, &mut self.workspaces)
+    /// Adds up the lanes of all ranks; the sum's part of this rank's shard is in the first vector
+    /// of `grads` afterwards.
+    fn add_lanes(&mut self, lanes: usize) -> Result<(), Error> {
+        let (rank, size) = (self.ranks.rank(), self.ranks.size());
+        let own = lanes_of(rank, size, lanes);
+        let own_nodes = nodes(lanes, &own);
+        self.add_within(&own, &own_nodes);
+        if size == 1 {
+            return Ok(());
+        }
+        let outgoing = (self.shards.iter().enumerate())
+            .map(|(to, shard)| {
+                let mut bytes = Vec::new();
+                for node in own_nodes.iter().filter(|_| to != rank) {
+                    let sum = &self.grads[node.start - own.start];
+                    push_f32(&mut bytes, &sum[shard.params.clone()]);
+                }
+                bytes
+            })
+            .collect();
+        let received = self.ranks.exchange(outgoing)?;
+
+        let params = self.own_shard().params.clone();
+        let mut terms: Vec<(Range<usize>, Vec<f32>)> = Vec::new();
+        for (from, bytes) in received.iter().enumerate() {
+            let mut bytes = bytes.as_slice();
+            for node in nodes(lanes, &lanes_of(from, size, lanes)) {
+                let values = if from == rank {
+                    self.grads[node.start - own.start][params.clone()].to_vec()
+                } else {
+                    let mut values = vec![0.0; params.len()];
+                    let taken = take_f32(&mut bytes, &mut values);
+                    taken.ok_or(Error::OutOfStep { rank: from })?;
+                    values
+                };
+                terms.push((node, values));
+            }
+        }
+        let mut terms = terms
+            .iter_mut()
+            .map(|(node, values)| (node.clone(), values.as_mut_slice()))
+            .collect();
+        let whole = sum(0..lanes, &mut terms, &mut |a: &mut [f32], b: &[f32]| {
+            cwm_kernels::add(a, b);
+        });
+        if self.grads.is_empty() {
+            // More ranks than lanes: this one has had nothing to do so far.
+            self.grads.push(vec![0.0; self.model.params.len()]);
+        }
+        self.grads[0][params].copy_from_slice(whole);
+        Ok(())
+    }
+
+    /// Adds up the lanes of each node within this rank, into the first of them.
+    fn add_within(&mut self, own: &Range<usize>, own_nodes: &[Range<usize>]) {
+        let share = self.model.params.len().div_ceil(self.threads).max(1);
+        let mut shares: Vec<Vec<(Range<usize>, &mut [f32])>> = Vec::new();
+        for (lane, grads) in own.clone().zip(&mut self.grads) {
+            for (index, part) in grads.chunks_mut(share).enumerate() {
+                if shares.len() <= index {
+                    shares.push(Vec::new());
+                }
+                shares[index].push((lane..lane + 1, part));
+            }
+        }
+        on_workers(shares, |mut terms| {
+            for node in own_nodes {
+                sum(node.clone(), &mut terms, &mut |a: &mut [f32], b: &[f32]| {
+                    cwm_kernels::add(a, b);
+                });
+            }
+        });
+    }
+
+    /// The tally of the batch and the sum of the squares of its gradient, from what each rank has
+    /// of them.
+    fn share_sums(
+        &mut self,
+        names: &Names,
+        lanes: usize,
+        own: &[Tally],
+    ) -> Result<(Tally, f64), Error> {
+        let shard = self.own_shard().clone();
+        let pieces = self.plan.pieces[shard.pieces.clone()].iter();
+        let squares = pieces.map(|piece| {
+            let grads = self.grads.first().map(|grads| &grads[piece.params.clone()]);
+            cwm_kernels::sum_of_squares(grads.unwrap_or_default())
+        });
+        let tallies = own.iter().flat_map(Tally::numbers);
+        let numbers: Vec<f64> = squares.chain(tallies).collect();
+        let gathered = all_gather(&mut *self.ranks, bytes_of_f64(&numbers))?;
+
+        let (mut tally, mut whole) = (names.tally(), 0.0);
+        let size = self.ranks.size();
+        let numbers_of_tally = tally.numbers().len();
+        for (rank, bytes) in gathered.iter().enumerate() {
+            let numbers = f64_of_bytes(bytes);
+            let n_pieces = self.shards[rank].pieces.len();
+            let n_lanes = lanes_of(rank, size, lanes).len();
+            if numbers.len() != n_pieces + n_lanes * numbers_of_tally {
+                return Err(Error::OutOfStep { rank });
+            }
+            let (squares, tallies) = numbers.split_at(n_pieces);
+            // Piece by piece and lane by lane, so that the order is that of a rank alone.
+            squares.iter().for_each(|square| whole += square);
+            for lane in tallies.chunks_exact(numbers_of_tally) {
+                tally.add(lane);
+            }
+        }
+        Ok((tally, whole))
+    }
+
+    /// Updates this rank's shard, and takes over the others' parts.
+    fn update(&mut self, update: Update<'_>) -> Result<(), Error> {
+        let own = self.own_shard().params.clone();
+        self.optimizer.update(
+            &self.plan,
+            &mut self.model.params[own.clone()],
+            &self.grads[0][own.clone()],
+            update,
+            self.threads,
+        );
+        if self.ranks.size() == 1 {
+            return Ok(());
+        }
+        let mut bytes = Vec::new();
+        push_f32(&mut bytes, &self.model.params[own]);
+        let gathered = all_gather(&mut *self.ranks, bytes)?;
+        for (rank, shard) in self.shards.iter().enumerate() {
+            if rank != self.ranks.rank() {
+                let params = &mut self.model.params[shard.params.clone()];
+                let taken = take_f32(&mut gathered[rank].as_slice(), params);
+                taken.ok_or(Error::OutOfStep { rank })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Scores of the current weights on every example of `data`, the work shared by all ranks.
+    pub(crate) fn evaluate(&mut self, data: &dyn Dataset) -> Result<Scores, Error> {
+        let names = Names::of(data);
+        let own = lanes_of(self.ranks.rank(), self.ranks.size(), EVALUATION_LANES);
+        let tallies = evaluate_lanes(&self.model, data, &names, own, &mut self.workspaces)?;
+        let numbers: Vec<f64> = tallies.iter().flat_map(Tally::numbers).collect();
+        let gathered = all_gather(&mut *self.ranks, bytes_of_f64(&numbers))?;
+        let mut tally = names.tally();
+        let numbers_of_tally = tally.numbers().len();
+        for bytes in gathered {
+            for lane in f64_of_bytes(&bytes).chunks_exact(numbers_of_tally) {
+                tally.add(lane);
+            }
+        }
+        Ok(Scores::new(&names, &tally))
     }
 }
 
-/// Loss of `model` over every example of `data`, on `threads` threads. The sums do not depend on
-/// the number of threads. Divide `loss_sum` by `weight_sum` for the mean.
+/// Scores of `model` on every example of `data`, on `threads` threads, whose number changes no
+/// bit.
 ///
 /// # Errors
 /// When the data set is empty or an example does not fit the model.
-pub fn evaluate(model: &Model, data: &dyn Dataset, threads: usize) -> Result<RowLoss, Error> {
-    evaluate_with(model, data, &mut workspaces(threads.max(1)))
+pub fn evaluate(model: &Model, data: &dyn Dataset, threads: usize) -> Result<Scores, Error> {
+    let names = Names::of(data);
+    let mut workspaces = workspaces(threads.max(1), false);
+    let tallies = evaluate_lanes(model, data, &names, 0..EVALUATION_LANES, &mut workspaces)?;
+    let mut tally = names.tally();
+    for lane in tallies {
+        tally.add(&lane.numbers());
+    }
+    Ok(Scores::new(&names, &tally))
 }
 
-fn evaluate_with(
+fn evaluate_lanes(
     model: &Model,
     data: &dyn Dataset,
+    names: &Names,
+    lanes: Range<usize>,
     workspaces: &mut [Workspace],
-) -> Result<RowLoss, Error> {
+) -> Result<Vec<Tally>, Error> {
     if data.is_empty() {
         return Err(Error::EmptyDataset { which: "held-out" });
     }
-    let stride = workspaces.len();
-    let workers = workspaces.iter_mut().enumerate().collect();
-    let losses = on_workers(workers, |(worker, workspace): (usize, &mut Workspace)| {
-        let mine = (worker..data.len()).step_by(stride);
-        mine.map(|index| {
-            let loss = model.loss(&data.example(index).row(), workspace);
-            loss.map_err(|source| Error::Example { index, source })
-        })
-        .collect::<Result<Vec<RowLoss>, Error>>()
-    });
-    let losses = losses.into_iter().collect::<Result<Vec<_>, _>>()?;
-    // Floating-point sums depend on their order: always that of the examples.
-    let mut sum = RowLoss::default();
-    for index in 0..data.len() {
-        accumulate(&mut sum, &losses[index % stride][index / stride]);
-    }
-    Ok(sum)
-}
-
-fn workspaces(threads: usize) -> Vec<Workspace> {
-    (0..threads).map(|_| Workspace::default()).collect()
-}
-
-fn accumulate(sum: &mut RowLoss, loss: &RowLoss) {
-    sum.loss_sum += loss.loss_sum;
-    sum.weight_sum += loss.weight_sum;
-    sum.correct += loss.correct;
-    sum.n_targets += loss.n_targets;
-}
-
-/// Adds all gradient vectors into the first and returns the sum of its squares.
-fn reduce(grads: &mut [Vec<f32>], threads: usize) -> f64 {
-    let Some((first, others)) = grads.split_first_mut() else {
-        return 0.0;
-    };
-    let others = &*others;
-    let share = first.len().div_ceil(threads).max(1);
-    let shares = first.chunks_mut(share).enumerate().collect();
-    on_workers(shares, |(index, sum): (usize, &mut [f32])| {
-        for other in others {
-            cwm_kernels::add(sum, &other[index * share..][..sum.len()]);
+    let work = lanes.map(|lane| {
+        move |workspace: &mut Workspace| {
+            let mut tally = names.tally();
+            for index in (lane..data.len()).step_by(EVALUATION_LANES) {
+                let example = data.example(index);
+                let loss = model.loss(&example.row(), workspace);
+                loss.map_err(|source| Error::Example { index, source })?;
+                tally.count(&example, workspace.outcomes());
+            }
+            Ok(tally)
         }
-        cwm_kernels::sum_of_squares(sum)
-    })
-    .into_iter()
-    .sum()
+    });
+    on_lanes(work.collect(), workspaces)
+}
+
+/// Does the work of each lane, on as many threads as there are workspaces; each takes the next
+/// lane that is left. Results are in the order of the lanes.
+fn on_lanes<W>(work: Vec<W>, workspaces: &mut [Workspace]) -> Result<Vec<Tally>, Error>
+where
+    W: FnOnce(&mut Workspace) -> Result<Tally, Error> + Send,
+{
+    let lanes: Vec<Mutex<Option<W>>> = work.into_iter().map(|w| Mutex::new(Some(w))).collect();
+    let next = AtomicUsize::new(0);
+    let workers = workspaces.iter_mut().take(lanes.len()).collect();
+    let done = on_workers(workers, |workspace: &mut Workspace| {
+        let mut done = Vec::new();
+        loop {
+            let lane = next.fetch_add(1, Ordering::Relaxed);
+            let Some(work) = lanes.get(lane) else {
+                return done;
+            };
+            // Nobody else takes this lane, so the lock is free and was never poisoned.
+            if let Some(work) = work.lock().ok().and_then(|mut work| work.take()) {
+                done.push((lane, work(workspace)));
+            }
+        }
+    });
+    let mut done: Vec<_> = done.into_iter().flatten().collect();
+    done.sort_by_key(|(lane, _)| *lane);
+    done.into_iter().map(|(_, tally)| tally).collect()
+}
+
+fn workspaces(threads: usize, recompute: bool) -> Vec<Workspace> {
+    let workspace = || match recompute {
+        true => Workspace::recomputing(),
+        false => Workspace::new(),
+    };
+    (0..threads).map(|_| workspace()).collect()
 }

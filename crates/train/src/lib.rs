@@ -19,24 +19,32 @@
 
 mod batches;
 mod checkpoint;
+pub mod collective;
 mod config;
 mod dataset;
 mod error;
+mod lanes;
 mod learner;
 mod log;
+mod memory;
 mod muon;
 mod optimizer;
 mod parallel;
+mod plan;
+mod ranks;
 mod report;
+mod saver;
+mod spikes;
+mod tally;
 pub mod traces;
 mod trainer;
 
 pub use batches::permutation;
-pub use checkpoint::newest_checkpoint;
+pub use checkpoint::{load_ema, newest_checkpoint};
 pub use config::{Optimizer, OptimizerKind, Schedule, TrainConfig};
 pub use dataset::{Dataset, Example, Examples, Part};
 pub use error::Error;
 pub use learner::evaluate;
 pub use log::{LOG_FILE, history};
-pub use report::{Evaluation, Observer, Score, Skip, StepReport, Summary};
+pub use report::{Evaluation, Observer, Score, Scores, Skip, StepReport, Summary};
 pub use trainer::{Changes, Trainer};

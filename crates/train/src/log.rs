@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Error;
+use crate::config::TrainConfig;
 use crate::report::{Evaluation, StepReport};
 
 /// Name of the log inside the folder of a run.
@@ -21,28 +22,32 @@ pub const LOG_FILE: &str = "train.jsonl";
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub(crate) enum Event<'a> {
-    Start {
-        steps: u64,
-        parameters: usize,
-        threads: usize,
-        data: &'a str,
-    },
-    Resume {
-        step: u64,
-        steps: u64,
-        threads: usize,
-        data: &'a str,
-    },
+    Start(Chapter<'a>),
+    Resume(Chapter<'a>),
     Step(&'a StepReport),
     Evaluation(&'a Evaluation),
-    Checkpoint {
-        step: u64,
-        name: &'a str,
-    },
-    End {
-        step: u64,
-        stopped: bool,
-    },
+    Checkpoint { step: u64, name: &'a str },
+    End { step: u64, stopped: bool },
+}
+
+/// What is true of a run until it is interrupted.
+#[derive(Debug, Serialize)]
+pub(crate) struct Chapter<'a> {
+    /// Steps done before.
+    pub(crate) step: u64,
+    /// Steps of the whole run.
+    pub(crate) steps: u64,
+    pub(crate) parameters: usize,
+    /// Of training, by the formula of [`cwm_model::Config::train_flops_per_token`].
+    pub(crate) flops_per_token: f64,
+    pub(crate) ranks: usize,
+    /// Of each rank.
+    pub(crate) threads: usize,
+    /// Fingerprint.
+    pub(crate) data: &'a str,
+    pub(crate) config: &'a TrainConfig,
+    /// Of the program.
+    pub(crate) version: &'static str,
 }
 
 /// The open log.
@@ -132,12 +137,18 @@ mod tests {
         ];
         std::fs::write(dir.path().join(LOG_FILE), lines.join("\n")).expect("writes");
         let mut log = Log::open(dir.path()).expect("opens");
-        log.write(&Event::Resume {
+        let config = TrainConfig::new(9, 1, crate::Optimizer::adamw(1e-3));
+        log.write(&Event::Resume(Chapter {
             step: 1,
             steps: 9,
+            parameters: 1,
+            flops_per_token: 6.0,
+            ranks: 1,
             threads: 1,
             data: "d",
-        })
+            config: &config,
+            version: "0",
+        }))
         .expect("writes");
         log.write(&Event::End {
             step: 2,

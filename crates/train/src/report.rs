@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::tally::{Names, Tally};
+
 /// One finished step.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StepReport {
@@ -35,6 +37,9 @@ pub struct StepReport {
     pub tok_per_s: f64,
     /// Wall-clock time of this step, data included.
     pub seconds: f64,
+    /// Resident memory of this process in megabytes, where the system tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rss_mb: Option<f64>,
     /// Why no update was made, if none was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub skipped: Option<Skip>,
@@ -72,11 +77,9 @@ pub struct Score {
     pub frame_exact: Option<f64>,
 }
 
-/// Held-out scores of the weights after `step` steps.
+/// How well some weights predict some data.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Evaluation {
-    /// Steps done when it was made.
-    pub step: u64,
+pub struct Scores {
     /// Mean weighted loss in nats.
     pub loss: f64,
     /// Share of targets predicted right, in 0..=1.
@@ -92,6 +95,30 @@ pub struct Evaluation {
     pub sources: Vec<Score>,
     /// The scores of each kind of target.
     pub kinds: Vec<Score>,
+}
+
+impl Scores {
+    pub(crate) fn new(names: &Names, tally: &Tally) -> Self {
+        Self {
+            loss: tally.total.mean_loss(),
+            accuracy: tally.total.accuracy(),
+            targets: tally.total.targets as usize,
+            frames: tally.total.frames as usize,
+            frame_exact: tally.total.frame_exact(),
+            sources: names.sources(tally),
+            kinds: names.kinds(tally),
+        }
+    }
+}
+
+/// Held-out scores of the weights after `step` steps.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Evaluation {
+    /// Steps done when it was made.
+    pub step: u64,
+    /// What was found.
+    #[serde(flatten)]
+    pub scores: Scores,
     /// Whether no evaluation before had a lower loss.
     pub best: bool,
     /// Time taken.
@@ -115,8 +142,8 @@ pub struct Summary {
     pub loss: Option<f64>,
     /// The last held-out evaluation of this call.
     pub evaluation: Option<Evaluation>,
-    /// The newest checkpoint.
-    pub checkpoint: PathBuf,
+    /// The newest checkpoint; on ranks other than 0 there is none.
+    pub checkpoint: Option<PathBuf>,
 }
 
 /// Follows a run, and may end it. Every method has a silent default.

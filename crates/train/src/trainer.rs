@@ -1,26 +1,33 @@
-//! The training loop and its life cycle: start, resume, extend, stop.
+//! The training loop and its life cycle: start, resume, extend, stop, on one rank or many.
 //!
 //! Promises: a run is a function of its configuration, the initial weights and the data, bit for
-//! bit, however often it is stopped or killed and resumed; nothing already written is ever lost;
-//! only one process at a time trains in a folder.
+//! bit, however often it is stopped or killed and resumed and on however many threads and ranks;
+//! nothing already written is ever lost; only one process at a time trains in a folder.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cwm_model::Model;
+use cwm_model::{Config, Model};
 
 use crate::batches::Batches;
-use crate::checkpoint::{self, Loaded, State};
+use crate::checkpoint::{self, Best, Snapshot, State};
+use crate::collective::{Collective, Solo, all_gather};
 use crate::config::{Optimizer, OptimizerKind, Schedule, TrainConfig};
-use crate::learner::Learner;
-use crate::log::{Event, Log};
-use crate::optimizer::OptimizerState;
+use crate::learner::{Learned, Learner};
+use crate::log::{Chapter, Event, Log};
+use crate::memory::resident_mb;
+use crate::optimizer::{Moments, OptimizerState};
+use crate::plan::Plan;
+use crate::ranks;
 use crate::report::{Evaluation, Observer, Skip, StepReport, Summary};
+use crate::saver::{Saved, Saver};
+use crate::spikes::Spikes;
+use crate::tally::Names;
 use crate::{Dataset, Error};
 
 const LOCK_FILE: &str = "train.lock";
-/// Non-finite steps in a row after which going on is pointless.
+/// Steps without an update in a row after which going on is pointless.
 const MAX_SKIPS_IN_A_ROW: u32 = 20;
 /// Weight of the newest step in the running pace behind the estimated time.
 const PACE_NEWEST: f64 = 0.1;
@@ -39,7 +46,9 @@ pub struct Changes {
     pub optimizer: Option<Optimizer>,
     /// Tokens of a batch.
     pub batch_tokens: Option<usize>,
-    /// Worker threads. Another number gives results that differ in their last bits.
+    /// Lanes. Another number gives results that differ in their last bits.
+    pub lanes: Option<usize>,
+    /// Worker threads of each rank.
     pub threads: Option<usize>,
     /// Steps between checkpoints.
     pub checkpoint_every: Option<u64>,
@@ -51,10 +60,11 @@ pub struct Changes {
     pub new_data: bool,
 }
 
-/// A training run in a folder.
+/// A training run. Rank 0 keeps it in a folder; other ranks only work for it.
 #[derive(Debug)]
 pub struct Trainer {
-    dir: PathBuf,
+    /// None on ranks other than 0.
+    home: Option<Home>,
     learner: Learner,
     config: TrainConfig,
     step: u64,
@@ -64,13 +74,59 @@ pub struct Trainer {
     drawn: u64,
     /// Fingerprint of the data trained on so far; `None` before the first run.
     data: Option<String>,
+    best: Option<Best>,
     accept_new_data: bool,
     notes: Vec<String>,
-    log: Log,
     /// Seconds a step has taken lately.
     pace: Option<f64>,
-    /// Holds the lock of the folder; the system releases it when the process ends in any way.
+}
+
+/// The folder of a run.
+#[derive(Debug)]
+struct Home {
+    dir: PathBuf,
+    log: Log,
+    saver: Saver,
+    /// Of the newest checkpoint known to be whole.
+    newest: Option<PathBuf>,
+    /// Held until the run's process ends in any way; the system releases it.
     _lock: File,
+}
+
+impl Home {
+    fn open(dir: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            _lock: lock(dir)?,
+            log: Log::open(dir)?,
+            saver: Saver::new(dir),
+            newest: None,
+        })
+    }
+
+    /// A folder, made if needed, in which no run has begun.
+    fn new_run(dir: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        let home = Self::open(dir)?;
+        match checkpoint::list(dir)?.is_empty() {
+            true => Ok(home),
+            false => Err(Error::Occupied {
+                dir: dir.to_path_buf(),
+            }),
+        }
+    }
+
+    /// Notes that a checkpoint is on disk.
+    fn saved(&mut self, saved: Saved, observer: &mut dyn Observer) -> Result<(), Error> {
+        let name = saved.path.file_name().unwrap_or_default();
+        self.log.write(&Event::Checkpoint {
+            step: saved.step,
+            name: &name.to_string_lossy(),
+        })?;
+        observer.checkpoint(&saved.path);
+        self.newest = Some(saved.path);
+        Ok(())
+    }
 }
 
 impl Trainer {
@@ -81,29 +137,71 @@ impl Trainer {
     /// process, or already holds checkpoints.
     pub fn new(model: Model, config: TrainConfig, dir: &Path) -> Result<Self, Error> {
         config.validate()?;
-        fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-        let lock = lock(dir)?;
-        if !checkpoint::list(dir)?.is_empty() {
-            return Err(Error::Occupied {
-                dir: dir.to_path_buf(),
+        let home = Home::new_run(dir)?;
+        let plan = Plan::new(&model.layout, &config.optimizer);
+        let moments = Moments::new(&plan.whole(), &model.params, config.ema.is_some());
+        let state = State::new(config);
+        let snapshot = Snapshot {
+            state,
+            model,
+            moments,
+        };
+        Ok(Self::of(Some(home), snapshot, Box::new(Solo), None))
+    }
+
+    /// A new run in `dir` that goes on where the newest whole checkpoint of the run in `earlier`
+    /// stands: with its weights, its optimiser's memory and its count of steps, so that both share
+    /// one schedule, but with other data and settings. `model` may differ from the earlier model's
+    /// configuration in what has no weights, such as the scaling of RoPE and the longest position.
+    ///
+    /// # Errors
+    /// As [`new`](Trainer::new), and when the earlier run does not fit.
+    pub fn continued(
+        earlier: &Path,
+        model: Config,
+        config: TrainConfig,
+        dir: &Path,
+    ) -> Result<Self, Error> {
+        config.validate()?;
+        let misfit = |reason: String| Error::OtherModel {
+            dir: earlier.to_path_buf(),
+            reason,
+        };
+        let (mut snapshot, notes) = checkpoint::load_newest(earlier)?;
+        model
+            .validate()
+            .map_err(|error| misfit(error.to_string()))?;
+        let layout = cwm_model::Layout::new(&model);
+        if layout.tensors() != snapshot.model.layout.tensors() {
+            return Err(misfit("its weights have other shapes".to_owned()));
+        }
+        let before = &snapshot.state;
+        if before.config.optimizer.kind != config.optimizer.kind {
+            let reason = "its optimiser is of another kind, whose memory does not fit";
+            return Err(misfit(reason.to_owned()));
+        }
+        if config.steps <= before.step {
+            return Err(Error::Config {
+                field: "steps",
+                reason: format!(
+                    "is {}, but the earlier run has done {}: both are counted together",
+                    config.steps, before.step
+                ),
             });
         }
-        let optimizer = OptimizerState::new(&model.layout, &config.optimizer);
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            learner: Learner::new(model, optimizer, config.threads),
-            config,
-            step: 0,
-            skipped_steps: 0,
-            tokens_seen: 0,
-            drawn: 0,
-            data: None,
-            accept_new_data: false,
-            notes: Vec::new(),
-            log: Log::open(dir)?,
-            pace: None,
-            _lock: lock,
-        })
+        let home = Home::new_run(dir)?;
+        let state = State {
+            step: before.step,
+            updates: before.updates,
+            spikes: before.spikes.clone(),
+            ..State::new(config)
+        };
+        snapshot.adapt_ema(&state.config);
+        snapshot.model.config = model;
+        snapshot.state = state;
+        let mut trainer = Self::of(Some(home), snapshot, Box::new(Solo), None);
+        trainer.notes = notes;
+        Ok(trainer)
     }
 
     /// Goes on from the newest whole checkpoint in `dir`, exactly as if never interrupted.
@@ -127,31 +225,70 @@ impl Trainer {
                 tried: Vec::new(),
             });
         }
-        let lock = lock(dir)?;
-        let (
-            Loaded {
-                state,
-                model,
-                optimizer,
-            },
-            notes,
-        ) = checkpoint::load_newest(dir)?;
-        let config = changes.apply(state.config, state.step)?;
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            learner: Learner::new(model, optimizer, config.threads),
-            config,
+        let home = Home::open(dir)?;
+        let (mut snapshot, notes) = checkpoint::load_newest(dir)?;
+        snapshot.state.config = changes.apply(snapshot.state.config, snapshot.state.step)?;
+        let data = snapshot.state.data_fingerprint.clone();
+        let mut trainer = Self::of(Some(home), snapshot, Box::new(Solo), Some(data));
+        trainer.accept_new_data = changes.new_data;
+        trainer.notes = notes;
+        Ok(trainer)
+    }
+
+    /// Shares the work of this run with other ranks, of which this is rank 0. Each of them must
+    /// [follow](Trainer::follow).
+    ///
+    /// # Errors
+    /// When a rank is gone.
+    pub fn lead(mut self, mut ranks: Box<dyn Collective>) -> Result<Self, Error> {
+        let snapshot = Snapshot {
+            state: self.state(),
+            moments: std::mem::take(&mut self.learner.optimizer.moments),
+            model: self.learner.model,
+        };
+        ranks::hand_out(&mut *ranks, &snapshot, self.data.is_some())?;
+        self.learner = learner(snapshot, ranks);
+        Ok(self)
+    }
+
+    /// Works for the run that rank 0 [leads](Trainer::lead): everything but the data comes from
+    /// there. `threads` is how many threads this rank uses; those of rank 0 if `None`.
+    ///
+    /// # Errors
+    /// When rank 0 is gone, or sends what this program does not understand.
+    pub fn follow(mut ranks: Box<dyn Collective>, threads: Option<usize>) -> Result<Self, Error> {
+        let (mut snapshot, has_data) = ranks::take_over(&mut *ranks)?;
+        if let Some(threads) = threads {
+            snapshot.state.config.threads = threads;
+        }
+        let data = has_data.then(|| snapshot.state.data_fingerprint.clone());
+        // Whether other data is accepted is for rank 0 to say; data is the same on all ranks.
+        let mut trainer = Self::of(None, snapshot, ranks, data);
+        trainer.accept_new_data = true;
+        Ok(trainer)
+    }
+
+    fn of(
+        home: Option<Home>,
+        snapshot: Snapshot,
+        ranks: Box<dyn Collective>,
+        data: Option<String>,
+    ) -> Self {
+        let state = &snapshot.state;
+        Self {
+            home,
+            config: state.config.clone(),
             step: state.step,
             skipped_steps: state.skipped_steps,
             tokens_seen: state.tokens_seen,
             drawn: state.drawn,
-            data: Some(state.data_fingerprint),
-            accept_new_data: changes.new_data,
-            notes,
-            log: Log::open(dir)?,
+            data,
+            best: state.best,
+            accept_new_data: false,
+            notes: Vec::new(),
             pace: None,
-            _lock: lock,
-        })
+            learner: learner(snapshot, ranks),
+        }
     }
 
     /// The weights as they are now.
@@ -179,12 +316,13 @@ impl Trainer {
         &self.notes
     }
 
-    /// Trains until the last step, or until the observer asks to stop. A checkpoint is on disk
-    /// when this returns.
+    /// Trains until the last step, or until the observer of any rank asks to stop. A checkpoint is
+    /// on disk when this returns on rank 0.
     ///
     /// # Errors
     /// When the data is empty, is not the run's, or does not fit the model; when training
-    /// diverges; or when a file cannot be written. Earlier checkpoints stay usable.
+    /// diverges; when a file cannot be written; or when a rank is gone. Earlier checkpoints stay
+    /// usable.
     pub fn run(
         &mut self,
         train: &dyn Dataset,
@@ -197,16 +335,17 @@ impl Trainer {
         if held_out.is_some_and(|data| data.is_empty()) {
             return Err(Error::EmptyDataset { which: "held-out" });
         }
-        self.open_data(train)?;
+        self.open_data(train, held_out)?;
+        let names = Names::of(train);
         let mut batches = Batches::new(self.config.seed, train, self.config.batch_tokens);
         let mut last = Progress::default();
         let mut skips_in_a_row = 0;
         let mut stopped = false;
         while self.step < self.config.steps && !stopped {
-            let report = self.train_step(train, &mut batches)?;
+            let report = self.train_step(train, &names, &mut batches)?;
             observer.step(&report);
             skips_in_a_row = match report.skipped {
-                Some(Skip::NonFinite) => skips_in_a_row + 1,
+                Some(Skip::NonFinite | Skip::Spike) => skips_in_a_row + 1,
                 _ => 0,
             };
             if skips_in_a_row >= MAX_SKIPS_IN_A_ROW {
@@ -218,25 +357,23 @@ impl Trainer {
             last.loss = Some(report.loss);
 
             let finished = self.step == self.config.steps;
-            stopped = !finished && observer.should_stop();
-            if finished || stopped || is_due(self.step, self.config.checkpoint_every) {
-                last.checkpoint = Some(self.save(observer)?);
-            }
+            stopped = self.agree_to_stop(observer)? && !finished;
+            let mut is_best = false;
             if let Some(data) = held_out
                 && (finished || (!stopped && is_due(self.step, self.config.eval_every)))
             {
-                last.evaluation = Some(self.evaluate(data, observer)?);
+                let evaluation = self.evaluate(data, observer)?;
+                is_best = evaluation.best && self.config.keep_best;
+                last.evaluation = Some(evaluation);
+            }
+            let is_due = is_due(self.step, self.config.checkpoint_every);
+            if finished || stopped || is_due || is_best {
+                self.save(observer)?;
+            } else {
+                self.poll(observer)?;
             }
         }
-        self.log.write(&Event::End {
-            step: self.step,
-            stopped,
-        })?;
-        let checkpoint = match last.checkpoint {
-            Some(path) => path,
-            // No step was left: a resumed run that had already ended.
-            None => checkpoint::newest_checkpoint(&self.dir)?.0,
-        };
+        self.finish(stopped, observer)?;
         Ok(Summary {
             step: self.step,
             steps: self.config.steps,
@@ -245,39 +382,46 @@ impl Trainer {
             skipped_steps: self.skipped_steps,
             loss: last.loss,
             evaluation: last.evaluation,
-            checkpoint,
+            checkpoint: self.newest_checkpoint()?,
         })
     }
 
-    /// Checks that the data is the run's, and opens the log's chapter.
-    fn open_data(&mut self, train: &dyn Dataset) -> Result<(), Error> {
+    /// Checks that the data is the run's and that of all ranks, and opens the log's chapter.
+    fn open_data(
+        &mut self,
+        train: &dyn Dataset,
+        held_out: Option<&dyn Dataset>,
+    ) -> Result<(), Error> {
         let found = train.fingerprint();
-        let (steps, threads) = (self.config.steps, self.config.threads);
-        match &self.data {
-            None => {
-                let parameters = self.learner.model.params.len();
-                self.log.write(&Event::Start {
-                    steps,
-                    parameters,
-                    threads,
-                    data: &found,
-                })?;
+        let ranks = &mut *self.learner.ranks;
+        ranks::agree(ranks, "training", &found)?;
+        let measured = held_out.map_or_else(|| "none".to_owned(), |data| data.fingerprint());
+        ranks::agree(ranks, "held-out", &measured)?;
+        let is_new = self.data.is_none();
+        if let Some(expected) = self.data.take().filter(|expected| *expected != found) {
+            if !self.accept_new_data {
+                self.data = Some(expected.clone());
+                return Err(Error::DataChanged { expected, found });
             }
-            Some(expected) => {
-                if *expected != found {
-                    if !self.accept_new_data {
-                        let expected = expected.clone();
-                        return Err(Error::DataChanged { expected, found });
-                    }
-                    self.drawn = 0;
-                }
-                self.log.write(&Event::Resume {
-                    step: self.step,
-                    steps,
-                    threads,
-                    data: &found,
-                })?;
-            }
+            self.drawn = 0;
+        }
+        let model = &self.learner.model;
+        let chapter = Chapter {
+            step: self.step,
+            steps: self.config.steps,
+            parameters: model.params.len(),
+            flops_per_token: model.config.train_flops_per_token(train.row_tokens()),
+            ranks: self.learner.ranks.size(),
+            threads: self.config.threads,
+            data: &found,
+            config: &self.config,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        if let Some(home) = &mut self.home {
+            home.log.write(&match is_new {
+                true => Event::Start(chapter),
+                false => Event::Resume(chapter),
+            })?;
         }
         self.data = Some(found);
         Ok(())
@@ -286,16 +430,14 @@ impl Trainer {
     fn train_step(
         &mut self,
         train: &dyn Dataset,
+        names: &Names,
         batches: &mut Batches,
     ) -> Result<StepReport, Error> {
         let started = Instant::now();
-        let multiplier = self
-            .config
-            .schedule
-            .multiplier(self.step, self.config.steps);
+        let schedule = &self.config.schedule;
+        let multiplier = schedule.multiplier(self.step, self.config.steps);
         let batch = batches.batch(train, self.drawn);
-        let settings = &self.config.optimizer;
-        let learned = self.learner.learn(&batch, settings, multiplier)?;
+        let learned = (self.learner).learn(&batch, names, &self.config, multiplier)?;
         let seconds = started.elapsed().as_secs_f64();
 
         self.drawn += batch.len() as u64;
@@ -307,13 +449,34 @@ impl Trainer {
             .map_or(seconds, |pace| pace + PACE_NEWEST * (seconds - pace));
         self.pace = Some(pace);
         let report = StepReport {
+            epoch: self.drawn as f64 / train.len() as f64,
+            ..self.report(names, &learned, multiplier, seconds)
+        };
+        if let Some(home) = &mut self.home {
+            home.log.write(&Event::Step(&report))?;
+        }
+        Ok(report)
+    }
+
+    fn report(
+        &self,
+        names: &Names,
+        learned: &Learned,
+        multiplier: f64,
+        seconds: f64,
+    ) -> StepReport {
+        let settings = &self.config.optimizer;
+        let left = (self.config.steps - self.step) as f64;
+        let eta = self.pace.unwrap_or_default() * left;
+        let total = &learned.tally.total;
+        StepReport {
             step: self.step,
             steps: self.config.steps,
-            epoch: self.drawn as f64 / train.len() as f64,
-            loss: learned.loss,
-            accuracy: learned.accuracy,
-            sources: Vec::new(),
-            kinds: Vec::new(),
+            epoch: 0.0,
+            loss: total.mean_loss(),
+            accuracy: total.accuracy(),
+            sources: names.sources(&learned.tally),
+            kinds: names.kinds(&learned.tally),
             lr: f64::from(settings.lr) * multiplier,
             muon_lr: (settings.kind == OptimizerKind::Muon)
                 .then(|| f64::from(settings.muon_lr) * multiplier),
@@ -321,36 +484,92 @@ impl Trainer {
             tokens: learned.tokens,
             tok_per_s: learned.tokens as f64 / seconds,
             seconds,
+            rss_mb: resident_mb(),
             skipped: learned.skipped,
-            eta: Duration::try_from_secs_f64(pace * (self.config.steps - self.step) as f64)
-                .unwrap_or(Duration::MAX),
-        };
-        self.log.write(&Event::Step(&report))?;
-        Ok(report)
+            eta: Duration::try_from_secs_f64(eta).unwrap_or(Duration::MAX),
+        }
     }
 
-    fn save(&mut self, observer: &mut dyn Observer) -> Result<PathBuf, Error> {
-        let state = State {
+    /// Whether the observer of any rank wants to stop.
+    fn agree_to_stop(&mut self, observer: &mut dyn Observer) -> Result<bool, Error> {
+        let wish = vec![u8::from(observer.should_stop())];
+        let wishes = all_gather(&mut *self.learner.ranks, wish)?;
+        Ok(wishes.iter().flatten().any(|&wish| wish != 0))
+    }
+
+    fn state(&self) -> State {
+        State {
             step: self.step,
-            updates: self.learner.optimizer.updates(),
+            updates: self.learner.optimizer.updates,
             skipped_steps: self.skipped_steps,
             drawn: self.drawn,
             tokens_seen: self.tokens_seen,
             data_fingerprint: self.data.clone().unwrap_or_default(),
+            spikes: self.learner.spikes.clone(),
+            best: self.best,
             config: self.config.clone(),
-        };
-        let Learner {
-            model, optimizer, ..
-        } = &self.learner;
-        let path = checkpoint::write(&self.dir, &state, model, optimizer)?;
-        checkpoint::prune(&self.dir, self.step, self.config.keep_last)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        self.log.write(&Event::Checkpoint {
-            step: self.step,
-            name: &name,
-        })?;
-        observer.checkpoint(&path);
-        Ok(path)
+        }
+    }
+
+    /// Begins to write a checkpoint of this moment.
+    fn save(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+        self.wait(observer)?;
+        let state = self.state();
+        let learner = &mut self.learner;
+        let own = &learner.optimizer.moments;
+        let moments = ranks::gather_moments(&mut *learner.ranks, &learner.plan, own)?;
+        if let (Some(home), Some(moments)) = (&mut self.home, moments) {
+            home.saver.begin(Snapshot {
+                state,
+                model: learner.model.clone(),
+                moments,
+            });
+        }
+        Ok(())
+    }
+
+    /// Tells of a checkpoint that has been written meanwhile.
+    fn poll(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+        match &mut self.home {
+            Some(home) => match home.saver.poll().transpose()? {
+                Some(saved) => home.saved(saved, observer),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the checkpoint that is being written.
+    fn wait(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+        match &mut self.home {
+            Some(home) => match home.saver.wait().transpose()? {
+                Some(saved) => home.saved(saved, observer),
+                None => Ok(()),
+            },
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&mut self, stopped: bool, observer: &mut dyn Observer) -> Result<(), Error> {
+        self.wait(observer)?;
+        let step = self.step;
+        match &mut self.home {
+            Some(home) => home.log.write(&Event::End { step, stopped }),
+            None => Ok(()),
+        }
+    }
+
+    /// Where this run's newest checkpoint is; `None` on ranks that keep none.
+    fn newest_checkpoint(&self) -> Result<Option<PathBuf>, Error> {
+        match &self.home {
+            None => Ok(None),
+            Some(Home {
+                newest: Some(newest),
+                ..
+            }) => Ok(Some(newest.clone())),
+            // No step was left: a resumed run that had already ended.
+            Some(home) => Ok(Some(checkpoint::newest_checkpoint(&home.dir)?.0)),
+        }
     }
 
     fn evaluate(
@@ -359,22 +578,67 @@ impl Trainer {
         observer: &mut dyn Observer,
     ) -> Result<Evaluation, Error> {
         let started = Instant::now();
-        let loss = self.learner.evaluate(data)?;
+        let scores = self.learner.evaluate(data)?;
+        let best = self.best.is_none_or(|best| scores.loss < best.loss());
+        if best {
+            self.best = Some(Best::new(self.step, scores.loss));
+        }
         let evaluation = Evaluation {
             step: self.step,
-            loss: loss.loss_sum / loss.weight_sum,
-            accuracy: loss.correct as f64 / loss.n_targets.max(1) as f64,
-            targets: loss.n_targets,
-            frames: 0,
-            frame_exact: 0.0,
-            sources: Vec::new(),
-            kinds: Vec::new(),
-            best: false,
+            scores,
+            best,
             seconds: started.elapsed().as_secs_f64(),
         };
-        self.log.write(&Event::Evaluation(&evaluation))?;
+        if let Some(home) = &mut self.home {
+            home.log.write(&Event::Evaluation(&evaluation))?;
+        }
         observer.evaluation(&evaluation);
         Ok(evaluation)
+    }
+}
+
+/// What learns from where a snapshot stands, as one of `ranks`. The snapshot has the moments of
+/// everything if this rank is alone or the first, and only its own otherwise.
+fn learner(mut snapshot: Snapshot, ranks: Box<dyn Collective>) -> Learner {
+    let config = &snapshot.state.config;
+    let plan = Plan::new(&snapshot.model.layout, &config.optimizer);
+    let shard = plan.shards(ranks.size()).swap_remove(ranks.rank());
+    if ranks.rank() == 0 && ranks.size() > 1 {
+        snapshot.moments = snapshot.moments.part(&shard);
+    }
+    let state = &snapshot.state;
+    Learner::new(
+        snapshot.model,
+        plan,
+        OptimizerState::new(shard, snapshot.moments, state.updates),
+        state.spikes.clone(),
+        ranks,
+        config,
+    )
+}
+
+impl State {
+    /// Before the first step.
+    fn new(config: TrainConfig) -> Self {
+        Self {
+            step: 0,
+            updates: 0,
+            skipped_steps: 0,
+            drawn: 0,
+            tokens_seen: 0,
+            data_fingerprint: String::new(),
+            spikes: Spikes::default(),
+            best: None,
+            config,
+        }
+    }
+}
+
+impl Snapshot {
+    /// Begins a mean of the weights, or forgets it, as `config` says.
+    fn adapt_ema(&mut self, config: &TrainConfig) {
+        let ema = &mut self.moments.ema;
+        *ema = (config.ema).map(|_| ema.take().unwrap_or_else(|| self.model.params.clone()));
     }
 }
 
@@ -383,7 +647,6 @@ impl Trainer {
 struct Progress {
     loss: Option<f64>,
     evaluation: Option<Evaluation>,
-    checkpoint: Option<PathBuf>,
 }
 
 impl Changes {
@@ -406,6 +669,7 @@ impl Changes {
         set(&mut config.schedule, &self.schedule);
         set(&mut config.optimizer, &self.optimizer);
         set(&mut config.batch_tokens, &self.batch_tokens);
+        set(&mut config.lanes, &self.lanes);
         set(&mut config.threads, &self.threads);
         set(&mut config.checkpoint_every, &self.checkpoint_every);
         set(&mut config.keep_last, &self.keep_last);
