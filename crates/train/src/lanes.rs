@@ -20,7 +20,8 @@ fn middle(node: &Range<usize>) -> usize {
 /// The largest nodes of the tree over `lanes` lanes that lie within `own`, from left to right.
 pub(crate) fn nodes(lanes: usize, own: &Range<usize>) -> Vec<Range<usize>> {
     let mut found = Vec::new();
-    let mut open = vec![0..lanes];
+    let whole = 0..lanes;
+    let mut open = vec![whole];
     while let Some(node) = open.pop() {
         if node.start >= own.end || node.end <= own.start || node.is_empty() {
             continue;

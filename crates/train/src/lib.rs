@@ -18,11 +18,13 @@
 //! - The loop knows nothing of programs, traces or tokenizers: whoever implements [`Dataset`] does.
 
 mod batches;
+mod changes;
 mod checkpoint;
 pub mod collective;
 mod config;
 mod dataset;
 mod error;
+mod home;
 mod lanes;
 mod learner;
 mod log;
@@ -40,6 +42,7 @@ pub mod traces;
 mod trainer;
 
 pub use batches::permutation;
+pub use changes::Changes;
 pub use checkpoint::{load_ema, newest_checkpoint};
 pub use config::{Optimizer, OptimizerKind, Schedule, TrainConfig};
 pub use dataset::{Dataset, Example, Examples, Part};
@@ -47,4 +50,4 @@ pub use error::Error;
 pub use learner::evaluate;
 pub use log::{LOG_FILE, history};
 pub use report::{Evaluation, Observer, Score, Scores, Skip, StepReport, Summary};
-pub use trainer::{Changes, Trainer};
+pub use trainer::Trainer;

@@ -4,61 +4,32 @@
 //! bit, however often it is stopped or killed and resumed and on however many threads and ranks;
 //! nothing already written is ever lost; only one process at a time trains in a folder.
 
-use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cwm_model::{Config, Model};
 
 use crate::batches::Batches;
+use crate::changes::Changes;
 use crate::checkpoint::{self, Best, Snapshot, State};
 use crate::collective::{Collective, Solo, all_gather};
-use crate::config::{Optimizer, OptimizerKind, Schedule, TrainConfig};
+use crate::config::{OptimizerKind, TrainConfig};
+use crate::home::Home;
 use crate::learner::{Learned, Learner};
-use crate::log::{Chapter, Event, Log};
+use crate::log::{Chapter, Event};
 use crate::memory::resident_mb;
 use crate::optimizer::{Moments, OptimizerState};
 use crate::plan::Plan;
 use crate::ranks;
 use crate::report::{Evaluation, Observer, Skip, StepReport, Summary};
-use crate::saver::{Saved, Saver};
 use crate::spikes::Spikes;
 use crate::tally::Names;
 use crate::{Dataset, Error};
 
-const LOCK_FILE: &str = "train.lock";
 /// Steps without an update in a row after which going on is pointless.
 const MAX_SKIPS_IN_A_ROW: u32 = 20;
 /// Weight of the newest step in the running pace behind the estimated time.
 const PACE_NEWEST: f64 = 0.1;
-
-/// What a resumed run does differently. Whatever is `None` stays as it was.
-///
-/// This is how a run of [`Schedule::Wsd`] whose length was left open gets its decay: resume it
-/// with `steps` set to the steps done plus `decay_steps`.
-#[derive(Clone, Debug, Default)]
-pub struct Changes {
-    /// Steps of the whole run, counted from its start.
-    pub steps: Option<u64>,
-    /// Learning-rate schedule.
-    pub schedule: Option<Schedule>,
-    /// Rates and the like; the kind cannot change.
-    pub optimizer: Option<Optimizer>,
-    /// Tokens of a batch.
-    pub batch_tokens: Option<usize>,
-    /// Lanes. Another number gives results that differ in their last bits.
-    pub lanes: Option<usize>,
-    /// Worker threads of each rank.
-    pub threads: Option<usize>,
-    /// Steps between checkpoints.
-    pub checkpoint_every: Option<u64>,
-    /// Checkpoints kept.
-    pub keep_last: Option<usize>,
-    /// Steps between evaluations.
-    pub eval_every: Option<u64>,
-    /// Accept data with another fingerprint, and start it from its first epoch.
-    pub new_data: bool,
-}
 
 /// A training run. Rank 0 keeps it in a folder; other ranks only work for it.
 #[derive(Debug)]
@@ -79,54 +50,6 @@ pub struct Trainer {
     notes: Vec<String>,
     /// Seconds a step has taken lately.
     pace: Option<f64>,
-}
-
-/// The folder of a run.
-#[derive(Debug)]
-struct Home {
-    dir: PathBuf,
-    log: Log,
-    saver: Saver,
-    /// Of the newest checkpoint known to be whole.
-    newest: Option<PathBuf>,
-    /// Held until the run's process ends in any way; the system releases it.
-    _lock: File,
-}
-
-impl Home {
-    fn open(dir: &Path) -> Result<Self, Error> {
-        Ok(Self {
-            dir: dir.to_path_buf(),
-            _lock: lock(dir)?,
-            log: Log::open(dir)?,
-            saver: Saver::new(dir),
-            newest: None,
-        })
-    }
-
-    /// A folder, made if needed, in which no run has begun.
-    fn new_run(dir: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
-        let home = Self::open(dir)?;
-        match checkpoint::list(dir)?.is_empty() {
-            true => Ok(home),
-            false => Err(Error::Occupied {
-                dir: dir.to_path_buf(),
-            }),
-        }
-    }
-
-    /// Notes that a checkpoint is on disk.
-    fn saved(&mut self, saved: Saved, observer: &mut dyn Observer) -> Result<(), Error> {
-        let name = saved.path.file_name().unwrap_or_default();
-        self.log.write(&Event::Checkpoint {
-            step: saved.step,
-            name: &name.to_string_lossy(),
-        })?;
-        observer.checkpoint(&saved.path);
-        self.newest = Some(saved.path);
-        Ok(())
-    }
 }
 
 impl Trainer {
@@ -369,8 +292,8 @@ impl Trainer {
             let is_due = is_due(self.step, self.config.checkpoint_every);
             if finished || stopped || is_due || is_best {
                 self.save(observer)?;
-            } else {
-                self.poll(observer)?;
+            } else if let Some(home) = &mut self.home {
+                home.poll(observer)?;
             }
         }
         self.finish(stopped, observer)?;
@@ -513,7 +436,9 @@ impl Trainer {
 
     /// Begins to write a checkpoint of this moment.
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
-        self.wait(observer)?;
+        if let Some(home) = &mut self.home {
+            home.wait(observer)?;
+        }
         let state = self.state();
         let learner = &mut self.learner;
         let own = &learner.optimizer.moments;
@@ -528,35 +453,13 @@ impl Trainer {
         Ok(())
     }
 
-    /// Tells of a checkpoint that has been written meanwhile.
-    fn poll(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
-        match &mut self.home {
-            Some(home) => match home.saver.poll().transpose()? {
-                Some(saved) => home.saved(saved, observer),
-                None => Ok(()),
-            },
-            None => Ok(()),
-        }
-    }
-
-    /// Waits for the checkpoint that is being written.
-    fn wait(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
-        match &mut self.home {
-            Some(home) => match home.saver.wait().transpose()? {
-                Some(saved) => home.saved(saved, observer),
-                None => Ok(()),
-            },
-            None => Ok(()),
-        }
-    }
-
     fn finish(&mut self, stopped: bool, observer: &mut dyn Observer) -> Result<(), Error> {
-        self.wait(observer)?;
         let step = self.step;
-        match &mut self.home {
-            Some(home) => home.log.write(&Event::End { step, stopped }),
-            None => Ok(()),
-        }
+        let Some(home) = &mut self.home else {
+            return Ok(());
+        };
+        home.wait(observer)?;
+        home.log.write(&Event::End { step, stopped })
     }
 
     /// Where this run's newest checkpoint is; `None` on ranks that keep none.
@@ -649,61 +552,6 @@ struct Progress {
     evaluation: Option<Evaluation>,
 }
 
-impl Changes {
-    fn apply(&self, mut config: TrainConfig, step: u64) -> Result<TrainConfig, Error> {
-        fn set<T: Clone>(field: &mut T, change: &Option<T>) {
-            if let Some(value) = change {
-                field.clone_from(value);
-            }
-        }
-        if let Some(optimizer) = &self.optimizer
-            && optimizer.kind != config.optimizer.kind
-        {
-            return Err(Error::Config {
-                field: "optimizer.kind",
-                reason: "cannot change when a run is resumed: start a new run from its weights"
-                    .into(),
-            });
-        }
-        set(&mut config.steps, &self.steps);
-        set(&mut config.schedule, &self.schedule);
-        set(&mut config.optimizer, &self.optimizer);
-        set(&mut config.batch_tokens, &self.batch_tokens);
-        set(&mut config.lanes, &self.lanes);
-        set(&mut config.threads, &self.threads);
-        set(&mut config.checkpoint_every, &self.checkpoint_every);
-        set(&mut config.keep_last, &self.keep_last);
-        set(&mut config.eval_every, &self.eval_every);
-        config.validate()?;
-        if config.steps < step {
-            let reason = format!("is {}, but {step} steps are already done", config.steps);
-            return Err(Error::Config {
-                field: "steps",
-                reason,
-            });
-        }
-        Ok(config)
-    }
-}
-
 fn is_due(step: u64, every: u64) -> bool {
     every > 0 && step.is_multiple_of(every)
-}
-
-fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(LOCK_FILE);
-    let mut options = File::options();
-    let file = options
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
-            dir: dir.to_path_buf(),
-        }),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
-    }
 }

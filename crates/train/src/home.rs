@@ -1,0 +1,95 @@
+//! The folder of a run: its lock, its log and its checkpoints.
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+use crate::checkpoint;
+use crate::log::{Event, Log};
+use crate::report::Observer;
+use crate::saver::{Saved, Saver};
+
+const LOCK_FILE: &str = "train.lock";
+
+/// The folder of a run.
+#[derive(Debug)]
+pub(crate) struct Home {
+    pub(crate) dir: PathBuf,
+    pub(crate) log: Log,
+    pub(crate) saver: Saver,
+    /// Of the newest checkpoint known to be whole.
+    pub(crate) newest: Option<PathBuf>,
+    /// Held until the run's process ends in any way; the system releases it.
+    _lock: File,
+}
+
+impl Home {
+    /// An existing folder, which no other process trains in.
+    pub(crate) fn open(dir: &Path) -> Result<Self, Error> {
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            _lock: lock(dir)?,
+            log: Log::open(dir)?,
+            saver: Saver::new(dir),
+            newest: None,
+        })
+    }
+
+    /// A folder, made if needed, in which no run has begun.
+    pub(crate) fn new_run(dir: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(dir).map_err(Error::io("create", dir))?;
+        let home = Self::open(dir)?;
+        match checkpoint::list(dir)?.is_empty() {
+            true => Ok(home),
+            false => Err(Error::Occupied {
+                dir: dir.to_path_buf(),
+            }),
+        }
+    }
+
+    /// Tells of a checkpoint that has been written meanwhile.
+    pub(crate) fn poll(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+        match self.saver.poll().transpose()? {
+            Some(saved) => self.saved(saved, observer),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits for the checkpoint that is being written.
+    pub(crate) fn wait(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+        match self.saver.wait().transpose()? {
+            Some(saved) => self.saved(saved, observer),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes that a checkpoint is on disk.
+    fn saved(&mut self, saved: Saved, observer: &mut dyn Observer) -> Result<(), Error> {
+        let name = saved.path.file_name().unwrap_or_default();
+        self.log.write(&Event::Checkpoint {
+            step: saved.step,
+            name: &name.to_string_lossy(),
+        })?;
+        observer.checkpoint(&saved.path);
+        self.newest = Some(saved.path);
+        Ok(())
+    }
+}
+
+fn lock(dir: &Path) -> Result<File, Error> {
+    let path = dir.join(LOCK_FILE);
+    let mut options = File::options();
+    let file = options
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(Error::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked {
+            dir: dir.to_path_buf(),
+        }),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+    }
+}
