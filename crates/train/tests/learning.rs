@@ -142,6 +142,17 @@ fn reports_log_and_upkeep_follow_the_configuration() {
 }
 
 #[test]
+fn fresh_weights_know_nothing() {
+    let scores = evaluate(&model(), &data(), 1).expect("evaluates");
+    let uniform = f64::from(common::VOCABULARY).ln();
+    assert!(
+        (scores.loss - uniform).abs() < 0.02 * uniform,
+        "{} instead of {uniform}",
+        scores.loss
+    );
+}
+
+#[test]
 fn the_loss_is_the_weighted_mean_of_the_batch() {
     let data = Examples::new(
         vec![

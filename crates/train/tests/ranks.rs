@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use common::{StopAfter, bits, config, data, model};
+use common::{StopAfter, bits, config, data, kills, model, random_pause};
 use cwm_train::collective::{TcpRank, TcpSettings, thread_ranks};
 use cwm_train::{
     Changes, Error, Examples, Observer, Optimizer, Summary, TrainConfig, Trainer, load_ema,
@@ -221,7 +221,7 @@ fn the_best_checkpoint_is_kept() {
 }
 
 const CHILD: &str = "CWM_TRAIN_TEST_RANK";
-const CHILD_STEPS: u64 = 40;
+const CHILD_STEPS: u64 = 150;
 
 /// Sleeps a little in each step, so that the parent's kills fall in the middle of a run.
 struct Slow;
@@ -301,11 +301,13 @@ fn two_processes_killed_again_and_again_end_with_the_bits_of_one() {
     };
     let newest = || newest_checkpoint(dir.path()).map_or_else(|_| PathBuf::new(), |found| found.0);
     let mut before = PathBuf::new();
-    for victim in [0, 1, 1, 0] {
+    for kill in 0..kills() {
+        let victim = kill % 2;
         let mut processes = both();
         while newest() <= before && processes[0].try_wait().expect("waits").is_none() {
             std::thread::sleep(Duration::from_millis(1));
         }
+        std::thread::sleep(random_pause());
         processes[victim].kill().expect("kills");
         for process in &mut processes {
             process

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{StopAfter, bits, config, data, model, run};
+use common::{StopAfter, bits, config, data, kills, model, random_pause, run};
 use cwm_train::{
     Changes, Error, Examples, Observer, Optimizer, Schedule, Trainer, history, newest_checkpoint,
 };
@@ -291,7 +291,7 @@ fn an_open_run_is_decayed_later() {
 }
 
 const CHILD_FOLDER: &str = "CWM_TRAIN_TEST_FOLDER";
-const CHILD_STEPS: u64 = 60;
+const CHILD_STEPS: u64 = 200;
 
 fn child_config() -> cwm_train::TrainConfig {
     let mut config = config(CHILD_STEPS, Optimizer::muon(0.02, 1e-2));
@@ -320,6 +320,33 @@ fn child_process() {
     trainer.run(&data(), None, &mut Slow).expect("runs");
 }
 
+/// What a disk that fills up does: a file cannot grow beyond some 50 kB. Earlier checkpoints stay.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_stops_the_run_and_spares_what_is_written() {
+    let straight = tempfile::tempdir().expect("temporary folder");
+    let expected = bits(&run(straight.path(), child_config(), 0));
+    let dir = tempfile::tempdir().expect("temporary folder");
+    drop(run(dir.path(), child_config(), 3));
+    let program = std::env::current_exe().expect("this program");
+    let output = Command::new("sh")
+        // The signal that would kill the process becomes an error of the write.
+        .args([
+            "-c",
+            "trap '' XFSZ; ulimit -f 100; exec \"$0\" --exact child_process",
+        ])
+        .arg(program)
+        .env(CHILD_FOLDER, dir.path())
+        .output()
+        .expect("starts a process");
+    assert!(!output.status.success());
+    let told = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("model.safetensors"), "{told}");
+    let (newest, _) = newest_checkpoint(dir.path()).expect("is whole");
+    assert!(newest.ends_with("step-000003"), "{newest:?}");
+    assert_eq!(bits(&finish(dir.path())), expected, "and it can go on");
+}
+
 #[test]
 fn killed_again_and_again_it_ends_with_the_same_bits() {
     let straight = tempfile::tempdir().expect("temporary folder");
@@ -338,12 +365,13 @@ fn killed_again_and_again_it_ends_with_the_same_bits() {
     };
     let newest = || newest_checkpoint(dir.path()).map_or_else(|_| PathBuf::new(), |found| found.0);
     let mut before = PathBuf::new();
-    for pause in [1, 4, 9, 2, 7] {
+    for _ in 0..kills() {
         let mut child = start();
         // Wait for progress, so that each kill leaves something that must survive.
         while newest() <= before && child.try_wait().expect("waits").is_none() {
-            std::thread::sleep(Duration::from_millis(pause));
+            std::thread::sleep(Duration::from_millis(1));
         }
+        std::thread::sleep(random_pause());
         child.kill().expect("kills");
         child.wait().expect("waits");
         let after = newest();

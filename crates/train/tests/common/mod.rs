@@ -103,3 +103,19 @@ pub(crate) fn bits(trainer: &Trainer) -> Vec<u32> {
         .map(|value| value.to_bits())
         .collect()
 }
+
+/// How often to kill a run: often only where tests may take long.
+pub(crate) fn kills() -> usize {
+    match std::env::var_os("CWM_SLOW_TESTS") {
+        Some(_) => 20,
+        None => 4,
+    }
+}
+
+/// A moment nobody chose: up to some milliseconds, within which a small run makes a step and
+/// writes a checkpoint.
+pub(crate) fn random_pause() -> std::time::Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let nanos = now.map_or(0, |time| time.subsec_nanos());
+    std::time::Duration::from_micros(u64::from(nanos / 7 % 9_000))
+}
