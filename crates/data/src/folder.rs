@@ -71,6 +71,25 @@ pub enum FolderError {
         "the folder was begun when other benchmarks were to be left out than now; choose another folder"
     )]
     OtherBenchmarks,
+    /// A source reads something else than when the folder was begun.
+    #[error(
+        "`{path}`, which source `{source_name}` reads, has changed since the folder was begun; \
+         choose another folder"
+    )]
+    OtherInput {
+        /// The source.
+        source_name: String,
+        /// As in the recipe.
+        path: String,
+    },
+    /// Another version of this program began the folder, which may make other rows.
+    #[error("the folder was begun by cwm {was}, and this is {is}; choose another folder")]
+    OtherProgram {
+        /// The version in the manifest.
+        was: String,
+        /// The version at hand.
+        is: &'static str,
+    },
     /// The manifest is none of ours.
     #[error("`{}` is no manifest of `cwm data build`: {why}; choose an empty folder", path.display())]
     NotOurs {

@@ -12,6 +12,7 @@ use crate::build::{Report, hex};
 use crate::decontaminate::Summary;
 use crate::folder::{FolderError, Setup};
 use crate::harvest::Corpus;
+use crate::inputs::{Input, inputs};
 use crate::recipe::{Recipe, Source};
 
 const FORMAT: &str = "cwm.data";
@@ -48,6 +49,9 @@ pub struct Made {
     pub name: String,
     /// The seed that follows from the recipe's.
     pub seed: u64,
+    /// Files, folders and repositories that it is made from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inputs: Vec<Input>,
     /// Where real functions are from, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub corpora: Vec<Corpus>,
@@ -100,12 +104,16 @@ pub(crate) fn begun(
 ) -> Result<Manifest, FolderError> {
     let path = folder.join(MANIFEST);
     let python = setup.interpreter.version_text();
+    let read: Vec<Vec<Input>> = (parsed.sources.iter())
+        .map(|source| inputs(source, &setup.base))
+        .collect::<Result<_, _>>()?;
     let text = match fs::read_to_string(&path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = |source: &Source| Made {
+            let made = |(source, inputs): (&Source, Vec<Input>)| Made {
                 name: source.name().to_owned(),
                 seed: parsed.seed_of(source),
+                inputs,
                 corpora: Vec::new(),
                 shards: Vec::new(),
                 complete: false,
@@ -120,7 +128,7 @@ pub(crate) fn begun(
                 isolation: ISOLATION.to_owned(),
                 against,
                 complete: false,
-                sources: parsed.sources.iter().map(made).collect(),
+                sources: parsed.sources.iter().zip(read).map(made).collect(),
             });
         }
         Err(error) => return Err(file("read", &path)(error)),
@@ -142,6 +150,20 @@ pub(crate) fn begun(
     if manifest.python != python {
         let (was, is) = (manifest.python, python);
         return Err(FolderError::OtherPython { was, is });
+    }
+    for (made, now) in manifest.sources.iter().zip(&read) {
+        if let Some(changed) = made.inputs.iter().find(|input| !now.contains(input)) {
+            return Err(FolderError::OtherInput {
+                source_name: made.name.clone(),
+                path: changed.path.clone(),
+            });
+        }
+    }
+    if manifest.cwm != env!("CARGO_PKG_VERSION") {
+        return Err(FolderError::OtherProgram {
+            was: manifest.cwm,
+            is: env!("CARGO_PKG_VERSION"),
+        });
     }
     if manifest.against != against {
         return Err(FolderError::OtherBenchmarks);

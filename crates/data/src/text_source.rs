@@ -64,6 +64,17 @@ pub enum Translation {
     CAsm,
 }
 
+impl Translation {
+    /// The ending of files with such sources.
+    pub(crate) fn extension(self) -> &'static str {
+        match self {
+            Self::Bytecode => "py",
+            Self::RustLlvm | Self::RustAsm => "rs",
+            Self::CLlvm | Self::CAsm => "c",
+        }
+    }
+}
+
 /// Why texts could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

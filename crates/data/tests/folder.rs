@@ -154,6 +154,42 @@ fn what_cannot_be_gone_on_with_is_left_alone() {
     assert!(error.contains("source"), "{error}");
 }
 
+#[test]
+fn inputs_that_have_changed_are_not_mixed() {
+    let base = tempfile::tempdir().expect("a folder");
+    let problems = base.path().join("problems.jsonl");
+    let problem = |name: &str| {
+        let code = format!("def {name}(n):\n    total = n + 1\n    return total * 2\n");
+        let tests: Vec<String> = (1..5)
+            .map(|n| format!("assert {name}({n}) == {}", 2 * n + 2))
+            .collect();
+        serde_json::json!({ "code": code, "test_list": tests }).to_string() + "\n"
+    };
+    fs::write(&problems, problem("twice")).expect("it is written");
+    let recipe = "\
+seed = 1
+[[source]]
+kind = 'problems'
+name = 'tasks'
+file = '../problems.jsonl'
+licence = 'CC-BY-4.0'
+";
+    let folder = base.path().join("made");
+    fs::create_dir(&folder).expect("it is made");
+    let built = made(recipe, 1, &folder).expect("a build");
+    let [input] = &built.manifest.sources[0].inputs[..] else {
+        panic!("{:?}", built.manifest.sources[0].inputs)
+    };
+    assert_eq!(input.path, "../problems.jsonl");
+    assert!(input.pin.starts_with("sha256:"), "{}", input.pin);
+    made(recipe, 1, &folder).expect("the same again");
+
+    fs::write(&problems, problem("thrice")).expect("it is written");
+    let error = made(recipe, 1, &folder).expect_err("changed").to_string();
+    assert!(error.contains("`../problems.jsonl`"), "{error}");
+    assert!(error.contains("has changed"), "{error}");
+}
+
 /// A shard of a few records.
 fn sample() -> (Vec<Record>, Vec<u8>) {
     let folder = tempfile::tempdir().expect("a folder");

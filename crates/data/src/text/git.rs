@@ -87,6 +87,21 @@ pub enum History {
     All,
 }
 
+/// The hash of the commit that `tip` (a branch, a tag, a hash, `HEAD`) names now.
+///
+/// # Errors
+/// When git cannot be run, or there is no such commit.
+pub(crate) fn commit_of(folder: &Path, tip: &str) -> Result<String, GitError> {
+    let commit = format!("{tip}^{{commit}}");
+    let arguments = ["--verify", "--end-of-options", &commit];
+    let answer = output(folder, "rev-parse", &arguments)?;
+    let hash = String::from_utf8_lossy(&answer).trim().to_owned();
+    match !hash.is_empty() && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        true => Ok(hash),
+        false => Err(GitError::Answer("rev-parse")),
+    }
+}
+
 /// The commits that `tip` (a branch, a tag, a hash, `HEAD`) leads back to, oldest first.
 ///
 /// # Errors

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use compiler::CompilerPair;
 pub use files::{FileError, files, read_text};
+pub(crate) use git::commit_of;
 pub use git::{GitError, Objects};
 pub use kernel::Kernel;
 pub use layout::ParseError;
