@@ -1,7 +1,7 @@
 //! Watching a run from outside, by its log: while it goes on, or after.
 //!
 //! ```text
-//! train.jsonl --Follower--> events that count --RunState--> curves, Figures
+//! train.jsonl --Follower--> events that count --RunState--> curves, Figures --> page
 //!                                       |
 //!                                       +--> CSV, TensorBoard
 //! ```
@@ -16,8 +16,12 @@
 mod event;
 mod figures;
 mod follow;
+mod page;
+mod scalars;
 mod series;
 mod state;
+mod tensorboard;
+mod text;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -27,8 +31,12 @@ pub use event::{
 };
 pub use figures::{Figures, HALF_LIFE, Status, present};
 pub use follow::{Follower, News};
+pub use page::{NamedRun, page};
+pub use scalars::write_csv;
 pub use series::{MOST_POINTS, Point, Series};
 pub use state::{Best, Curves, RunState, Score};
+pub use tensorboard::write_tensorboard;
+pub use text::{duration, grouped, short};
 
 use crate::Error;
 

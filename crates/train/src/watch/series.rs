@@ -88,15 +88,24 @@ impl Series {
         self.points.push(sample);
     }
 
-    /// Merges neighbours. Only called when every point is full.
+    /// Merges neighbours; a last one without a neighbour stays.
     fn halve(&mut self) {
-        let merged = self.points.chunks_exact(2).map(|pair| {
+        let merged = self.points.chunks(2).map(|pair| {
             let mut point = pair[0];
-            point.merge(&pair[1]);
+            pair[1..].iter().for_each(|other| point.merge(other));
             point
         });
         self.points = merged.collect();
         self.width *= 2;
+    }
+
+    /// The same curve with `most` points or fewer.
+    pub fn thinned(&self, most: usize) -> Self {
+        let mut thin = self.clone();
+        while thin.points.len() > most.max(1) {
+            thin.halve();
+        }
+        thin
     }
 
     /// Whether nothing was pushed.
@@ -169,6 +178,16 @@ mod tests {
         assert_eq!(full[0].step, 128.5);
         let exact = (1..=samples).map(|s| (s % 7) as f64).sum::<f64>() / samples as f64;
         assert!((series.mean().expect("samples") - exact).abs() < 1e-9);
+    }
+
+    #[test]
+    fn thinning_keeps_every_sample() {
+        let series = series(4000);
+        let thin = series.thinned(700);
+        assert_eq!((thin.points.len(), thin.width), (500, 8));
+        assert_eq!(thin.samples(), 4000);
+        assert_eq!(series.thinned(4000), series);
+        assert_eq!(series.thinned(0).points.len(), 1);
     }
 
     #[test]
