@@ -25,7 +25,7 @@ pub enum News {
     /// What was delivered before does not count any more.
     Restart,
     /// The next event that counts.
-    Event(LogEvent),
+    Event(Box<LogEvent>),
 }
 
 /// A place in a log.
@@ -162,7 +162,7 @@ impl Follower {
                 LogEvent::Start(_) => None,
                 _ => self.newest.max(step),
             };
-            sink(News::Event(event));
+            sink(News::Event(Box::new(event)));
         })?;
         self.offset = part.end;
         Ok(is_foreign)
@@ -315,7 +315,7 @@ mod tests {
                     *restarts += 1;
                 }
                 News::Event(event) => {
-                    if matches!(event, LogEvent::Start(_)) {
+                    if matches!(*event, LogEvent::Start(_)) {
                         known.clear();
                     }
                     known.push(word(&event));

@@ -20,9 +20,9 @@ impl Figures {
             known("held-out accuracy", decimals(self.held_out_accuracy)),
             known("frames exact", decimals(self.frame_exact)),
             known("best held-out", self.best_text()),
-            known("learning rate", self.lr.map(|lr| short(lr))),
-            known("Muon rate", self.muon_lr.map(|lr| short(lr))),
-            known("gradient norm", self.grad_norm.map(|norm| short(norm))),
+            known("learning rate", self.lr.map(short)),
+            known("Muon rate", self.muon_lr.map(short)),
+            known("gradient norm", self.grad_norm.map(short)),
             known(
                 "speed",
                 self.tok_per_s
