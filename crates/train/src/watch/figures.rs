@@ -11,9 +11,6 @@ use serde::Serialize;
 use super::series::Series;
 use super::state::{Best, RunState};
 
-/// Samples after which a sample has half its weight in what is shown as the present value.
-pub const HALF_LIFE: f64 = 20.0;
-
 /// A run may be silent for this long at least before it counts as silent.
 const PATIENCE_SECONDS: f64 = 60.0;
 /// A run may be silent for this many steps or evaluations: a checkpoint or a busy machine takes time.
@@ -125,8 +122,8 @@ impl RunState {
             step: self.step,
             steps: self.steps,
             epoch: self.epoch,
-            loss: present(&self.train.all.loss),
-            accuracy: present(&self.train.all.accuracy),
+            loss: self.train.all.loss.present(),
+            accuracy: self.train.all.accuracy.present(),
             held_out_loss: self.held_out.all.loss.last,
             held_out_accuracy: self.held_out.all.accuracy.last,
             frame_exact: self.held_out.all.frame_exact.last,
@@ -167,11 +164,6 @@ impl RunState {
             false => Status::Running,
         }
     }
-}
-
-/// The value of a noisy curve now.
-pub fn present(series: &Series) -> Option<f64> {
-    series.smoothed(HALF_LIFE).last().map(|&(_, value)| value)
 }
 
 #[cfg(test)]

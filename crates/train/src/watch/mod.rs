@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 pub use event::{
     CheckpointLine, EndLine, EvaluationLine, LogEvent, Resumption, ScoreLine, Setup, StepLine,
 };
-pub use figures::{Figures, HALF_LIFE, Status, present};
+pub use figures::{Figures, Status};
 pub use follow::{Follower, News};
 pub use page::{NamedRun, page};
 pub use scalars::write_csv;
@@ -85,6 +85,11 @@ impl Watch {
     /// What the run was named.
     pub fn run(&self) -> &Path {
         &self.run
+    }
+
+    /// The log that is read.
+    pub fn log(&self) -> &Path {
+        self.follower.path()
     }
 
     /// The run as far as it was read.

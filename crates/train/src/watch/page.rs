@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::figures::{Figures, HALF_LIFE};
+use super::figures::Figures;
 use super::series::Series;
 use super::state::{Curves, RunState, Score};
 use crate::plot::{self, Plot, Style, html_page, html_table};
@@ -300,7 +300,7 @@ fn line(name: &str, points: Vec<(f64, f64)>) -> plot::Series {
 }
 
 fn smoothed(name: &str, series: &Series) -> plot::Series {
-    line(name, series.thinned(LINE_POINTS).smoothed(HALF_LIFE))
+    line(name, series.thinned(LINE_POINTS).smoothed())
 }
 
 fn marked(name: &str, series: &Series) -> plot::Series {

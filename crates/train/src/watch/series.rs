@@ -130,9 +130,19 @@ impl Series {
         self.points.iter().map(|p| (p.step, p.mean)).collect()
     }
 
-    /// The points as `(step, value)` of a running mean in which a sample loses half its weight after
-    /// `half_life` samples. The first values are means of what there was, not drawn towards zero.
-    pub fn smoothed(&self, half_life: f64) -> Vec<(f64, f64)> {
+    /// The points as `(step, value)` of a running mean. Long series are smoothed more: a sample loses
+    /// half its weight after a thirtieth of all samples, within 2 and 50. The first values are means
+    /// of what there was, not drawn towards zero.
+    pub fn smoothed(&self) -> Vec<(f64, f64)> {
+        self.smoothed_by((self.samples() as f64 / 30.0).clamp(2.0, 50.0))
+    }
+
+    /// The value of a noisy curve now: the last one of the running mean.
+    pub fn present(&self) -> Option<f64> {
+        self.smoothed().last().map(|&(_, value)| value)
+    }
+
+    fn smoothed_by(&self, half_life: f64) -> Vec<(f64, f64)> {
         let (mut sum, mut weight) = (0.0, 0.0);
         let smooth = |point: &Point| {
             let keep = 0.5_f64.powf(point.count as f64 / half_life);
@@ -206,6 +216,6 @@ mod tests {
         series.push(1, Some(4.0));
         series.push(2, Some(0.0));
         // Weights 1/2 for the newest and 1/4 for the one before: (0 + 4/4) / (3/4).
-        assert_eq!(series.smoothed(1.0), vec![(1.0, 4.0), (2.0, 4.0 / 3.0)]);
+        assert_eq!(series.smoothed_by(1.0), vec![(1.0, 4.0), (2.0, 4.0 / 3.0)]);
     }
 }

@@ -28,7 +28,15 @@ impl Figures {
                 self.tok_per_s
                     .map(|speed| format!("{} tok/s", grouped(speed.round() as u64))),
             ),
-            known("compute", self.compute_text()),
+            known(
+                "compute",
+                self.gflops
+                    .map(|gflops| format!("{} GFLOP/s", short(gflops))),
+            ),
+            known(
+                "of the peak",
+                self.mfu.map(|mfu| format!("{:.1}%", 100.0 * mfu)),
+            ),
             known(
                 "memory",
                 self.rss_mb
@@ -53,9 +61,9 @@ impl Figures {
     fn status_text(&self) -> String {
         let status = self.status.text();
         match (self.status, self.age_seconds) {
-            (Status::Running, Some(age)) => format!("{status}, last line {} ago", duration(age)),
+            (Status::Running, Some(age)) => format!("{status}, {} ago", duration(age)),
             (Status::Silent, Some(age)) => {
-                format!("{status} for {}: it may be dead", duration(age))
+                format!("{status} for {}", duration(age))
             }
             _ => status.to_owned(),
         }
@@ -63,11 +71,8 @@ impl Figures {
 
     fn step_text(&self) -> String {
         let step = grouped(self.step);
-        match self.steps.filter(|&steps| steps > 0) {
-            Some(steps) => {
-                let percent = 100.0 * self.step as f64 / steps as f64;
-                format!("{step} of {} ({percent:.1}%)", grouped(steps))
-            }
+        match self.steps {
+            Some(steps) => format!("{step} of {}", grouped(steps)),
             None => step,
         }
     }
@@ -75,14 +80,6 @@ impl Figures {
     fn best_text(&self) -> Option<String> {
         let best = self.best?;
         Some(format!("{:.4} at step {}", best.loss, grouped(best.step)))
-    }
-
-    fn compute_text(&self) -> Option<String> {
-        let gflops = short(self.gflops?);
-        Some(match self.mfu {
-            Some(mfu) => format!("{gflops} GFLOP/s, {:.1}% of peak", 100.0 * mfu),
-            None => format!("{gflops} GFLOP/s"),
-        })
     }
 
     fn skipped_text(&self) -> Option<String> {
