@@ -18,7 +18,7 @@ use super::{Machine, name_of, printable};
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Folder of a training run; it need not have begun
     run: PathBuf,
     /// Print one summary and end, as where standard output is no terminal

@@ -43,7 +43,7 @@ t       only the tables of sources and kinds
 
 loss and acc are running means of training;
 h. and exact are the last held-out evaluation;
-silent: no line for long, the process may be dead";
+silent: no line for long; the run may be dead";
 
 /// What the keys have changed.
 #[derive(Clone, Copy, Debug)]

@@ -11,22 +11,47 @@ mod summary;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use clap::Subcommand;
+use clap::{ArgMatches, FromArgMatches, Subcommand};
 
 use crate::train;
 
-/// `cwm train`, and the two ways to look at what it does.
-#[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub(crate) struct Train {
-    #[command(subcommand)]
-    look: Option<Look>,
-    #[command(flatten)]
-    train: Option<train::Args>,
+/// `cwm train`, or one of the two ways to look at what it does.
+pub(crate) enum Train {
+    Train(Box<train::Args>),
+    Look(Look),
+}
+
+// By hand: the derived form cannot say that flags are required unless there is a subcommand.
+impl clap::Args for Train {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        Look::augment_subcommands(train::Args::augment_args(command))
+            .subcommand_required(false)
+            .arg_required_else_help(false)
+            .subcommand_negates_reqs(true)
+            .args_conflicts_with_subcommands(true)
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Train {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand() {
+            Some(_) => Look::from_arg_matches(matches).map(Self::Look),
+            None => train::Args::from_arg_matches(matches).map(|args| Self::Train(Box::new(args))),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
 }
 
 #[derive(Subcommand)]
-enum Look {
+pub(crate) enum Look {
     /// Show how a run goes, while it goes on
     Watch(dashboard::Args),
     /// Write one page about runs, or their numbers for other programs
@@ -37,7 +62,7 @@ enum Look {
 #[derive(clap::Args)]
 struct Machine {
     /// Peak of the machine in 10¹² floating-point operations per second, to tell the share achieved
-    #[arg(long, value_name = "TFLOPS", value_parser = positive)]
+    #[arg(long, value_name = "TFLOPS", value_parser = positive, allow_negative_numbers = true)]
     peak_tflops: Option<f64>,
 }
 
@@ -56,11 +81,10 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(args: &Train) -> Result<()> {
-    match (&args.look, &args.train) {
-        (Some(Look::Watch(args)), _) => dashboard::run(args),
-        (Some(Look::Report(args)), _) => report::run(args),
-        (None, Some(args)) => train::run(args),
-        (None, None) => anyhow::bail!("nothing to train on: see `cwm train --help`"),
+    match args {
+        Train::Train(args) => train::run(args),
+        Train::Look(Look::Watch(args)) => dashboard::run(args),
+        Train::Look(Look::Report(args)) => report::run(args),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Machine, names_of};
 
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("output").required(true).multiple(true))]
-pub(super) struct Args {
+pub(crate) struct Args {
     /// Folders of training runs; they lie over one another in each plot
     #[arg(required = true, value_name = "RUN")]
     runs: Vec<PathBuf>,

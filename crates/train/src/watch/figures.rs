@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::series::Series;
 use super::state::{Best, RunState};
 
 /// A run may be silent for this long at least before it counts as silent.

@@ -72,7 +72,46 @@ fn drawn(state: &RunState, view: &View, size: (u16, u16)) -> String {
 
 #[test]
 fn a_wide_terminal_has_chart_figures_and_tables() {
-    insta::assert_snapshot!(drawn(&state(), &PLAIN, (100, 38)), @"");
+    insta::assert_snapshot!(drawn(&state(), &PLAIN, (100, 38)), @r"
+    mine: running [================                        ] 40.0%
+    ┌loss, nats────────────────────────────────────────────┐┌──────────────────────────────────────────┐
+    │6    │⡇                                               ││status            running, 3 s ago        │
+    │     │⢣                                               ││step              40 of 100               │
+    │     │⢸                                               ││epoch             0.25                    │
+    │     │⢸                                               ││loss              0.9812                  │
+    │     │⠈⡆                                              ││accuracy          0.5000                  │
+    │     │ ⡇                                              ││held-out loss     1.4487                  │
+    │     │ ⢱                                              ││held-out accuracy 0.6250                  │
+    │     │ ⠘⡄                                             ││frames exact      0.2500                  │
+    │     │  ⢣                                             ││best held-out     1.4487 at step 40       │
+    │     │ ⠂⠸⡀                                            ││learning rate     0.003                   │
+    │     │   ⡇                                            ││gradient norm     1                       │
+    │     │   ⢱                                            ││speed             2,048 tok/s             │
+    │     │   ⠈⡆                                           ││compute           12.3 GFLOP/s            │
+    │3.47 │  ⠠ ⠘⡄                                          ││of the peak       12.3%                   │
+    │     │     ⢱                                          ││memory            512 MB                  │
+    │     │     ⠈⢆                                         ││remaining         2 min 0 s               │
+    │     │   ⠈  ⠈⢆                                        ││tokens            163,840                 │
+    │     │     ⠄ ⠈⢆                                       ││trained for       1 min 20 s              │
+    │     │      ⡀ ⠘⡄                                      ││skipped           1 spike                 │
+    │     │       ⢀ ⠈⠢⡀                                    ││                                          │
+    │     │        ⠠  ⠘⢄                                   ││                                          │
+    │     │         ⠐ ⡀ ⠑⢄        •                        ││                                          │
+    │     │            ⠂⠠ ⠉⠒⢄⡀                             ││                                          │
+    │     │              ⠈ ⠂⠄⠈⠑⠢⢄⣀                        •││                                          │
+    │     │                   ⠈⠐ ⠄⠉⠒⠢⢄⣀⣀                   ││                                          │
+    │     │                         ⠈ ⠂⠂⠉⠒⠒⠢⠤⠤⣀⣀⡀          ││                                          │
+    │0.949│                                   ⠈⠈⠈⠉⠉⠉⠒⠒⠒⠒⠤⠤⠤││                                          │
+    │     └────────────────────────────────────────────────││                                          │
+    │     1                                         step 40││                                          │
+    └ ⠤ training  • held out ──────────────────────────────┘└──────────────────────────────────────────┘
+    ┌────────────────────────────────────────────────┐┌────────────────────────────────────────────────┐
+    │source          loss    acc h.loss  h.acc  exact││kind            loss    acc h.loss  h.acc  exact│
+    │idioms        0.9812 0.5000                     ││action        0.5000 0.9000 0.7500 0.8750 0.5000│
+    │wide          1.0000 0.7500                     ││state\u{1b}[2               1.5000 0.7500 0.3750│
+    └────────────────────────────────────────────────┘└────────────────────────────────────────────────┘
+    q quit  tab metric  l log axis  t tables  ? help
+    ");
 }
 
 #[test]
@@ -82,17 +121,75 @@ fn a_small_terminal_has_the_chart() {
         log: true,
         ..PLAIN
     };
-    insta::assert_snapshot!(drawn(&state(), &view, (60, 18)), @"");
+    insta::assert_snapshot!(drawn(&state(), &view, (60, 18)), @r"
+    mine: running [==============                       ] 40.0%
+    ┌gradient norm, logarithmic────────────────────────────────┐
+    │5   │   ⢠⡇     ⢠•     ⣼     ⢠⡇     ⢠⡇     ⣼      ⣼     ⢠⡇ │
+    │    │  ⢠⠃⡇    ⢠⠃⡇    ⡜⢸     ⡜⡇    ⢠⠃⡇    ⢠⢻     ⡜⢸     ⡜⡇ │
+    │    │  ⡜ ⢸    ⡎ ⡇   ⢠⠃ ⡇   ⢰⠁⢸    ⡜ ⢸    ⡎ ⡇   ⢰⠁ ⡇   ⢰⠁⢸ │
+    │    │ ⢠⠃ ⢸   ⡜  ⢸   ⡜  ⡇  ⢠⠃ ⢸   ⢠⠃ ⢸   ⡜  ⡇  ⢠⠃  ⡇  ⢠⠃ ⢸ │
+    │    │ ⡜  ⢸  ⢠⠃  ⢸  ⢠⠃  ⡇  ⡜  ⢸   ⡜  ⢸  ⢠⠃  ⡇  ⡸   ⡇  ⡜  ⢸ │
+    │    │⢠⠃  ⢸  ⡜   ⢸  ⡜   ⡇ ⢠⠃  ⢸  ⢠⠃  ⢸  ⡜   ⡇  ⡇   ⡇ ⢠⠃  ⢸ │
+    │2.24│⡜    ⡇⢠⠃   ⢸ ⢠⠃   ⢸ ⡜    ⡇ ⡜    ⡇⢠⠃   ⢸ ⢰⠁   ⢸ ⡜    ⡇│
+    │    │     ⡇⢸    ⢸ ⡸    ⢸ ⡇    ⡇⢀⠇    ⡇⢸    ⢸ ⡸    ⢸ ⡇    ⡇│
+    │    │     ⡇⡎    ⢸ ⡇    ⢸⢰⠁    ⡇⢸     ⡇⡎    ⢸ ⡇    ⢸⢰⠁    ⡇│
+    │    │     ⡇⡇     ⣧⠃    ⢸⢸     ⡇⡜     ⡇⡇    ⢸⢠⠃    ⢸⢸     ⡇│
+    │    │     ⢸⠇     ⣿      ⡿     ⢸⡇     ⢸⠇     ⣿      ⡿     ⢸│
+    │1   │     ⢸      ⡇      ⡇     ⢸      ⢸      ⡇      ⡇     ⢸│
+    │    └─────────────────────────────────────────────────────│
+    │    1                                              step 40│
+    └ ⠤ norm  • skipped: spike ────────────────────────────────┘
+    q quit  tab metric  l log axis  t tables  ? help
+    ");
 }
 
 #[test]
 fn a_usual_terminal_has_chart_and_figures_and_the_tables_on_demand() {
-    insta::assert_snapshot!(drawn(&state(), &PLAIN, (80, 24)), @"");
+    insta::assert_snapshot!(drawn(&state(), &PLAIN, (80, 24)), @r"
+    mine: running [================                        ] 40.0%
+    ┌loss, nats────────────────────────┐┌──────────────────────────────────────────┐
+    │6    │⡇                           ││status            running, 3 s ago        │
+    │     │⡇                           ││step              40 of 100               │
+    │     │⢸                           ││epoch             0.25                    │
+    │     │⢸                           ││loss              0.9812                  │
+    │     │⠈⡆                          ││accuracy          0.5000                  │
+    │     │ ⢣                          ││held-out loss     1.4487                  │
+    │     │⠐⢸                          ││held-out accuracy 0.6250                  │
+    │     │  ⡇                         ││frames exact      0.2500                  │
+    │     │  ⢱                         ││best held-out     1.4487 at step 40       │
+    │3.47 │ ⠈ ⡇                        ││learning rate     0.003                   │
+    │     │  ⠄⢸                        ││gradient norm     1                       │
+    │     │   ⡀⢣                       ││speed             2,048 tok/s             │
+    │     │   ⠠ ⠣⡀                     ││compute           12.3 GFLOP/s            │
+    │     │    ⠁⡀⠑⢄                    ││of the peak       12.3%                   │
+    │     │     ⠈⠠⡀⠣⣀   •              ││memory            512 MB                  │
+    │     │        ⠑⠄⠑⠢⣀⡀             •││remaining         2 min 0 s               │
+    │     │           ⠈⠑⠈⠒⠢⠤⢄⣀         ││tokens            163,840                 │
+    │0.949│                 ⠈⠈⠉⠉⠉⠒⠒⠤⠤⠤⢄││trained for       1 min 20 s              │
+    │     └────────────────────────────││skipped           1 spike                 │
+    │     1                     step 40││                                          │
+    └ ⠤ training  • held out ──────────┘└──────────────────────────────────────────┘
+    q quit  tab metric  l log axis  t tables  ? help
+    ");
     let view = View {
         tables: true,
         ..PLAIN
     };
-    insta::assert_snapshot!(drawn(&state(), &view, (80, 13)), @"");
+    insta::assert_snapshot!(drawn(&state(), &view, (80, 13)), @r"
+    mine: running [================                        ] 40.0%
+    ┌──────────────────────────────────────────────────────────────────────────────┐
+    │source                                        loss    acc h.loss  h.acc  exact│
+    │idioms                                      0.9812 0.5000                     │
+    │wide                                        1.0000 0.7500                     │
+    │                                                                              │
+    └──────────────────────────────────────────────────────────────────────────────┘
+    ┌──────────────────────────────────────────────────────────────────────────────┐
+    │kind                                          loss    acc h.loss  h.acc  exact│
+    │action                                      0.5000 0.9000 0.7500 0.8750 0.5000│
+    │state\u{1b}[2J                                            1.5000 0.7500 0.3750│
+    └──────────────────────────────────────────────────────────────────────────────┘
+    q quit  tab metric  l log axis  t tables  ? help
+    ");
 }
 
 #[test]
@@ -101,14 +198,40 @@ fn help_lies_over_all() {
         help: true,
         ..PLAIN
     };
-    insta::assert_snapshot!(drawn(&RunState::default(), &view, (60, 18)), @"");
+    insta::assert_snapshot!(drawn(&RunState::default(), &view, (60, 18)), @r"
+    mine: not started
+    ┌──────────────────────────────────────────────────────────┐
+    │waiting for the run                                       │
+    │    ┌keys────────────────────────────────────────────┐    │
+    │    │q       quit (the run goes on)                  │    │
+    │    │tab     next metric                             │    │
+    │    │⇧tab    metric before                           │    │
+    │    │l       logarithmic axis                        │    │
+    │    │t       only the tables of sources and kinds    │    │
+    │    │?       this help                               │    │
+    │    │                                                │    │
+    │    │loss and acc are running means of training;     │    │
+    │    │h. and exact are the last held-out evaluation;  │    │
+    │    │silent: no line for long; the run may be dead   │    │
+    │    └────────────────────────────────────────────────┘    │
+    │                                                          │
+    └──────────────────────────────────────────────────────────┘
+    q quit  tab metric  l log axis  t tables  ? help
+    ");
 }
 
 #[test]
 fn a_metric_that_the_log_lacks_says_so() {
     let mut state = RunState::default();
     state.push(&LogEvent::parse(br#"{"event":"start","steps":5}"#).expect("an event"));
-    insta::assert_snapshot!(drawn(&state, &PLAIN, (50, 6)), @"");
+    insta::assert_snapshot!(drawn(&state, &PLAIN, (50, 6)), @r"
+    mine: running [                           ] 0.0%
+    ┌loss, nats──────────────────────────────────────┐
+    │the log has none of it yet                      │
+    │                                                │
+    └────────────────────────────────────────────────┘
+    q quit  tab metric  l log axis  t tables  ? help
+    ");
 }
 
 #[test]
@@ -141,5 +264,35 @@ fn any_size_can_be_drawn() {
 fn the_plain_summary() {
     let state = state();
     let figures = state.figures(Some(Duration::from_secs(3)), None);
-    insta::assert_snapshot!(summary("mine", &state, &figures), @"");
+    insta::assert_snapshot!(summary("mine", &state, &figures), @r"
+    run               mine
+    status            running, 3 s ago
+    step              40 of 100
+    epoch             0.25
+    loss              0.9812
+    accuracy          0.5000
+    held-out loss     1.4487
+    held-out accuracy 0.6250
+    frames exact      0.2500
+    best held-out     1.4487 at step 40
+    learning rate     0.003
+    gradient norm     1
+    speed             2,048 tok/s
+    compute           12.3 GFLOP/s
+    memory            512 MB
+    remaining         2 min 0 s
+    tokens            163,840
+    trained for       1 min 20 s
+    skipped           1 spike
+
+    source                loss     acc  h.loss   h.acc   exact
+    idioms              0.9812  0.5000
+    wide                1.0000  0.7500
+
+    kind                  loss     acc  h.loss   h.acc   exact
+    action              0.5000  0.9000  0.7500  0.8750  0.5000
+    state\u{1b}[2J                      1.5000  0.7500  0.3750
+
+    loss and acc: training, running means; h. and exact: held out, the last
+    ");
 }
