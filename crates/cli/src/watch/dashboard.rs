@@ -75,31 +75,41 @@ fn watch(
         help: false,
         colour: std::env::var_os("NO_COLOR").is_none(),
     };
-    let message = format!(
-        "waiting for the run: there is nothing in `{}` yet",
-        printable(&watch.log().display().to_string())
-    );
-    loop {
-        watch.poll()?;
+    let log = printable(&watch.log().display().to_string());
+    let mut show = |watch: &Watch, view: &View, waiting: &str| -> Result<()> {
         let figures = watch.figures(SystemTime::now(), peak);
         let shown = Shown {
             run: name,
             state: watch.state(),
             figures: &figures,
-            waiting: (figures.status == Status::NotStarted).then_some(&message),
+            waiting: (figures.status == Status::NotStarted).then_some(waiting),
         };
-        terminal.draw(|frame| draw(frame, &shown, &view))?;
-        if !event::poll(LOOK_EVERY).context("cannot read the keyboard")? {
-            continue;
-        }
-        let event = event::read().context("cannot read the keyboard")?;
-        if let Event::Key(key) = event
-            && key.kind != KeyEventKind::Release
+        terminal.draw(|frame| draw(frame, &shown, view))?;
+        Ok(())
+    };
+    // A long log takes seconds to read, once.
+    show(watch, &view, &format!("reading `{log}`"))?;
+    let waiting = format!("waiting for the run: there is nothing in `{log}` yet");
+    loop {
+        watch.poll()?;
+        show(watch, &view, &waiting)?;
+        if let Some(key) = next_key().context("cannot read the keyboard")?
             && press(key, &mut view) == After::Quit
         {
             return Ok(());
         }
     }
+}
+
+/// The next key, unless it is time to look at the log before.
+fn next_key() -> std::io::Result<Option<KeyEvent>> {
+    if !event::poll(LOOK_EVERY)? {
+        return Ok(None);
+    }
+    Ok(match event::read()? {
+        Event::Key(key) if key.kind != KeyEventKind::Release => Some(key),
+        _ => None,
+    })
 }
 
 /// What a key makes of the dashboard.

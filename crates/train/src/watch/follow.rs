@@ -447,6 +447,29 @@ mod tests {
 
     proptest! {
         #[test]
+        fn anything_can_be_read(
+            lines in prop::collection::vec(
+                prop_oneof![
+                    any::<String>(),
+                    "\\{\"event\":\"(start|step|resume|evaluation|end)\",\"step\":[0-9]{1,20},\
+                     \"(tokens|steps|loss|seconds)\":(-?[0-9]{1,20}|null|[0-9]e[0-9]{1,3})\\}",
+                ],
+                0..12,
+            ),
+        ) {
+            let fixture = Fixture::new();
+            let mut watch = Watch::new(fixture.dir.path());
+            for line in lines {
+                fixture.append(format!("{line}\n").as_bytes());
+                if let Err(error) = watch.poll() {
+                    prop_assert!(matches!(error, Error::NotALog { .. }), "{error}");
+                }
+            }
+            let figures = watch.figures(SystemTime::UNIX_EPOCH, Some(1.0));
+            prop_assert!(!figures.lines().is_empty());
+        }
+
+        #[test]
         fn chunks_make_no_difference(text in log(), mut cuts in prop::collection::vec(0_usize..2000, 0..8)) {
             let mut fixture = Fixture::new();
             let mut watch = Watch::new(fixture.dir.path());

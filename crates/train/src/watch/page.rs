@@ -211,8 +211,9 @@ fn exact(runs: &[NamedRun<'_>]) -> Vec<Plot> {
             .map(|(kind, score)| (kind.as_str(), score));
         for (name, score) in whole.chain(kinds) {
             let name = name_of(runs, run, name);
-            let exact = score.frame_exact.thinned(LINE_POINTS);
-            series.push(line(&name, exact.means()));
+            let exact = score.frame_exact.thinned(MARKED_POINTS);
+            // A single evaluation makes no line.
+            series.extend([line(&name, exact.means()), marked(&name, &exact)]);
         }
     }
     let title = "Held-out frames with all targets right".to_owned();
@@ -252,7 +253,7 @@ fn machine(runs: &[NamedRun<'_>]) -> Vec<Plot> {
     let of = |title: &str, label: &str, pick: fn(&RunState) -> &Series| {
         let series = runs.iter().map(|run| {
             let series = pick(run.state).thinned(LINE_POINTS);
-            line(&name_of(runs, run, label), series.means())
+            line(&name_of(runs, run, ""), series.means())
         });
         plot_of(title.to_owned(), label, Scale::Linear, series.collect())
     };
@@ -285,8 +286,9 @@ fn plot_of(title: String, label: &str, scale: Scale, series: Vec<plot::Series>) 
 
 /// What a curve of one of `runs` is called: the run's name is said where there are others.
 fn name_of(runs: &[NamedRun<'_>], run: &NamedRun<'_>, what: &str) -> String {
-    match runs.len() {
-        1 => what.to_owned(),
+    match (runs.len(), what) {
+        (1, _) => what.to_owned(),
+        (_, "") => run.run.clone(),
         _ => format!("{}: {what}", run.run),
     }
 }

@@ -112,6 +112,8 @@ impl RunState {
                 *self = Self::default();
                 self.steps = setup.steps;
                 self.setup = setup.clone();
+                // The step where it starts is nothing that the run is made of.
+                self.setup.rest.shift_remove("step");
             }
             LogEvent::Resume(line) => {
                 self.set_up(&line.setup);
@@ -152,7 +154,7 @@ impl RunState {
         self.step = step;
         self.steps = line.steps.or(self.steps);
         self.epoch = line.epoch.or(self.epoch);
-        self.tokens += line.tokens;
+        self.tokens = self.tokens.saturating_add(line.tokens);
         self.seconds += line.seconds.unwrap_or_default();
         self.train.all.push(step, line.loss, line.accuracy, None);
         self.train.push(step, &line.sources, &line.kinds);
@@ -243,7 +245,7 @@ mod tests {
     #[test]
     fn events_add_up() {
         let state = state(&[
-            r#"{"event":"start","steps":4,"parameters":10,"threads":2,"data":"a"}"#,
+            r#"{"event":"start","step":0,"steps":4,"parameters":10,"threads":2,"data":"a"}"#,
             r#"{"event":"step","step":1,"steps":4,"epoch":0.5,"loss":4,"accuracy":0.1,"lr":0.01,"grad_norm":2,"tokens":100,"tok_per_s":50,"seconds":2,
                 "sources":[{"name":"a","loss":3,"accuracy":0.2,"targets":7}]}"#,
             r#"{"event":"step","step":2,"steps":4,"loss":null,"grad_norm":null,"tokens":100,"tok_per_s":70,"seconds":2,"skipped":"non_finite"}"#,
@@ -269,6 +271,7 @@ mod tests {
         assert_eq!(state.skips["non_finite"].means(), vec![(2.0, 2.0)]);
         assert_eq!((state.n_resumptions, state.n_checkpoints), (1, 1));
         assert_eq!(state.setup.rest["threads"], 1);
+        assert_eq!(state.setup.rest.get("step"), None);
         assert_eq!(state.setup.parameters, Some(10));
         assert_eq!(state.recent_tok_per_s(), Some(60.0));
         assert_eq!(
