@@ -21,6 +21,7 @@ mod pytest;
 mod trace;
 mod train;
 mod view;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -45,8 +46,8 @@ enum Command {
     /// Make training and evaluation data
     #[command(subcommand)]
     Data(data::Command),
-    /// Train a model on recorded runs
-    Train(train::Args),
+    /// Train a model on recorded runs, and watch it
+    Train(watch::Train),
     /// Write a trained model as a folder to ship
     Export(train::ExportArgs),
     /// Measure a model
@@ -65,7 +66,7 @@ fn main() -> ExitCode {
         Command::Predict(args) => predict::run(&args),
         Command::Debug(args) => debug::run(&args),
         Command::Data(command) => data::run(&command),
-        Command::Train(args) => train::run(&args),
+        Command::Train(args) => watch::run(&args),
         Command::Export(args) => train::export(&args),
         Command::Eval(command) => eval::run(&command),
         Command::Logits(args) => logits::run(&args),

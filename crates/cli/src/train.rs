@@ -200,6 +200,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         trainer.step(),
         trainer.config().steps,
     );
+    eprintln!(
+        "hint: watch it from another terminal with `cwm train watch {}`",
+        args.out.display()
+    );
     std::fs::write(args.out.join(Vocabulary::FILE), vocabulary.to_json())
         .with_context(|| format!("cannot write into `{}`", args.out.display()))?;
     watch_interrupts();

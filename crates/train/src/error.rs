@@ -137,6 +137,25 @@ pub enum Error {
         /// Steps skipped in a row.
         count: u32,
     },
+    /// A file that was to be read as the log of a run is something else.
+    #[error(
+        "`{}` is not the log of a training run: it has lines that are none of its events",
+        path.display()
+    )]
+    NotALog {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A run that was to be read has told nothing yet.
+    #[error(
+        "no run in `{}`: there is no `train.jsonl` with a line in it; \
+         name the folder that `cwm train --out` was given",
+        run.display()
+    )]
+    NoLog {
+        /// Folder that was looked into.
+        run: PathBuf,
+    },
 }
 
 impl Error {

@@ -9,6 +9,7 @@
 //! - [`Dataset`] gives [`Example`]s: tokens, what each may see, and what is to be predicted.
 //! - [`TrainConfig`] says how long and how; [`Trainer`] does it, in a folder of its own.
 //! - [`Observer`] follows the run (a progress bar) and may end it (Ctrl-C).
+//! - [`watch`] follows it from another process, by its log.
 //!
 //! Invariants
 //! - A run is a function of weights, configuration and data, bit for bit, for a given number of
@@ -33,6 +34,7 @@ mod muon;
 mod optimizer;
 mod parallel;
 mod plan;
+mod plot;
 mod ranks;
 mod report;
 mod saver;
@@ -40,6 +42,7 @@ mod spikes;
 mod tally;
 pub mod traces;
 mod trainer;
+pub mod watch;
 
 pub use batches::permutation;
 pub use changes::Changes;
