@@ -42,7 +42,7 @@ fn cwm(folder: &Path, command: &str) -> Run {
 /// A command that trains into a folder.
 fn train(out: &str, steps: &str) -> String {
     format!(
-        "train --data d.jsonl --preset tiny --batch-tokens 512 --warmup 2 --decay 2 --threads 2 \
+        "train --data d.jsonl --preset tiny --batch-tokens 512 --warmup 1 --decay 0 --threads 2 \
          --checkpoint-every 1 --steps {steps} --out {out}"
     )
 }

@@ -21,7 +21,7 @@ pub enum Error {
     /// The program was built without what the URL needs.
     #[error(
         "this program was built without S3, so it cannot use `{url}`; build it with \
-         `--features s3`"
+         `cargo build --release --features s3`"
     )]
     NoS3 {
         /// What was given.
