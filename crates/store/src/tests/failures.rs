@@ -261,3 +261,21 @@ fn a_file_that_changes_meanwhile_is_refused() {
         assert!(!keys(&store).iter().any(|key| key.ends_with(path)));
     }
 }
+
+#[test]
+fn a_version_whose_files_are_removed_meanwhile_does_not_come_to_be() {
+    let (place, store) = local();
+    let folder = tempfile::tempdir().expect("disk");
+    write(folder.path(), &checkpoint(1));
+    let mut remove = |progress: Progress| {
+        if progress.done == progress.total {
+            fs::remove_dir_all(place.path().join("a")).expect("disk");
+        }
+    };
+    let stored = store.put_folder("a", folder.path(), &mut remove);
+    assert!(matches!(stored, Err(Error::Removed(_))), "{stored:?}");
+    assert_eq!(names(&store), [""; 0]);
+    store
+        .put_folder("a", folder.path(), &mut quiet)
+        .expect("stored");
+}
