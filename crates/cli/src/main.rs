@@ -13,11 +13,13 @@ mod doctor;
 mod eval;
 mod logits;
 mod many;
+mod mirror;
 mod model;
 mod predict;
 mod program;
 mod progress;
 mod pytest;
+mod store;
 mod trace;
 mod train;
 mod view;
@@ -50,6 +52,9 @@ enum Command {
     Train(watch::Train),
     /// Write a trained model as a folder to ship
     Export(train::ExportArgs),
+    /// Look into a store of checkpoints, and fetch from it
+    #[command(subcommand)]
+    Store(store::Command),
     /// Measure a model
     #[command(subcommand)]
     Eval(eval::Command),
@@ -68,6 +73,7 @@ fn main() -> ExitCode {
         Command::Data(command) => data::run(&command),
         Command::Train(args) => watch::run(&args),
         Command::Export(args) => train::export(&args),
+        Command::Store(command) => store::run(&command),
         Command::Eval(command) => eval::run(&command),
         Command::Logits(args) => logits::run(&args),
         Command::Doctor(args) => doctor::run(&args),

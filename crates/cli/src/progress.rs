@@ -17,6 +17,17 @@ pub(crate) fn bar(total: u64, what: &str) -> ProgressBar {
     bar
 }
 
+/// A bar for a transfer, whose size is told later.
+pub(crate) fn bytes(what: &str) -> ProgressBar {
+    let bar = bar(0, what);
+    let template =
+        "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {elapsed} (eta {eta})";
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style.progress_chars("=> "));
+    }
+    bar
+}
+
 /// A count of `what` whose end is not known.
 pub(crate) fn spinner(what: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(4));

@@ -18,6 +18,7 @@ use cwm_train::{
 };
 use indicatif::ProgressBar;
 
+use crate::mirror::{Mirror, StoreArgs};
 use crate::model::load_parts;
 use crate::program::default_threads;
 use crate::progress;
@@ -54,6 +55,8 @@ pub(crate) struct Args {
     /// Rows kept of one program at most
     #[arg(long, value_name = "N", default_value_t = 3)]
     rows_per_program: usize,
+    #[command(flatten)]
+    store: StoreArgs,
     #[command(flatten)]
     settings: Settings,
 }
@@ -167,6 +170,11 @@ fn layer_types(n_layers: usize) -> Vec<LayerType> {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let vocabulary = Arc::new(Vocabulary::default());
+    let remote = if args.resume {
+        args.store.open_and_fetch(&args.out)?
+    } else {
+        args.store.open(&args.out)?
+    };
     let mut trainer = if args.resume {
         check_vocabulary(&args.out)?;
         let current = Trainer::resume(&args.out)?;
@@ -207,14 +215,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     std::fs::write(args.out.join(Vocabulary::FILE), vocabulary.to_json())
         .with_context(|| format!("cannot write into `{}`", args.out.display()))?;
     watch_interrupts();
+    let bar = progress::bar(trainer.config().steps, "train");
+    let mirror = remote.map(|remote| Mirror::start(remote, &args.out, &bar));
     let mut observer = Watch {
-        bar: progress::bar(trainer.config().steps, "train"),
+        mirror: mirror.transpose()?,
+        bar,
         last: None,
     };
     observer.bar.set_position(trainer.step());
     let held_out: Option<&dyn Dataset> = held_out.as_ref().map(|d| d as &dyn Dataset);
-    let summary = trainer.run(&train, held_out, &mut observer)?;
+    let summary = trainer.run(&train, held_out, &mut observer);
     observer.bar.finish_and_clear();
+    let last = summary.as_ref().ok().map(|s| s.checkpoint.as_path());
+    let stored = observer.mirror.map(|mirror| mirror.finish(last));
+    let summary = summary?;
     let verb = if summary.stopped {
         "stopped"
     } else {
@@ -227,7 +241,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     if summary.stopped {
         eprintln!("hint: go on with the same command and --resume");
     }
-    Ok(())
+    stored.unwrap_or(Ok(()))
 }
 
 /// The weights a new run begins with.
@@ -442,6 +456,7 @@ fn watch_interrupts() {
 }
 
 struct Watch {
+    mirror: Option<Mirror>,
     bar: ProgressBar,
     last: Option<f64>,
 }
@@ -471,6 +486,12 @@ impl Observer for Watch {
             evaluation.scores.loss, evaluation.scores.accuracy
         );
         self.bar.suspend(|| eprintln!("{line}"));
+    }
+
+    fn checkpoint(&mut self, path: &Path) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.checkpoint(path);
+        }
     }
 
     fn should_stop(&mut self) -> bool {

@@ -16,6 +16,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("data", &["trace", "tracer", "tokenizer"]),
     ("train", &["trace", "tokenizer", "kernels", "model", "data"]),
     ("eval", &["trace", "tracer", "tokenizer", "engine"]),
+    ("store", &[]),
 ];
 
 /// Applies all rules about crates.
