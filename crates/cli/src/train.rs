@@ -226,7 +226,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let held_out: Option<&dyn Dataset> = held_out.as_ref().map(|d| d as &dyn Dataset);
     let summary = trainer.run(&train, held_out, &mut observer);
     observer.bar.finish_and_clear();
-    let last = summary.as_ref().ok().map(|s| s.checkpoint.as_path());
+    let last = (summary.as_ref().ok()).and_then(|summary| summary.checkpoint.as_deref());
     let stored = observer.mirror.map(|mirror| mirror.finish(last));
     let summary = summary?;
     let verb = if summary.stopped {
