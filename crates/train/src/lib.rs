@@ -27,6 +27,7 @@ mod log;
 mod muon;
 mod optimizer;
 mod parallel;
+mod plot;
 mod report;
 pub mod traces;
 mod trainer;
