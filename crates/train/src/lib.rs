@@ -29,6 +29,7 @@ mod optimizer;
 mod parallel;
 mod plot;
 mod report;
+pub mod scale;
 pub mod traces;
 mod trainer;
 
