@@ -11,6 +11,7 @@ mod debug;
 mod dialect;
 mod doctor;
 mod eval;
+mod interrupt;
 mod logits;
 mod many;
 mod model;
@@ -18,6 +19,7 @@ mod predict;
 mod program;
 mod progress;
 mod pytest;
+mod scale;
 mod trace;
 mod train;
 mod view;
@@ -47,6 +49,9 @@ enum Command {
     Data(data::Command),
     /// Train a model on recorded runs
     Train(train::Args),
+    /// Train ladders of small models, and fit scaling laws to them
+    #[command(subcommand)]
+    Scale(scale::Command),
     /// Write a trained model as a folder to ship
     Export(train::ExportArgs),
     /// Measure a model
@@ -66,6 +71,7 @@ fn main() -> ExitCode {
         Command::Debug(args) => debug::run(&args),
         Command::Data(command) => data::run(&command),
         Command::Train(args) => train::run(&args),
+        Command::Scale(command) => scale::run(&command),
         Command::Export(args) => train::export(&args),
         Command::Eval(command) => eval::run(&command),
         Command::Logits(args) => logits::run(&args),

@@ -20,6 +20,8 @@ const COPY: u32 = 13;
 const LETTERS: u32 = 14;
 /// How many ids there are.
 pub(crate) const VOCABULARY: u32 = 32;
+/// First and last id of what stands in runs: digits and letters.
+pub(crate) const RUNS: [[u32; 2]; 2] = [[0, DIGITS - 1], [LETTERS, VOCABULARY - 1]];
 
 const MAX_DIGITS: u64 = 8;
 const MAX_LETTERS: u64 = 16;

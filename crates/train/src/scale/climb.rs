@@ -317,7 +317,8 @@ mod tests {
         // Trained to its last checkpoint, and nothing after it.
         let folder = killed.path().join(RUNS_FOLDER).join(&run.id);
         let data = load_data(&ladder).expect("built in");
-        let model = Model::init(ladder.config(&ladder.sizes[0]), run.seed);
+        let size = ladder.sizes.iter().find(|size| size.name == run.size);
+        let model = Model::init(ladder.config(size.expect("its size")), run.seed);
         let mut trainer =
             Trainer::new(model, ladder.train_config(&run, 1), &folder).expect("starts");
         trainer

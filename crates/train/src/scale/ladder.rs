@@ -39,7 +39,7 @@ use cwm_tokenizer::nano::Vocabulary;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use super::arithmetic;
+use super::arithmetic::{RUNS, VOCABULARY};
 use super::table::{Run, is_name, write_atomically};
 use crate::{Optimizer, OptimizerKind, Schedule, TrainConfig};
 
@@ -368,18 +368,29 @@ impl Ladder {
         Ok(())
     }
 
-    /// The model of a size, as this ladder's data needs it: for records, the shape of the shipped
-    /// model.
+    /// The model of a size: the shape of the shipped model, over the vocabulary of this ladder's data.
     pub(crate) fn config(&self, size: &Size) -> Config {
-        let plain = Config {
-            vocab_size: arithmetic::VOCABULARY as usize,
+        let (vocab_size, runs) = match self.data {
+            Data::BuiltIn(BuiltIn::Arithmetic) => (VOCABULARY as usize, RUNS.to_vec()),
+            Data::Records(_) => {
+                let vocabulary = Vocabulary::default();
+                (vocabulary.len(), vocabulary.runs())
+            }
+        };
+        // The last layer and every third before it see the whole row.
+        let layer_type = |above: usize| match above % 3 {
+            0 => LayerType::Full,
+            _ => LayerType::Sliding,
+        };
+        Config {
+            vocab_size,
             hidden_size: size.hidden_size,
             intermediate_size: size.intermediate_size,
             n_layers: size.n_layers,
             n_heads: size.n_heads,
             n_kv_heads: size.n_kv_heads,
             head_dim: size.head_dim,
-            layer_types: vec![LayerType::Full; size.n_layers],
+            layer_types: (0..size.n_layers).rev().map(layer_type).collect(),
             sliding_window: 64,
             rms_norm_eps: 1e-5,
             rope: Rope {
@@ -387,31 +398,14 @@ impl Ladder {
                 scaling: None,
             },
             max_position_embeddings: self.row_tokens.max(4096),
-            n_previous_embeddings: 0,
-            run_embedding: None,
+            n_previous_embeddings: 2,
+            run_embedding: Some(RunEmbedding {
+                kinds: runs,
+                n_places: 64,
+            }),
             tie_word_embeddings: false,
             bos_token_id: Some(1),
             eos_token_id: vec![0],
-        };
-        match self.data {
-            Data::BuiltIn(BuiltIn::Arithmetic) => plain,
-            Data::Records(_) => {
-                let vocabulary = Vocabulary::default();
-                let layer_type = |above: usize| match above % 3 {
-                    0 => LayerType::Full,
-                    _ => LayerType::Sliding,
-                };
-                Config {
-                    vocab_size: vocabulary.len(),
-                    layer_types: (0..size.n_layers).rev().map(layer_type).collect(),
-                    n_previous_embeddings: 2,
-                    run_embedding: Some(RunEmbedding {
-                        kinds: vocabulary.runs(),
-                        n_places: 64,
-                    }),
-                    ..plain
-                }
-            }
         }
     }
 
@@ -557,6 +551,8 @@ intermediate_size = 32
             n_kv_heads: 8,
             head_dim: 128,
             layer_types: vec![LayerType::Full; 64],
+            n_previous_embeddings: 0,
+            run_embedding: None,
             ..Ladder::parse(SMALL)
                 .map(|l| l.config(&l.sizes[0]))
                 .expect("parses")

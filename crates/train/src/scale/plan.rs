@@ -108,16 +108,15 @@ fn budgets(ladder: &Ladder) -> Vec<(Budget, String)> {
 /// Learning rates with batches for a run of `tokens` tokens, and how many were left out because
 /// there would be too few steps.
 fn pairs(ladder: &Ladder, tokens: f64, place: u64) -> (Vec<(f64, u64)>, usize) {
-    let rows = |batch: f64| (batch / ladder.row_tokens as f64).round().max(1.0) as u64;
+    let row = ladder.row_tokens as f64;
     let largest = tokens / ladder.min_steps as f64;
-    let fits = |batch: u64| batch as f64 <= largest;
-    let batch = |batch: f64| rows(batch) * ladder.row_tokens as u64;
+    let batch = |batch: f64| (batch / row).round().max(1.0) as u64 * ladder.row_tokens as u64;
     match &ladder.search {
         Search::Grid { lr, batch_tokens } => {
             let mut batches: Vec<u64> = batch_tokens.iter().map(|&b| batch(b as f64)).collect();
             batches.sort_unstable();
             batches.dedup();
-            let fitting = batches.iter().filter(|batch| fits(**batch));
+            let fitting = batches.iter().filter(|batch| **batch as f64 <= largest);
             let pairs: Vec<_> = fitting
                 .flat_map(|&batch| lr.iter().map(move |&lr| (lr, batch)))
                 .collect();
@@ -130,21 +129,20 @@ fn pairs(ladder: &Ladder, tokens: f64, place: u64) -> (Vec<(f64, u64)>, usize) {
             batch_tokens,
         } => {
             // What would be too short is not tried, and its place goes to what is not.
+            let whole_rows = (largest / row).floor() * row;
             let [low, high] = batch_tokens.map(|batch| batch as f64);
-            let high = high.min(largest);
-            if high < low {
+            let high = high.min(whole_rows);
+            if high < low.max(row) {
                 return (Vec::new(), *points as usize);
             }
-            let pairs: Vec<_> = (place * points..(place + 1) * points)
+            let pairs = (place * points..(place + 1) * points)
                 .map(point)
                 .map(|[x, y]| {
                     let lr = log_between(lr[0], lr[1], x);
-                    (rounded(lr), batch(log_between(low, high, y)))
-                })
-                .filter(|(_, batch)| fits(*batch))
-                .collect();
-            let short = *points as usize - pairs.len();
-            (pairs, short)
+                    let batch = batch(log_between(low, high, y)).min(whole_rows as u64);
+                    (rounded(lr), batch)
+                });
+            (pairs.collect(), 0)
         }
     }
 }

@@ -19,7 +19,6 @@ mod tables;
 
 use super::table::{Run, State};
 use crate::batches::SplitMix64;
-use crate::plot::number;
 use cells::{Budget, FEWEST_SIZES, budgets};
 use sample::{Level, Sample};
 
@@ -29,6 +28,7 @@ pub use report::{
     BestSize, BudgetReport, CellReport, Counts, Estimate, Fit, Laws, LeftOut, LossLawReport,
     PowerReport, Prediction, TrialReport,
 };
+use tables::rough;
 pub use tables::tables;
 
 /// What is asked of a fit.
@@ -100,7 +100,7 @@ fn levels(budgets: Vec<Budget>, notes: &mut Vec<String>) -> Vec<Level> {
             if let Some(edge) = found.edge {
                 notes.push(format!(
                     "budget {}: the loss still falls at the {} size that was tried; add a {} one",
-                    number(level.budget.compute),
+                    rough(level.budget.compute),
                     match edge {
                         Edge::Lowest => "smallest",
                         Edge::Highest => "largest",
@@ -132,9 +132,9 @@ fn note_edges(budget: &Budget, notes: &mut Vec<String>) {
             };
             notes.push(format!(
                 "budget {}, size `{}`: the best {what} is at the {side} edge of the search ({}); search {further}",
-                number(budget.compute),
+                rough(budget.compute),
                 cell.size,
-                number(value),
+                rough(value),
             ));
         }
     }

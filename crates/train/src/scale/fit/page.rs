@@ -5,7 +5,7 @@ use super::least_squares::Power;
 use super::report::Fit;
 use super::sample::{Level, Sample};
 use super::tables;
-use crate::plot::{Plot, Series, Style, escaped, html_page, html_table, number};
+use crate::plot::{Plot, Series, Style, escaped, html_page, html_table};
 
 /// Points of a drawn curve.
 const CURVE: usize = 60;
@@ -28,7 +28,7 @@ pub fn page(title: &str, fit: &Fit) -> String {
     for level in &fit.levels {
         let heading = format!(
             "Loss over learning rate, {} FLOP",
-            number(level.budget.compute)
+            tables::rough(level.budget.compute)
         );
         sections.push((heading, over_rates(level).svg()));
     }
@@ -105,7 +105,7 @@ fn over_rates(level: &Level) -> Plot {
 fn over_sizes(fit: &Fit) -> Plot {
     let mut series = Vec::new();
     for level in &fit.levels {
-        let name = format!("{} FLOP", number(level.budget.compute));
+        let name = format!("{} FLOP", tables::rough(level.budget.compute));
         let cells = &level.budget.cells;
         series.push(Series {
             name: name.clone(),

@@ -58,7 +58,7 @@ fn searches(fit: &Fit) -> Table {
                 ""
             };
             rows.push(vec![
-                format!("{}{mark}", number(budget.compute)),
+                format!("{}{mark}", rough(budget.compute)),
                 cell.size.clone(),
                 rough(cell.n_params_ne),
                 rough(cell.tokens),
@@ -95,7 +95,7 @@ fn sizes(fit: &Fit) -> Table {
     let row = |budget: &super::BudgetReport| {
         let found = budget.iso_flop?;
         Some(vec![
-            number(budget.compute),
+            rough(budget.compute),
             rough(found.n_params_ne),
             rough(found.tokens),
             rough(found.tokens / found.n_params_ne),
@@ -179,7 +179,7 @@ fn left_out(fit: &Fit) -> Table {
         };
         let error = left_out.loss_error;
         vec![
-            number(left_out.compute),
+            rough(left_out.compute),
             error.map_or_else(|| "-".into(), |error| format!("{:.2}%", 100.0 * error)),
             error.map_or("-", |_| by).to_owned(),
             factor(left_out.lr_factor),
@@ -200,7 +200,7 @@ fn predictions(fit: &Fit) -> Table {
     };
     let row = |p: &super::Prediction| {
         vec![
-            number(p.compute),
+            rough(p.compute),
             match p.extrapolation {
                 1.0 => "within".into(),
                 factor => format!("x {}", rough(factor)),
@@ -219,8 +219,8 @@ fn predictions(fit: &Fit) -> Table {
     }
 }
 
-/// A number of about three digits.
-fn rough(value: f64) -> String {
+/// A number of three digits.
+pub(super) fn rough(value: f64) -> String {
     let rounded: f64 = format!("{value:.2e}").parse().unwrap_or(value);
     number(rounded)
 }
