@@ -40,6 +40,15 @@ pub(crate) struct LossLaw {
 }
 
 impl LossLaw {
+    /// Why it is no law, if it is none.
+    pub(crate) fn absurd(&self) -> Option<String> {
+        let exponents = [("alpha", self.alpha), ("beta", self.beta)];
+        let (name, value) = exponents.into_iter().find(|(_, value)| *value <= 0.0)?;
+        Some(format!(
+            "the nearest one has {name} = {value:.2}, by which more would be worse; give it a wider range of sizes and budgets"
+        ))
+    }
+
     /// The loss of a model of `n` parameters after `d` tokens.
     pub(crate) fn at(&self, n: f64, d: f64) -> f64 {
         self.e + (self.ln_a - self.alpha * n.ln()).exp() + (self.ln_b - self.beta * d.ln()).exp()
@@ -127,7 +136,7 @@ impl Problem {
 
     fn variables(&self, law: &LossLaw) -> Vec<f64> {
         vec![
-            law.e.max(1e-12).ln(),
+            law.e.max(f64::MIN_POSITIVE).ln(),
             law.ln_a - law.alpha * self.middle.0,
             law.ln_b - law.beta * self.middle.1,
             law.alpha,
@@ -271,5 +280,15 @@ mod tests {
             "2 of 7 pairs of size and tokens, 1 of 3 sizes, 2 of 3 numbers of tokens"
         );
         assert_eq!(fit(&some, None), None);
+        assert_eq!(chinchilla().absurd(), None);
+        let absurd = LossLaw {
+            beta: -0.1,
+            ..chinchilla()
+        };
+        let reason = absurd.absurd().expect("more data, more loss");
+        assert!(
+            reason.starts_with("the nearest one has beta = -0.10"),
+            "{reason}"
+        );
     }
 }

@@ -58,12 +58,15 @@ pub fn fit(runs: &[Run], question: &Question) -> Fit {
     let mut notes = Vec::new();
     let levels = levels(budgets(&done), &mut notes);
     let levels: Vec<&Level> = levels.iter().collect();
-    let whole = sample::fit(&levels);
+    let (whole, no_loss_law) = sample::fit(&levels);
     let mut chance = SplitMix64(question.seed);
     let draws: Vec<Sample> = (0..question.draws)
         .map(|_| sample::redraw(&levels, &whole, &mut chance))
         .collect();
     note_missing(&levels, &whole, &mut notes);
+    if let Some(reason) = no_loss_law {
+        notes.push(format!("L(N, D) is not fitted: {reason}"));
+    }
     report::report(runs, &levels, whole, draws, question, notes)
 }
 
@@ -95,23 +98,11 @@ fn levels(budgets: Vec<Budget>, notes: &mut Vec<String>) -> Vec<Level> {
         };
         let bests: Vec<_> = level.budget.cells.iter().map(|cell| cell.best).collect();
         level.iso_flop = sample::best_size(&level, &bests, None);
-        if let Some(found) = &level.iso_flop {
-            level.use_size = found.edge.is_none();
-            if let Some(edge) = found.edge {
-                notes.push(format!(
-                    "budget {}: the loss still falls at the {} size that was tried; add a {} one",
-                    rough(level.budget.compute),
-                    match edge {
-                        Edge::Lowest => "smallest",
-                        Edge::Highest => "largest",
-                    },
-                    match edge {
-                        Edge::Lowest => "smaller",
-                        Edge::Highest => "larger",
-                    },
-                ));
-            }
-        }
+        level.use_size = level
+            .iso_flop
+            .as_ref()
+            .is_some_and(|found| found.edge.is_none());
+        note_sizes(&level, notes);
         level
     };
     budgets.into_iter().map(level).collect()
@@ -140,6 +131,27 @@ fn note_edges(budget: &Budget, notes: &mut Vec<String>) {
     }
 }
 
+/// Says where the best size is not among those that were tried.
+fn note_sizes(level: &Level, notes: &mut Vec<String>) {
+    let enough = level.budget.cells.len() >= FEWEST_SIZES;
+    let what = match &level.iso_flop {
+        None if enough => {
+            "the losses of its sizes form no parabola with a minimum; try more seeds or sizes"
+        }
+        None => return,
+        Some(found) => match found.edge {
+            None => return,
+            Some(Edge::Lowest) => {
+                "the loss still falls at the smallest size that was tried; add a smaller one"
+            }
+            Some(Edge::Highest) => {
+                "the loss still falls at the largest size that was tried; add a larger one"
+            }
+        },
+    };
+    notes.push(format!("budget {}: {what}", rough(level.budget.compute)));
+}
+
 /// Says for each law that was not fitted what it lacks.
 fn note_missing(levels: &[&Level], whole: &Sample, notes: &mut Vec<String>) {
     let count = |used: fn(&Level) -> bool| levels.iter().filter(|level| used(level)).count();
@@ -166,12 +178,6 @@ fn note_missing(levels: &[&Level], whole: &Sample, notes: &mut Vec<String>) {
     }
     if whole.loss.is_none() {
         notes.push(two("L(C) is", "with finished runs", levels.len()));
-    }
-    let bests: Vec<Vec<_>> = (levels.iter())
-        .map(|level| level.budget.cells.iter().map(|cell| cell.best).collect())
-        .collect();
-    if let Some(lacks) = loss_law::missing(&sample::points(levels, &bests)) {
-        notes.push(format!("L(N, D) is not fitted: there are {lacks}"));
     }
 }
 

@@ -96,7 +96,8 @@ fn over_rates(level: &Level) -> Plot {
         x_label: "peak learning rate".into(),
         y_label: "held-out loss, nats".into(),
         log_x: true,
-        log_y: false,
+        // A run that nearly diverged would press the others flat.
+        log_y: true,
         series: level.budget.cells.iter().flat_map(of_cell).collect(),
     }
 }

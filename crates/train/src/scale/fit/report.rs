@@ -363,7 +363,7 @@ fn left_out(levels: &[&Level]) -> Vec<LeftOut> {
     };
     let levels = levels.iter().enumerate();
     levels
-        .map(|(index, level)| compared(level, &sample::fit(&others(index))))
+        .map(|(index, level)| compared(level, &sample::fit(&others(index)).0))
         .collect()
 }
 

@@ -50,10 +50,20 @@ impl Sample {
     }
 }
 
-/// Fits all laws to these levels.
-pub(crate) fn fit(levels: &[&Level]) -> Sample {
+/// Fits all laws to these levels. A loss law by which more would be worse is left out; the text says so.
+pub(crate) fn fit(levels: &[&Level]) -> (Sample, Option<String>) {
     let bests: Vec<Vec<Best>> = levels.iter().map(|level| bests(level, None)).collect();
-    sample(levels, &bests, None, None)
+    let mut found = sample(levels, &bests, None, None);
+    let refusal = match &found.loss_law {
+        Some(law) => law.absurd(),
+        None => {
+            loss_law::missing(&points(levels, &bests)).map(|lacks| format!("there are {lacks}"))
+        }
+    };
+    if refusal.is_some() {
+        found.loss_law = None;
+    }
+    (found, refusal)
 }
 
 /// Fits all laws to these levels as they could also have come out; `whole` is their fit as they are.
@@ -112,12 +122,13 @@ fn sample(
         loss: power(loss),
         loss_law: None,
     };
-    let mut points = points(levels, bests);
-    if let Some(chance) = chance {
-        points = drawn(&points, chance);
-    }
-    // The law of the runs as they are is where a redrawn one is looked for.
-    fitted.loss_law = loss_law::fit(&points, start);
+    let points = points(levels, bests);
+    fitted.loss_law = match (chance, start) {
+        (None, _) => loss_law::fit(&points, None),
+        // The law of the runs as they are is where a redrawn one is looked for.
+        (Some(chance), Some(start)) => loss_law::fit(&drawn(&points, chance), Some(start)),
+        (Some(_), None) => None,
+    };
     fitted
 }
 

@@ -99,10 +99,10 @@ fn the_published_laws_are_found() {
         assert!((found / expected - 1.0).abs() < 1e-3, "{found} {expected}");
     }
 
-    // An interval of 95% may miss one time in twenty: of 20 ladders, each number is in most.
+    // An interval of 95% may miss one time in twenty: of 12 ladders, each number is in most.
     let mut inside = [0; 4];
-    for seed in 1..=20 {
-        let noisy = fit(&searches(seed, 0.003), &question(200));
+    for seed in 1..=12 {
+        let noisy = fit(&searches(seed, 0.003), &question(100));
         let (lr, batch) = (
             noisy.laws.lr.expect("fitted"),
             noisy.laws.batch_tokens.expect("fitted"),
@@ -128,7 +128,7 @@ fn the_published_laws_are_found() {
             assert!(worst < 0.2, "{worst}");
         }
     }
-    assert!(inside.iter().all(|&count| count >= 17), "{inside:?}");
+    assert!(inside.iter().all(|&count| count >= 10), "{inside:?}");
 }
 
 /// Tuned runs of 6 sizes at 6 budgets with the loss of a known law.
