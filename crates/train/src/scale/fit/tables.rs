@@ -190,8 +190,19 @@ fn left_out(fit: &Fit) -> Table {
     Table {
         title: "Each budget, predicted from the others (predicted / found)",
         head: vec!["FLOP", "loss error", "by", "lr", "batch", "N"],
-        rows: fit.left_out.iter().map(row).collect(),
+        rows: fit.left_out.iter().filter(|of| told(of)).map(row).collect(),
     }
+}
+
+/// Whether the other budgets say anything about one.
+fn told(left_out: &super::LeftOut) -> bool {
+    let factors = [
+        left_out.loss_error,
+        left_out.lr_factor,
+        left_out.batch_factor,
+        left_out.size_factor,
+    ];
+    factors.iter().any(Option::is_some)
 }
 
 fn predictions(fit: &Fit) -> Table {
