@@ -11,6 +11,7 @@ mod debug;
 mod dialect;
 mod doctor;
 mod eval;
+mod interrupt;
 mod logits;
 mod many;
 mod mirror;
@@ -19,6 +20,7 @@ mod predict;
 mod program;
 mod progress;
 mod pytest;
+mod scale;
 mod store;
 mod trace;
 mod train;
@@ -50,6 +52,9 @@ enum Command {
     Data(data::Command),
     /// Train a model on recorded runs, and watch it
     Train(watch::Train),
+    /// Train ladders of small models, and fit scaling laws to them
+    #[command(subcommand)]
+    Scale(scale::Command),
     /// Write a trained model as a folder to ship
     Export(train::ExportArgs),
     /// Look into a store of checkpoints, and fetch from it
@@ -72,6 +77,7 @@ fn main() -> ExitCode {
         Command::Debug(args) => debug::run(&args),
         Command::Data(command) => data::run(&command),
         Command::Train(args) => watch::run(&args),
+        Command::Scale(command) => scale::run(&command),
         Command::Export(args) => train::export(&args),
         Command::Store(command) => store::run(&command),
         Command::Eval(command) => eval::run(&command),

@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
@@ -18,6 +17,7 @@ use cwm_train::{
 };
 use indicatif::ProgressBar;
 
+use crate::interrupt::{interrupted, watch_interrupts};
 use crate::mirror::{Mirror, StoreArgs};
 use crate::model::load_parts;
 use crate::program::default_threads;
@@ -440,21 +440,6 @@ fn file_name(path: &Path) -> String {
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// The first Ctrl-C ends the run after the step in hand; a second one kills.
-fn watch_interrupts() {
-    let result = ctrlc::set_handler(|| {
-        if INTERRUPTED.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        eprintln!("\nfinishing this step and writing a checkpoint; press Ctrl-C again to kill");
-    });
-    if let Err(error) = result {
-        eprintln!("warning: Ctrl-C will not write a checkpoint: {error}");
-    }
-}
-
 struct Watch {
     mirror: Option<Mirror>,
     bar: ProgressBar,
@@ -495,7 +480,7 @@ impl Observer for Watch {
     }
 
     fn should_stop(&mut self) -> bool {
-        INTERRUPTED.load(Ordering::SeqCst)
+        interrupted()
     }
 }
 

@@ -311,17 +311,18 @@ impl Config {
         usize::try_from(self.n_params_wide()).unwrap_or(usize::MAX)
     }
 
-    /// Parameters apart from the tables that tokens are looked up in. The head counts.
+    /// Parameters of the layers: neither those of tables that tokens are looked up in nor those of
+    /// the head.
     pub fn n_non_embedding_params(&self) -> usize {
         let places = self.run_embedding.as_ref().map_or(0, |runs| runs.n_places);
-        let tables = (1 + self.n_previous_embeddings) * self.vocab_size + places;
-        // A tied head is a table that is multiplied too.
-        let tied = usize::from(self.tie_word_embeddings) * self.vocab_size;
-        self.n_params() - (tables - tied) * self.hidden_size
+        let head = usize::from(!self.tie_word_embeddings);
+        let tables = (1 + self.n_previous_embeddings + head) * self.vocab_size + places;
+        self.n_params() - tables * self.hidden_size
     }
 
     /// Floating-point operations of training on one token of rows of `context` tokens, as CWM's
-    /// paper counts them: `6 N + 6 d L S`, with `N` the parameters without embeddings, `d` the
+    /// paper counts them: `6 N + 6 d L S`, with `N` the [parameters of the
+    /// layers](Config::n_non_embedding_params), `d` the
     /// hidden size, `L` the layers and `S` the context.
     pub fn train_flops_per_token(&self, context: usize) -> f64 {
         let attention = self.hidden_size as f64 * self.n_layers as f64 * context as f64;

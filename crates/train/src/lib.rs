@@ -38,6 +38,7 @@ mod plot;
 mod ranks;
 mod report;
 mod saver;
+pub mod scale;
 mod spikes;
 mod tally;
 pub mod traces;
