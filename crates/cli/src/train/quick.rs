@@ -18,25 +18,24 @@ use crate::program::default_threads;
 
 /// What is trained on, and from what.
 #[derive(clap::Args)]
-#[group(multiple = true, conflicts_with_all = ["config", "stage"])]
 pub(super) struct Quick {
     /// Recorded runs to train on (JSON lines of `cwm data generate`, or shards of `cwm data build`)
-    #[arg(long, value_name = "FILE.jsonl", num_args = 1..)]
+    #[arg(long, value_name = "FILE.jsonl", num_args = 1.., conflicts_with_all = ["config", "stage"])]
     pub(super) data: Vec<PathBuf>,
     /// Recorded runs to measure on, never trained on
-    #[arg(long, value_name = "FILE.jsonl")]
+    #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["config", "stage"])]
     held_out: Option<PathBuf>,
     /// Begin with the weights of this model instead of random ones
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "preset"])]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "preset", "config", "stage"])]
     from: Option<PathBuf>,
     /// Seed of the weights and of the data order [default: 1]
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["config", "stage"])]
     seed: Option<u64>,
     /// Tokens of a row at most
-    #[arg(long, value_name = "N", default_value_t = 768)]
+    #[arg(long, value_name = "N", default_value_t = 768, conflicts_with_all = ["config", "stage"])]
     row_tokens: usize,
     /// Rows kept of one program at most
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, conflicts_with_all = ["config", "stage"])]
     rows_per_program: usize,
     #[command(flatten)]
     settings: Settings,
