@@ -6,6 +6,8 @@
 //!                                               checkpoints, train.jsonl <----+
 //! ```
 //!
+//! - [`stage`] reads what a stage of training is made of; [`sources`] reads its data, [`packed`] puts them
+//!   into rows, and a [`Mixture`] is all of them.
 //! - [`Dataset`] gives [`Example`]s: tokens, what each may see, and what is to be predicted.
 //! - [`TrainConfig`] says how long and how; [`Trainer`] does it, in a folder of its own.
 //! - [`Observer`] follows the run (a progress bar) and may end it (Ctrl-C).

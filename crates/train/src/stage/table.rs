@@ -112,7 +112,7 @@ fn merge(table: &mut Table, over: Table) {
                 if kind(&above).is_none_or(|new| kind(below) == Some(new)) =>
             {
                 if key == "model" && BEGINNINGS.iter().any(|key| above.contains_key(*key)) {
-                    below.retain(|key, _| !BEGINNINGS.iter().any(|known| *known == key));
+                    below.retain(|key, _| !BEGINNINGS.contains(&key));
                 }
                 merge(below, above);
             }
