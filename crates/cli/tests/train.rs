@@ -446,9 +446,6 @@ fn data_that_cannot_be_used_is_refused() {
     folder
         .train("none.toml", "x", &[])
         .fails_with(&["cannot read `none.toml`"]);
-    folder
-        .cwm(&["train", "--out", "x"])
-        .fails_with(&["--data", "--config"]);
     let both = folder.train("s.toml", "x", &["--steps", "3"]);
     assert_eq!(both.output.status.code(), Some(2), "{}", both.stderr());
     let both = folder.cwm(&[

@@ -7,7 +7,7 @@ mod quick;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use cwm_train::{Dataset, Evaluation, Mixture, Observer, StepReport, Trainer};
 use indicatif::ProgressBar;
 
@@ -63,12 +63,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         true => args.store.open_and_fetch(out)?,
         false => args.store.open(out)?,
     };
-    let prepared = match (is_stage, args.quick.data.is_empty()) {
-        (true, _) => config::prepare(args, out)?,
-        (false, false) => quick::prepare(args, out)?,
-        (false, true) => bail!(
-            "nothing to train on; give recorded runs with --data, or a stage file with --config"
-        ),
+    let prepared = match is_stage {
+        true => config::prepare(args, out)?,
+        false => quick::prepare(args, out)?,
     };
     train(prepared, remote, out)
 }

@@ -20,7 +20,7 @@ use crate::program::default_threads;
 #[derive(clap::Args)]
 pub(super) struct Quick {
     /// Recorded runs to train on (JSON lines of `cwm data generate`, or shards of `cwm data build`)
-    #[arg(long, value_name = "FILE.jsonl", num_args = 1.., conflicts_with_all = ["config", "stage"])]
+    #[arg(long, value_name = "FILE.jsonl", num_args = 1.., required_unless_present_any = ["config", "stage", "print"], conflicts_with_all = ["config", "stage"])]
     pub(super) data: Vec<PathBuf>,
     /// Recorded runs to measure on, never trained on
     #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["config", "stage"])]
