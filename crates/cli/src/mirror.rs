@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use cwm_store::{Error, Progress, Store, Version};
 use cwm_tokenizer::nano::Vocabulary;
-use cwm_train::newest_checkpoint;
+use cwm_train::{TOKENIZER_FILE, newest_checkpoint};
 use indicatif::ProgressBar;
 
 use crate::progress;
@@ -25,6 +25,9 @@ use crate::progress;
 const UPLOAD: &str = ".upload";
 /// What is being fetched, inside the folder of the run.
 const FETCH: &str = ".fetch";
+
+/// What says which vocabulary a run has: the first for that of the small model, the second for all.
+const VOCABULARIES: [&str; 2] = [Vocabulary::FILE, TOKENIZER_FILE];
 
 #[derive(clap::Args)]
 pub(crate) struct StoreArgs {
@@ -145,9 +148,11 @@ fn fetch_into(store: &Store, version: &Version, run: &Path) -> Result<()> {
     bar.finish_and_clear();
     done?;
     let moved = || {
-        let vocabulary = run.join(Vocabulary::FILE);
-        if !vocabulary.exists() {
-            fs::copy(fetched.join(Vocabulary::FILE), vocabulary)?;
+        for name in VOCABULARIES {
+            let (from, to) = (fetched.join(name), run.join(name));
+            if from.exists() && !to.exists() {
+                fs::copy(from, to)?;
+            }
         }
         let whole = run.join(&version.name);
         if whole.exists() {
@@ -287,17 +292,19 @@ fn warn(bar: &ProgressBar, name: &str, error: &anyhow::Error) {
 /// files are links, so it costs nothing and keeps them when the run removes the checkpoint.
 fn stage(run: &Path, checkpoint: &Path) -> Result<PathBuf> {
     let staged = run.join(UPLOAD).join(name_of(checkpoint));
-    let fill = || {
+    let fill = || -> io::Result<()> {
         fs::create_dir_all(&staged)?;
         for entry in fs::read_dir(checkpoint)? {
             let entry = entry?;
             link(&entry.path(), &staged.join(entry.file_name()))?;
         }
-        let vocabulary = staged.join(Vocabulary::FILE);
-        if vocabulary.exists() {
-            return Ok(());
+        for name in VOCABULARIES {
+            let (from, to) = (run.join(name), staged.join(name));
+            if from.exists() && !to.exists() {
+                link(&from, &to)?;
+            }
         }
-        link(&run.join(Vocabulary::FILE), &vocabulary)
+        Ok(())
     };
     remove(&staged)?;
     fill().with_context(|| format!("cannot write into `{}`", staged.display()))?;

@@ -80,7 +80,7 @@ pub enum ChatError {
 pub fn encode_dialog(llama: &Llama, dialog: &[Message]) -> Result<Vec<u32>, ChatError> {
     let mut ids = vec![llama.id(Special::BeginOfText)];
     for message in dialog {
-        push_message(llama, message, &mut ids)?;
+        encode_message(llama, message, &mut ids)?;
     }
     Ok(ids)
 }
@@ -115,18 +115,28 @@ pub fn encode_prompt(
     Ok(ids)
 }
 
-fn push_message(llama: &Llama, message: &Message, ids: &mut Vec<u32>) -> Result<(), ChatError> {
+/// Appends one message of a dialog with its end, and says where in `ids` its body begins: what comes before
+/// is the header, which a model is given.
+///
+/// # Errors
+/// [`ChatError::NamelessTool`], and then nothing is appended.
+pub fn encode_message(
+    llama: &Llama,
+    message: &Message,
+    ids: &mut Vec<u32>,
+) -> Result<usize, ChatError> {
     if matches!(&message.role, Role::Tool(name) if strip(name).is_empty()) {
         return Err(ChatError::NamelessTool);
     }
     push_header(llama, &message.role, ids);
+    let body = ids.len();
     match message.role {
         Role::Assistant => push_reply(llama, strip(&message.body), ids),
         Role::Tool(_) => llama.encode_into(&message.body, ids),
         Role::System | Role::User => llama.encode_into(strip(&message.body), ids),
     }
     ids.push(llama.id(Special::EndOfTurn));
-    Ok(())
+    Ok(body)
 }
 
 fn push_header(llama: &Llama, role: &Role, ids: &mut Vec<u32>) {

@@ -9,6 +9,7 @@
 //! characters or more into pieces of 400,000 and encodes each by itself, so a
 //! token boundary falls on every cut. (Characters are code points.)
 
+mod markup;
 mod merge;
 mod ranks;
 mod special;
@@ -19,6 +20,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use self::markup::{Markup, ND_TOKENS};
 pub use self::ranks::BadFile;
 pub use self::special::{RESERVED, Special};
 
@@ -96,6 +98,15 @@ impl Llama {
         }
     }
 
+    /// A tokenizer whose tokens are the 256 bytes, each with its own value for an id; the reserved ids follow from
+    /// 256 on. It needs no file, and everything that a larger vocabulary can write it can write too, in
+    /// more tokens.
+    pub fn bytes() -> Self {
+        Self {
+            ranks: Ranks::bytes(),
+        }
+    }
+
     /// Reads the content of a file like `tokenizer.model`, with any number of
     /// tokens; the reserved ids follow them.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, BadFile> {
@@ -162,7 +173,7 @@ impl Llama {
         let mut ids = Vec::new();
         special::segments(
             text,
-            |offset| allowed(self.base() + offset),
+            |name| special::offset_of(name).filter(|offset| allowed(self.base() + offset)),
             |segment| match segment {
                 Segment::Text(text) => self.encode_into(text, &mut ids),
                 Segment::Special(offset) => ids.push(self.base() + offset),
@@ -176,7 +187,7 @@ impl Llama {
     pub fn decode_bytes(&self, ids: &[u32]) -> Result<Vec<u8>, UnknownId> {
         let mut bytes = Vec::with_capacity(4 * ids.len());
         for &id in ids {
-            match self.ranks.bytes(id) {
+            match self.ranks.token(id) {
                 Some(token) => bytes.extend_from_slice(token),
                 None => bytes.extend_from_slice(self.special_text(id)?.as_bytes()),
             }
@@ -225,6 +236,30 @@ pub(crate) fn cut(mut text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_need_no_file_and_chat_works_over_them() {
+        use crate::chat::{Message, Role, encode_dialog};
+
+        let llama = Llama::bytes();
+        assert_eq!(llama.vocabulary(), 512);
+        let all: Vec<u8> = (0..=255).collect();
+        let ids: Vec<u32> = (0..=255).collect();
+        assert_eq!(llama.decode_bytes(&ids), Ok(all));
+        let text = "é def f(x):\n\treturn  'a'";
+        let ids = llama.encode(text);
+        assert!(ids.iter().copied().eq(text.bytes().map(u32::from)));
+        let message = Message {
+            role: Role::User,
+            body: "hi".to_owned(),
+        };
+        let dialog = encode_dialog(&llama, &[message]).expect("a dialog");
+        assert_eq!(
+            llama.decode(&dialog).as_deref(),
+            Ok("<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>")
+        );
+        assert_eq!(dialog.last(), Some(&(256 + 9)));
+    }
 
     #[test]
     fn long_texts_are_cut_by_characters() {

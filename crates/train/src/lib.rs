@@ -6,6 +6,8 @@
 //!                                               checkpoints, train.jsonl <----+
 //! ```
 //!
+//! - [`stage`] reads what a stage of training is made of; [`sources`] reads its data, [`packed`] puts them
+//!   into rows, and a [`Mixture`] is all of them.
 //! - [`Dataset`] gives [`Example`]s: tokens, what each may see, and what is to be predicted.
 //! - [`TrainConfig`] says how long and how; [`Trainer`] does it, in a folder of its own.
 //! - [`Observer`] follows the run (a progress bar) and may end it (Ctrl-C).
@@ -30,8 +32,10 @@ mod lanes;
 mod learner;
 mod log;
 mod memory;
+mod mixture;
 mod muon;
 mod optimizer;
+pub mod packed;
 mod parallel;
 mod plan;
 mod plot;
@@ -39,9 +43,11 @@ mod ranks;
 mod report;
 mod saver;
 pub mod scale;
+pub mod sources;
 mod spikes;
+pub mod stage;
 mod tally;
-pub mod traces;
+mod tokenizer;
 mod trainer;
 pub mod watch;
 
@@ -53,5 +59,7 @@ pub use dataset::{Dataset, Example, Examples, Part};
 pub use error::Error;
 pub use learner::evaluate;
 pub use log::{LOG_FILE, history};
+pub use mixture::{MOST_SOURCES, Mixture};
 pub use report::{Evaluation, Observer, Score, Scores, Skip, StepReport, Summary};
+pub use tokenizer::{TOKENIZER_FILE, Tokenizer, TokenizerError, TokenizerKind};
 pub use trainer::Trainer;

@@ -102,6 +102,19 @@ impl Ranks {
         Ok(ranks)
     }
 
+    /// The 256 bytes, in order.
+    pub(super) fn bytes() -> Self {
+        let mut ranks = Self::with_room(256);
+        for byte in 0..=255 {
+            ranks.bytes.push(byte);
+            ranks
+                .insert(usize::from(byte), byte.into())
+                .expect("each byte is pushed once");
+            ranks.singles[usize::from(byte)] = byte.into();
+        }
+        ranks
+    }
+
     fn with_room(count: usize) -> Self {
         let slots = (2 * count).next_power_of_two().max(2);
         Self {
@@ -186,7 +199,7 @@ impl Ranks {
     }
 
     /// The token with a rank.
-    pub(super) fn bytes(&self, rank: u32) -> Option<&[u8]> {
+    pub(super) fn token(&self, rank: u32) -> Option<&[u8]> {
         let rank = rank as usize;
         let (start, end) = (*self.starts.get(rank)?, *self.starts.get(rank + 1)?);
         Some(&self.bytes[start as usize..end as usize])
@@ -199,7 +212,7 @@ impl Ranks {
             if slot.rank == EMPTY.rank {
                 return None;
             }
-            if slot.tag == tag(hash) && self.bytes(slot.rank) == Some(token) {
+            if slot.tag == tag(hash) && self.token(slot.rank) == Some(token) {
                 return Some(slot.rank);
             }
             place = (place + 1) & (self.slots.len() - 1);

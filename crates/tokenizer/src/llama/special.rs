@@ -139,25 +139,23 @@ pub(super) enum Segment<'a> {
     Special(u32),
 }
 
-/// Hands over the stretches of a text in order. Special tokens that are not
-/// `allowed`, given by offset, belong to the ordinary text around them.
+/// Hands over the stretches of a text in order. What reads like a special token and has no `offset`
+/// belongs to the ordinary text around it.
 pub(super) fn segments<'a>(
     text: &'a str,
-    allowed: impl Fn(u32) -> bool,
+    offset: impl Fn(&str) -> Option<u32>,
     mut take: impl FnMut(Segment<'a>),
 ) {
     let mut done = 0;
     for (start, _) in text.match_indices(OPEN) {
-        let Some((offset, length)) = special_at(&text[start..]) else {
+        let Some((offset, length)) = special_at(&text[start..], &offset) else {
             continue;
         };
-        if allowed(offset) {
-            if done < start {
-                take(Segment::Text(&text[done..start]));
-            }
-            take(Segment::Special(offset));
-            done = start + length;
+        if done < start {
+            take(Segment::Text(&text[done..start]));
         }
+        take(Segment::Special(offset));
+        done = start + length;
     }
     if done < text.len() {
         take(Segment::Text(&text[done..]));
@@ -166,14 +164,14 @@ pub(super) fn segments<'a>(
 
 /// Offset and length of the special token a text starts with. No text of one
 /// holds a `|>` before its end, so the first one decides.
-fn special_at(text: &str) -> Option<(u32, usize)> {
+fn special_at(text: &str, offset: impl Fn(&str) -> Option<u32>) -> Option<(u32, usize)> {
     let window = &text.as_bytes()[..text.len().min(LONGEST)];
     let close = window
         .windows(CLOSE.len())
         .skip(OPEN.len())
         .position(|w| w == CLOSE.as_bytes())?;
     let length = OPEN.len() + close + CLOSE.len();
-    Some((offset_of(&text[..length])?, length))
+    Some((offset(&text[..length])?, length))
 }
 
 #[cfg(test)]
@@ -185,7 +183,7 @@ mod tests {
         let texts: Vec<String> = (0..=255).map(text_of).collect();
         for (offset, text) in (0..).zip(&texts) {
             assert_eq!(offset_of(text), Some(offset), "{text}");
-            assert_eq!(special_at(text), Some((offset, text.len())));
+            assert_eq!(special_at(text, offset_of), Some((offset, text.len())));
         }
         assert_eq!(texts.iter().map(String::len).max(), Some(LONGEST));
         assert_eq!(
@@ -201,7 +199,8 @@ mod tests {
     fn a_text_falls_into_stretches() {
         let split = |text| {
             let mut found = Vec::new();
-            segments(text, |offset| offset != 4, |segment| found.push(segment));
+            let known = |name: &str| offset_of(name).filter(|&offset| offset != 4);
+            segments(text, known, |segment| found.push(segment));
             found
         };
         use Segment::{Special, Text};

@@ -1,18 +1,13 @@
 //! The data of a ladder, read once for all of its runs.
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use cwm_data::open_records;
-use cwm_data::pack::PackedProgram;
-use cwm_tokenizer::nano::Vocabulary;
-use cwm_trace::live::Document;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use super::Error;
 use super::arithmetic::Arithmetic;
 use super::ladder::{BuiltIn, Data, Ladder};
-use crate::Dataset;
-use crate::traces::TraceDataset;
+use crate::sources::{Content, Groups, Source, read};
+use crate::{Dataset, Mixture, Tokenizer};
 
 /// What runs are trained and measured on.
 pub(crate) struct LadderData {
@@ -31,14 +26,16 @@ pub(crate) fn load_data(ladder: &Ladder) -> Result<LadderData, Error> {
             notes: Vec::new(),
         }),
         Data::Records(paths) => {
-            let mut notes = Vec::new();
-            let train = records(paths, ladder, Numbering::Shifted, &mut notes)?;
-            let held_out = records(&ladder.held_out, ladder, Numbering::AsIs, &mut notes)?;
-            for (which, data) in [("training", &train), ("held-out", &held_out)] {
-                if data.is_empty() {
-                    return Err(Error::NoRows { which });
-                }
-            }
+            let (mut notes, mut groups) = (Vec::new(), BTreeSet::new());
+            let held_out = Groups::Note(&mut groups);
+            let held_out = records("held-out", &ladder.held_out, ladder, held_out, &mut notes)?;
+            let train = records(
+                "training",
+                paths,
+                ladder,
+                Groups::Avoid(&groups),
+                &mut notes,
+            )?;
             Ok(LadderData {
                 train: Box::new(train),
                 held_out: Box::new(held_out),
@@ -48,54 +45,32 @@ pub(crate) fn load_data(ladder: &Ladder) -> Result<LadderData, Error> {
     }
 }
 
-/// Where line and symbol numbers of a row begin.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Numbering {
-    AsIs,
-    Shifted,
-}
-
 fn records(
+    name: &str,
     paths: &[PathBuf],
     ladder: &Ladder,
-    numbering: Numbering,
+    groups: Groups<'_>,
     notes: &mut Vec<String>,
-) -> Result<TraceDataset, Error> {
-    let vocabulary = Arc::new(Vocabulary::default());
-    let mut programs = Vec::new();
-    let mut refused = 0;
-    let mut fingerprint = String::new();
-    for path in paths {
-        let mut count = 0;
-        for record in open_records(path)? {
-            let record = record?;
-            count += 1;
-            let document = Document::from_trace(&record.trace);
-            match PackedProgram::new(&document, &record.workings, &vocabulary) {
-                Ok(program) => programs.push(program),
-                Err(_) => refused += 1,
-            }
-        }
-        fingerprint.push_str(&format!("{}:{count};", name(path)));
-    }
-    if refused > 0 {
-        notes.push(format!(
-            "{refused} programs do not fit the vocabulary and were left out"
-        ));
-    }
-    let (row_tokens, per_program) = (ladder.row_tokens, ladder.rows_per_program);
-    fingerprint.push_str(&format!("{row_tokens}x{per_program}"));
-    Ok(TraceDataset::new(
-        programs,
-        vocabulary,
-        row_tokens,
-        per_program,
-        fingerprint,
-        numbering == Numbering::Shifted,
+) -> Result<Mixture, Error> {
+    let source = Source {
+        name: name.to_owned(),
+        paths: paths.to_vec(),
+        content: Content::Windows {
+            rows_per_program: ladder.rows_per_program,
+            weights: BTreeMap::new(),
+        },
+    };
+    let packed = read(
+        &source,
+        &Tokenizer::nano(),
+        ladder.row_tokens,
+        groups,
+        &mut |_| {},
+    )?;
+    let dropped = packed.stats().dropped.iter();
+    notes.extend(dropped.map(|(reason, count)| format!("{name} data: {count} left out, {reason}")));
+    Ok(Mixture::new(
+        vec![(name.to_owned(), 1.0, packed)],
+        ladder.row_tokens,
     ))
-}
-
-fn name(path: &Path) -> String {
-    let name = path.file_name().unwrap_or_default();
-    name.to_string_lossy().into_owned()
 }

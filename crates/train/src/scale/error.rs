@@ -41,15 +41,9 @@ pub enum Error {
         /// The file that describes the ladder.
         path: PathBuf,
     },
-    /// Records could not be read.
-    #[error("cannot read the data of the ladder: {0}")]
-    Data(#[from] cwm_data::ReadError),
-    /// The data has no rows.
-    #[error("the {which} data of the ladder has no usable rows; give it more records")]
-    NoRows {
-        /// `training` or `held-out`.
-        which: &'static str,
-    },
+    /// Records could not be read, or none of them can be used.
+    #[error("cannot use the data of the ladder: {0}")]
+    Data(#[from] crate::sources::SourceError),
     /// Another process works on the ladder.
     #[error("another process runs the ladder in `{}`; wait for it or stop it", dir.display())]
     Locked {

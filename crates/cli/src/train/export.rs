@@ -1,0 +1,94 @@
+//! `cwm export`: a trained model as a folder to ship.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::ValueEnum;
+use cwm_model::{Dtype, Model};
+use cwm_tokenizer::nano::Vocabulary;
+use cwm_train::{TOKENIZER_FILE, Tokenizer, newest_checkpoint};
+
+#[derive(clap::Args)]
+pub(crate) struct ExportArgs {
+    /// Folder of a training run
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Folder to write: config.json, model.safetensors, vocabulary.json
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Folders of other checkpoints of the run, to write the mean of all weights
+    #[arg(long, value_name = "DIR", num_args = 1..)]
+    average: Vec<PathBuf>,
+    /// Type of the weights
+    #[arg(long, value_enum, default_value_t = Weights::Bf16)]
+    dtype: Weights,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Weights {
+    /// 32-bit floats
+    F32,
+    /// 16-bit brain floats
+    Bf16,
+    /// 8-bit integers with a scale per 32
+    Int8,
+}
+
+/// Replaces the weights by the mean of theirs and those of other checkpoints. Points on the way of one
+/// run lie in one basin, and their mean is often better than each (Izmailov et al. 2018).
+fn average(model: &mut Model, others: &[PathBuf]) -> Result<()> {
+    let share = 1.0 / (1 + others.len()) as f32;
+    model.params.iter_mut().for_each(|weight| *weight *= share);
+    for folder in others {
+        let other = Model::load(folder)?;
+        ensure!(
+            other.config == model.config,
+            "the model in `{}` has another shape than that of --run",
+            folder.display()
+        );
+        let pairs = model.params.iter_mut().zip(&other.params);
+        pairs.for_each(|(weight, other)| *weight += share * other);
+    }
+    Ok(())
+}
+
+pub(crate) fn export(args: &ExportArgs) -> Result<()> {
+    let (checkpoint, notes) = newest_checkpoint(&args.run)?;
+    for note in notes {
+        eprintln!("note: {note}");
+    }
+    let is_text =
+        args.run.join(TOKENIZER_FILE).exists() && !args.run.join(Vocabulary::FILE).exists();
+    if !is_text {
+        Tokenizer::nano()
+            .check(&args.run)
+            .with_context(|| format!("cannot use the training run in `{}`", args.run.display()))?;
+    }
+    let mut model = Model::load(&checkpoint)?;
+    average(&mut model, &args.average)?;
+    let dtype = match args.dtype {
+        Weights::F32 => Dtype::F32,
+        Weights::Bf16 => Dtype::Bf16,
+        Weights::Int8 => Dtype::Int8,
+    };
+    std::fs::create_dir_all(&args.out)
+        .with_context(|| format!("cannot create `{}`", args.out.display()))?;
+    model.save(&args.out, dtype)?;
+    let written = match is_text {
+        // The vocabulary file itself may not be ours to pass on.
+        true => {
+            std::fs::copy(args.run.join(TOKENIZER_FILE), args.out.join(TOKENIZER_FILE)).map(drop)
+        }
+        false => std::fs::write(
+            args.out.join(Vocabulary::FILE),
+            Vocabulary::default().to_json(),
+        ),
+    };
+    written.with_context(|| format!("cannot write into `{}`", args.out.display()))?;
+    eprintln!(
+        "wrote `{}` from `{}`",
+        args.out.display(),
+        checkpoint.display()
+    );
+    Ok(())
+}

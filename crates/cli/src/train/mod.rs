@@ -1,0 +1,218 @@
+//! `cwm train` and `cwm export`.
+
+mod config;
+mod export;
+mod quick;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use cwm_train::{Dataset, Evaluation, Mixture, Observer, StepReport, Trainer};
+use indicatif::ProgressBar;
+
+use crate::interrupt::{interrupted, watch_interrupts};
+use crate::mirror::{Mirror, Remote, StoreArgs};
+use crate::progress;
+
+pub(crate) use export::{ExportArgs, export};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Stage file: model, data, and how they are trained
+    #[arg(long, value_name = "STAGE.toml")]
+    config: Option<PathBuf>,
+    /// Stage of training that --preset is for
+    #[arg(long, value_enum)]
+    stage: Option<config::StageName>,
+    /// With --data: shape of a new model, tiny, small (the default), medium or large; with --stage: the stage file to
+    /// begin with, cwm-32b, nano-tiny, nano-small, nano-medium or nano-large
+    #[arg(long, value_name = "NAME")]
+    preset: Option<String>,
+    /// Show the stage file with its preset and all defaults filled in, and train nothing
+    #[arg(long, conflicts_with = "data")]
+    print: bool,
+    /// Folder of the run: checkpoints and train.jsonl
+    #[arg(long, value_name = "DIR", required_unless_present = "print")]
+    out: Option<PathBuf>,
+    /// Go on from the newest whole checkpoint in --out
+    #[arg(long)]
+    resume: bool,
+    /// With --resume: go on with other data than the run began with
+    #[arg(long, requires = "resume")]
+    new_data: bool,
+    #[command(flatten)]
+    store: StoreArgs,
+    #[command(flatten)]
+    quick: quick::Quick,
+}
+
+/// A run that is ready to go on.
+struct Prepared {
+    trainer: Trainer,
+    train: Mixture,
+    held_out: Option<Mixture>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let is_stage = args.config.is_some() || args.stage.is_some();
+    if args.print {
+        return config::print(args);
+    }
+    let out = args.out.as_deref().context("--out is missing")?;
+    let remote = match args.resume {
+        true => args.store.open_and_fetch(out)?,
+        false => args.store.open(out)?,
+    };
+    let prepared = match is_stage {
+        true => config::prepare(args, out)?,
+        false => quick::prepare(args, out)?,
+    };
+    train(prepared, remote, out)
+}
+
+fn train(prepared: Prepared, remote: Option<Remote>, out: &Path) -> Result<()> {
+    let Prepared {
+        mut trainer,
+        train,
+        held_out,
+    } = prepared;
+    for note in trainer.notes() {
+        eprintln!("note: {note}");
+    }
+    describe(&train);
+    if let Some(held_out) = &held_out {
+        describe(held_out);
+    }
+    eprintln!(
+        "training {:.2}M parameters on {} rows; step {} of {}",
+        trainer.model().config.n_params() as f64 / 1e6,
+        train.len(),
+        trainer.step(),
+        trainer.config().steps,
+    );
+    eprintln!(
+        "hint: watch it from another terminal with `cwm train watch {}`",
+        out.display()
+    );
+    watch_interrupts();
+    let bar = progress::bar(trainer.config().steps, "train");
+    let mirror = remote.map(|remote| Mirror::start(remote, out, &bar));
+    let mut observer = Watch {
+        mirror: mirror.transpose()?,
+        bar,
+        last: None,
+    };
+    observer.bar.set_position(trainer.step());
+    let held_out: Option<&dyn Dataset> = held_out.as_ref().map(|data| data as &dyn Dataset);
+    let summary = trainer.run(&train, held_out, &mut observer);
+    observer.bar.finish_and_clear();
+    let last = summary.as_ref().ok();
+    let last = last.and_then(|summary| summary.checkpoint.as_deref());
+    let stored = observer.mirror.map(|mirror| mirror.finish(last));
+    let summary = summary?;
+    let verb = if summary.stopped {
+        "stopped"
+    } else {
+        "finished"
+    };
+    eprintln!("{verb} at step {} of {}", summary.step, summary.steps);
+    if let Some(checkpoint) = &summary.checkpoint {
+        eprintln!("checkpoint `{}`", checkpoint.display());
+    }
+    if summary.stopped {
+        eprintln!("hint: go on with the same command and --resume");
+    }
+    stored.unwrap_or(Ok(()))
+}
+
+/// How full the rows of each source are, and what did not get into them.
+fn describe(data: &Mixture) {
+    for (name, packed) in data.packed() {
+        let stats = packed.stats();
+        eprintln!(
+            "`{name}`: {} rows of {} tokens, {:.2}% used, {:.2}% told again",
+            stats.rows,
+            data.row_tokens(),
+            100.0 * stats.used,
+            100.0 * stats.repeated as f64 / stats.tokens.max(1) as f64,
+        );
+        for (reason, count) in &stats.dropped {
+            eprintln!("  left out, {reason}: {count}");
+        }
+    }
+}
+
+/// Shows how far reading has come.
+#[derive(Default)]
+struct Reading {
+    bar: Option<(String, ProgressBar)>,
+}
+
+impl Reading {
+    fn at(&mut self, source: &str, count: u64) {
+        if self.bar.as_ref().is_none_or(|(name, _)| name != source) {
+            self.clear();
+            let bar = progress::spinner(&format!("read {source}"));
+            self.bar = Some((source.to_owned(), bar));
+        }
+        if let Some((_, bar)) = &self.bar {
+            bar.set_position(count);
+        }
+    }
+
+    fn clear(&mut self) {
+        if let Some((_, bar)) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+struct Watch {
+    mirror: Option<Mirror>,
+    bar: ProgressBar,
+    last: Option<f64>,
+}
+
+impl Observer for Watch {
+    fn step(&mut self, report: &StepReport) {
+        self.bar.set_position(report.step);
+        let loss = self
+            .last
+            .map_or(report.loss, |l| 0.9 * l + 0.1 * report.loss);
+        self.last = Some(loss);
+        self.bar.set_message(format!(
+            "loss {loss:.4} acc {:.4} {:.0} tok/s",
+            report.accuracy, report.tok_per_s
+        ));
+        if self.bar.is_hidden() && report.step.is_multiple_of(20) {
+            eprintln!(
+                "step {} loss {loss:.4} acc {:.4} lr {:.5} {:.0} tok/s",
+                report.step, report.accuracy, report.lr, report.tok_per_s
+            );
+        }
+    }
+
+    fn evaluation(&mut self, evaluation: &Evaluation) {
+        let line = format!(
+            "held out: loss {:.4}, token accuracy {:.4}",
+            evaluation.scores.loss, evaluation.scores.accuracy
+        );
+        self.bar.suspend(|| eprintln!("{line}"));
+    }
+
+    fn checkpoint(&mut self, path: &Path) {
+        if let Some(mirror) = &mut self.mirror {
+            mirror.checkpoint(path);
+        }
+    }
+
+    fn should_stop(&mut self) -> bool {
+        interrupted()
+    }
+}
