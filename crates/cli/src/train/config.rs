@@ -70,8 +70,8 @@ pub(super) fn print(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Begins or resumes the run, and reads its data.
-pub(super) fn prepare(args: &Args, out: &Path) -> Result<Prepared> {
+/// Begins or resumes the run, on the first rank, and reads its data.
+pub(super) fn prepare(args: &Args, out: &Path, is_first: bool) -> Result<Prepared> {
     let Asked {
         text,
         stage,
@@ -81,14 +81,16 @@ pub(super) fn prepare(args: &Args, out: &Path) -> Result<Prepared> {
     let plan = Plan::read(&text, stage, preset, folder, default_threads())
         .with_context(|| source_of(args))?;
     let tokenizer = plan.tokenizer()?;
-    let trainer = match args.resume {
-        true => plan.resume(&tokenizer, out, args.new_data)?,
-        false => plan.begin(&tokenizer, out)?,
+    let trainer = match (is_first, args.resume) {
+        (false, _) => None,
+        (true, true) => Some(plan.resume(&tokenizer, out, args.new_data)?),
+        (true, false) => Some(plan.begin(&tokenizer, out)?),
     };
     let mut reading = Reading::default();
     let (train, held_out) = plan.data(&tokenizer, &mut |name, count| reading.at(name, count))?;
     Ok(Prepared {
         trainer,
+        threads: None,
         train,
         held_out,
     })

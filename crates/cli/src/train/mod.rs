@@ -3,10 +3,12 @@
 mod config;
 mod export;
 mod quick;
+mod ranks;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use cwm_train::collective::TcpSettings;
 use cwm_train::{Dataset, Evaluation, Mixture, Observer, StepReport, Trainer};
 use indicatif::ProgressBar;
 
@@ -41,6 +43,8 @@ pub(crate) struct Args {
     #[arg(long, requires = "resume")]
     new_data: bool,
     #[command(flatten)]
+    ranks: ranks::RankArgs,
+    #[command(flatten)]
     store: StoreArgs,
     #[command(flatten)]
     quick: quick::Quick,
@@ -48,7 +52,10 @@ pub(crate) struct Args {
 
 /// A run that is ready to go on.
 struct Prepared {
-    trainer: Trainer,
+    /// None on ranks other than 0, which get it from there.
+    trainer: Option<Trainer>,
+    /// Threads of this rank, if they are not those of rank 0.
+    threads: Option<usize>,
     train: Mixture,
     held_out: Option<Mixture>,
 }
@@ -59,23 +66,38 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return config::print(args);
     }
     let out = args.out.as_deref().context("--out is missing")?;
-    let remote = match args.resume {
-        true => args.store.open_and_fetch(out)?,
-        false => args.store.open(out)?,
+    let others = args.ranks.settings()?;
+    let is_first = others.as_ref().is_none_or(|others| others.rank == 0);
+    let remote = match (is_first, args.resume) {
+        (false, _) => None,
+        (true, true) => args.store.open_and_fetch(out)?,
+        (true, false) => args.store.open(out)?,
     };
     let prepared = match is_stage {
-        true => config::prepare(args, out)?,
-        false => quick::prepare(args, out)?,
+        true => config::prepare(args, out, is_first)?,
+        false => quick::prepare(args, out, is_first)?,
     };
-    train(prepared, remote, out)
+    train(prepared, others.as_ref(), remote, out)
 }
 
-fn train(prepared: Prepared, remote: Option<Remote>, out: &Path) -> Result<()> {
+fn train(
+    prepared: Prepared,
+    others: Option<&TcpSettings>,
+    remote: Option<Remote>,
+    out: &Path,
+) -> Result<()> {
     let Prepared {
-        mut trainer,
+        trainer,
+        threads,
         train,
         held_out,
     } = prepared;
+    let mut trainer = match (trainer, others) {
+        (Some(trainer), None) => trainer,
+        (Some(trainer), Some(others)) => trainer.lead(ranks::join(others)?)?,
+        (None, Some(others)) => Trainer::follow(ranks::join(others)?, threads)?,
+        (None, None) => bail!("a process alone is rank 0"),
+    };
     for note in trainer.notes() {
         eprintln!("note: {note}");
     }

@@ -91,25 +91,14 @@ enum Rule {
     Adamw,
 }
 
-/// Begins or resumes the run, and reads its data.
-pub(super) fn prepare(args: &Args, out: &Path) -> Result<Prepared> {
+/// Begins or resumes the run, on the first rank, and reads its data.
+pub(super) fn prepare(args: &Args, out: &Path, is_first: bool) -> Result<Prepared> {
     let tokenizer = Tokenizer::nano();
     let quick = &args.quick;
-    let shape = args.preset.as_deref().map(size).transpose()?;
-    let trainer = if args.resume {
-        tokenizer
-            .check(out)
-            .with_context(|| format!("cannot use the training run in `{}`", out.display()))?;
-        let current = Trainer::resume(out)?;
-        check_unchanged(quick, shape, &tokenizer, &current)?;
-        let changes = changes(args, current.config());
-        drop(current);
-        Trainer::resume_with(out, &changes)?
-    } else {
-        let config = quick.settings.applied_to(&default_config(quick));
-        Trainer::new(first_model(quick, shape, &tokenizer)?, config, out)?
+    let trainer = match is_first {
+        true => Some(trainer(args, out, &tokenizer)?),
+        false => None,
     };
-    tokenizer.save(out)?;
     // Reading takes long, so a run that cannot begin is refused before.
     let mut groups = BTreeSet::new();
     let held_out = match &quick.held_out {
@@ -124,9 +113,31 @@ pub(super) fn prepare(args: &Args, out: &Path) -> Result<Prepared> {
     let train = quick.read("data", &quick.data, &tokenizer, Groups::Avoid(&groups))?;
     Ok(Prepared {
         trainer,
+        threads: quick.settings.threads,
         train,
         held_out,
     })
+}
+
+/// The run in `out`, new or resumed.
+fn trainer(args: &Args, out: &Path, tokenizer: &Tokenizer) -> Result<Trainer> {
+    let quick = &args.quick;
+    let shape = args.preset.as_deref().map(size).transpose()?;
+    let trainer = if args.resume {
+        tokenizer
+            .check(out)
+            .with_context(|| format!("cannot use the training run in `{}`", out.display()))?;
+        let current = Trainer::resume(out)?;
+        check_unchanged(quick, shape, tokenizer, &current)?;
+        let changes = changes(args, current.config());
+        drop(current);
+        Trainer::resume_with(out, &changes)?
+    } else {
+        let config = quick.settings.applied_to(&default_config(quick));
+        Trainer::new(first_model(quick, shape, tokenizer)?, config, out)?
+    };
+    tokenizer.save(out)?;
+    Ok(trainer)
 }
 
 impl Quick {
