@@ -163,6 +163,21 @@ pub fn newest_checkpoint(dir: &Path) -> Result<(PathBuf, Vec<String>), Error> {
     newest(dir, |path, _| Ok(path.to_path_buf()))
 }
 
+/// The checkpoint of `step` below `dir`, which must be whole.
+///
+/// # Errors
+/// When there is none, or it is damaged.
+pub fn checkpoint_at(dir: &Path, step: u64) -> Result<PathBuf, Error> {
+    let path = dir.join(folder_name(step));
+    match verify(&path) {
+        Ok(_) => Ok(path),
+        Err(reason) => Err(Error::NoCheckpoint {
+            dir: dir.to_path_buf(),
+            tried: vec![format!("`{}`: {reason}", file_name(&path))],
+        }),
+    }
+}
+
 /// Goes from the newest checkpoint down to one that verifies and that `read` accepts.
 fn newest<T>(
     dir: &Path,

@@ -77,19 +77,25 @@ impl Home {
 }
 
 fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(LOCK_FILE);
+    let locked = try_lock(&dir.join(LOCK_FILE))?;
+    locked.ok_or_else(|| Error::Locked {
+        dir: dir.to_path_buf(),
+    })
+}
+
+/// Locks a file, which is made if needed, until it is dropped or the process ends in any way; `None` if
+/// another process holds it.
+pub(crate) fn try_lock(path: &Path) -> Result<Option<File>, Error> {
     let mut options = File::options();
     let file = options
         .create(true)
         .truncate(false)
         .write(true)
-        .open(&path)
-        .map_err(Error::io("open", &path))?;
+        .open(path)
+        .map_err(Error::io("open", path))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
-            dir: dir.to_path_buf(),
-        }),
-        Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(Error::io("lock", path)(error)),
     }
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use cwm_model::{Dtype, Model};
 use cwm_tokenizer::nano::Vocabulary;
-use cwm_train::{TOKENIZER_FILE, Tokenizer, newest_checkpoint};
+use cwm_train::{TOKENIZER_FILE, Tokenizer, checkpoint_at, load_ema, newest_checkpoint};
 
 #[derive(clap::Args)]
 pub(crate) struct ExportArgs {
@@ -19,6 +19,12 @@ pub(crate) struct ExportArgs {
     /// Folders of other checkpoints of the run, to write the mean of all weights
     #[arg(long, value_name = "DIR", num_args = 1..)]
     average: Vec<PathBuf>,
+    /// Take the checkpoint of this step instead of the newest, such as the best one that was kept
+    #[arg(long, value_name = "N")]
+    step: Option<u64>,
+    /// Take the running mean of the weights, of a run that was trained with `ema`
+    #[arg(long, conflicts_with_all = ["average", "step"])]
+    ema: bool,
     /// Type of the weights
     #[arg(long, value_enum, default_value_t = Weights::Bf16)]
     dtype: Weights,
@@ -53,7 +59,10 @@ fn average(model: &mut Model, others: &[PathBuf]) -> Result<()> {
 }
 
 pub(crate) fn export(args: &ExportArgs) -> Result<()> {
-    let (checkpoint, notes) = newest_checkpoint(&args.run)?;
+    let (checkpoint, notes) = match args.step {
+        None => newest_checkpoint(&args.run)?,
+        Some(step) => (checkpoint_at(&args.run, step)?, Vec::new()),
+    };
     for note in notes {
         eprintln!("note: {note}");
     }
@@ -64,7 +73,10 @@ pub(crate) fn export(args: &ExportArgs) -> Result<()> {
             .check(&args.run)
             .with_context(|| format!("cannot use the training run in `{}`", args.run.display()))?;
     }
-    let mut model = Model::load(&checkpoint)?;
+    let mut model = match args.ema {
+        true => load_ema(&args.run)?.0,
+        false => Model::load(&checkpoint)?,
+    };
     average(&mut model, &args.average)?;
     let dtype = match args.dtype {
         Weights::F32 => Dtype::F32,

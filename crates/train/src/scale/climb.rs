@@ -4,7 +4,7 @@
 //! from its checkpoint at the next call, and the table then equals that of one go, apart from times; a
 //! run that diverges is a result like any other; only one process at a time works on a ladder.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::path::Path;
 
 use cwm_model::Model;
@@ -13,6 +13,7 @@ use super::Error;
 use super::data::{LadderData, load_data};
 use super::ladder::{LADDER_FILE, Ladder};
 use super::table::{Run, State, TABLE_FILE, read_table, write_table};
+use crate::home::try_lock;
 use crate::{Observer, StepReport, Trainer, checkpoint, evaluate, history};
 
 /// Folder of the runs, in a ladder's folder.
@@ -278,15 +279,10 @@ fn remove_checkpoints(folder: &Path) -> Result<(), Error> {
 
 /// Holds the ladder as long as the file is open.
 fn lock(dir: &Path) -> Result<File, Error> {
-    let path = dir.join(LOCK_FILE);
-    let file = File::create(&path).map_err(crate::Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked {
-            dir: dir.to_path_buf(),
-        }),
-        Err(TryLockError::Error(error)) => Err(crate::Error::io("lock", &path)(error).into()),
-    }
+    let locked = try_lock(&dir.join(LOCK_FILE))?;
+    locked.ok_or_else(|| Error::Locked {
+        dir: dir.to_path_buf(),
+    })
 }
 
 #[cfg(test)]
