@@ -457,3 +457,38 @@ fn data_that_cannot_be_used_is_refused() {
     ];
     folder.cwm(&strange).fails_with(&["none of `tiny`"]);
 }
+
+#[test]
+fn the_running_mean_and_kept_checkpoints_can_be_exported() {
+    let folder = Folder::new();
+    folder.generate("a.jsonl", "5");
+    let data = source("source", "a", "windows", "a.jsonl", "share = 1.0");
+    let file = stage("pre", "preset = 'nano-tiny'", "nano", 512, &[data]);
+    let with_mean = file.replace(
+        "threads = 1",
+        "threads = 1\nema = 0.9\ncheckpoint_every = 2",
+    );
+    folder.write("pre.toml", &with_mean.replace("eval_every = 2\n", ""));
+    folder.train("pre.toml", "run", &[]).succeeds();
+    let export = |out: &str, more: &[&str]| {
+        let args = ["export", "--run", "run", "--dtype", "f32", "--out", out];
+        folder.cwm(&[&args[..], more].concat())
+    };
+    export("last", &[]).succeeds();
+    export("mean", &["--ema"]).succeeds();
+    export("second", &["--step", "2"]).succeeds();
+    let weights = |out: &str| {
+        std::fs::read(folder.path().join(out).join("model.safetensors")).expect("weights")
+    };
+    let [last, mean, second] = ["last", "mean", "second"].map(weights);
+    assert_eq!(last.len(), mean.len());
+    assert!(last != mean && last != second && mean != second);
+    let at_two = std::fs::read(folder.path().join("run/step-000002/model.safetensors"));
+    assert!(second == at_two.expect("weights"));
+    export("none", &["--step", "7"]).fails_with(&["step-000007"]);
+
+    folder.write("plain.toml", &file);
+    folder.train("plain.toml", "plain", &[]).succeeds();
+    let args = ["export", "--run", "plain", "--ema", "--out", "none"];
+    folder.cwm(&args).fails_with(&["keeps no running mean"]);
+}
