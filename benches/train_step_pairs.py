@@ -1,6 +1,6 @@
 """Compares our training step with PyTorch's, in interleaved pairs.
 
-    python benches/train_step_pairs.py [--pairs N] [--steps N] [--threads N]
+    python benches/train_step_pairs.py [--shape 20m|160m] [--pairs N] [--steps N] [--threads N]
         [--modes bf16+compile,bf16,f32+compile,f32] [--torch-python PYTHON]
         [--peer-limit SECONDS]
 
@@ -70,7 +70,8 @@ def run(command, limit=None):
 
 
 def pair(mode, index, arguments):
-    common = ["--steps", str(arguments.steps), "--threads", str(arguments.threads)]
+    common = ["--shape", arguments.shape, "--steps", str(arguments.steps)]
+    common += ["--threads", str(arguments.threads)]
     ours = ["cargo", "bench", "--quiet", "-p", "cwm-train", "--bench", "train_step", "--", *common]
     precision, _, compiled = mode.partition("+")
     peer = [arguments.torch_python, str(PEER), "--mode", precision, *common]
@@ -121,6 +122,7 @@ def summary(pairs, max_other):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--shape", choices=["20m", "160m"], default="20m")
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())

@@ -1,10 +1,12 @@
 """The PyTorch peer of `crates/train/benches/train_step.rs`: the same model, batch and optimiser.
 
-    python benches/peers/torch_train_step.py [--mode f32|bf16] [--compile] [--steps N] [--threads N]
+    python benches/peers/torch_train_step.py [--shape 20m|160m] [--mode f32|bf16] [--compile]
+        [--steps N] [--threads N]
 
 Model: width 384, 8 layers, 6 query and 2 key-value heads of 64, SwiGLU 1,024, vocabulary 8,192
-untied, RMSNorm, half-split RoPE: 18.9M parameters. A step is 8 sequences of 1,024 random tokens,
-forward, backward and fused AdamW (lr 3e-4, betas 0.9 and 0.999, eps 1e-8, decay 0.01). In mode
+untied, RMSNorm, half-split RoPE: 18.9M parameters. A step is 8 sequences of 1,024 random tokens; of
+the shape `160m` (width 768, 16 layers, 12 and 4 heads, SwiGLU 2,816, vocabulary 32,768: 179.3M) 2
+sequences. Forward, backward and fused AdamW (lr 3e-4, betas 0.9 and 0.999, eps 1e-8, decay 0.01). In mode
 `bf16` the forward runs under autocast; weights, moments and the loss stay f32. Attention is
 `scaled_dot_product_attention`, the fastest torch has on a CPU.
 
@@ -35,6 +37,9 @@ except ImportError:
 WIDTH, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 384, 8, 6, 2, 64
 FEED_FORWARD, VOCABULARY, LENGTH, BATCH = 1024, 8192, 1024, 8
 EPS, ROPE_BASE = 1e-5, 10_000.0
+if "160m" in sys.argv:
+    WIDTH, LAYERS, HEADS, KV_HEADS = 768, 16, 12, 4
+    FEED_FORWARD, VOCABULARY, BATCH = 2816, 32768, 2
 
 
 class Norm(nn.Module):
@@ -153,6 +158,7 @@ def positive(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mode", choices=["f32", "bf16"], default="bf16")
+    parser.add_argument("--shape", choices=["20m", "160m"], default="20m")
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
     parser.add_argument("--steps", type=positive, default=5)
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads())

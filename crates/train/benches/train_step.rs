@@ -1,7 +1,8 @@
-//! Training speed of the 18.9M-parameter shape: 8 sequences of 1,024 tokens per step, forward,
-//! backward and AdamW, through the public [`Trainer`]. The last line of the output is JSON.
+//! Training speed of two shapes, of 18.9M parameters with 8 sequences of 1,024 tokens per step, and of
+//! 179.3M with 2: forward, backward and AdamW, through the public [`Trainer`]. The last line of the
+//! output is JSON.
 //!
-//! `cargo bench -p cwm-train --bench train_step -- [--steps N] [--threads N]`
+//! `cargo bench -p cwm-train --bench train_step -- [--shape 20m|160m] [--steps N] [--threads N]`
 //!
 //! The first step is not counted. `benches/peers/torch_train_step.py` measures the same work in
 //! PyTorch, and `benches/train_step_pairs.py` runs the two in turn.
@@ -12,14 +13,46 @@ use cwm_model::{Config, LayerType, Model, Rope, causal_spans};
 use cwm_train::{Example, Examples, Observer, Optimizer, StepReport, TrainConfig, Trainer};
 
 const LENGTH: usize = 1_024;
-const BATCH: usize = 8;
 
 struct Arguments {
     /// Whether the bench harness asked for a measurement (`cargo test` does not).
     bench: bool,
     steps: u64,
     threads: usize,
+    shape: Shape,
 }
+
+/// A model and the sequences of its batch.
+#[derive(Clone, Copy)]
+struct Shape {
+    hidden_size: usize,
+    intermediate_size: usize,
+    n_layers: usize,
+    n_heads: usize,
+    n_kv_heads: usize,
+    vocab_size: usize,
+    batch: usize,
+}
+
+const SMALL: Shape = Shape {
+    hidden_size: 384,
+    intermediate_size: 1_024,
+    n_layers: 8,
+    n_heads: 6,
+    n_kv_heads: 2,
+    vocab_size: 8_192,
+    batch: 8,
+};
+
+const LARGE: Shape = Shape {
+    hidden_size: 768,
+    intermediate_size: 2_816,
+    n_layers: 16,
+    n_heads: 12,
+    n_kv_heads: 4,
+    vocab_size: 32_768,
+    batch: 2,
+};
 
 fn main() -> ExitCode {
     match parse().and_then(|arguments| {
@@ -43,9 +76,18 @@ fn parse() -> Result<Arguments, String> {
         bench: false,
         steps: 5,
         threads: cores,
+        shape: SMALL,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
+        if name == "--shape" {
+            parsed.shape = match arguments.next().as_deref() {
+                Some("20m") => SMALL,
+                Some("160m") => LARGE,
+                _ => return Err("`--shape` needs 20m or 160m".to_owned()),
+            };
+            continue;
+        }
         let mut number = || {
             let value = arguments.next().and_then(|value| value.parse::<u64>().ok());
             value
@@ -63,13 +105,14 @@ fn parse() -> Result<Arguments, String> {
 }
 
 fn measure(arguments: &Arguments) -> Result<(), String> {
-    let config = shape();
+    let config = config(arguments.shape);
+    let batch = arguments.shape.batch;
     let parameters = config.n_params();
     let vocabulary = config.vocab_size as u64;
     let dir = tempfile::tempdir().map_err(|error| error.to_string())?;
     let mut trainer = Trainer::new(Model::init(config, 1), run_config(arguments), dir.path())
         .map_err(|error| error.to_string())?;
-    let examples = (0..BATCH as u64)
+    let examples = (0..batch as u64)
         .map(|seed| random_example(seed, vocabulary))
         .collect();
     let mut observed = Speeds::default();
@@ -84,7 +127,7 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
         "cpu": format!("{:?}", cwm_kernels::cpu()),
         "threads": arguments.threads,
         "parameters": parameters,
-        "tokens_per_step": BATCH * LENGTH,
+        "tokens_per_step": batch * LENGTH,
         "tok_per_s": speeds.clone(),
         "tok_per_s_median": median(&mut speeds),
         "loss": observed.losses,
@@ -94,15 +137,15 @@ fn measure(arguments: &Arguments) -> Result<(), String> {
     Ok(())
 }
 
-fn shape() -> Config {
-    let n_layers = 8;
+fn config(shape: Shape) -> Config {
+    let n_layers = shape.n_layers;
     Config {
-        vocab_size: 8_192,
-        hidden_size: 384,
-        intermediate_size: 1_024,
+        vocab_size: shape.vocab_size,
+        hidden_size: shape.hidden_size,
+        intermediate_size: shape.intermediate_size,
         n_layers,
-        n_heads: 6,
-        n_kv_heads: 2,
+        n_heads: shape.n_heads,
+        n_kv_heads: shape.n_kv_heads,
         head_dim: 64,
         layer_types: vec![LayerType::Full; n_layers],
         sliding_window: LENGTH,
@@ -135,7 +178,11 @@ fn run_config(arguments: &Arguments) -> TrainConfig {
         threads: arguments.threads,
         checkpoint_every: 0,
         keep_last: 1,
-        ..TrainConfig::new(arguments.steps + 1, LENGTH * BATCH, optimizer)
+        ..TrainConfig::new(
+            arguments.steps + 1,
+            LENGTH * arguments.shape.batch,
+            optimizer,
+        )
     }
 }
 
