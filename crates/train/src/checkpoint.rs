@@ -49,7 +49,9 @@ pub(crate) struct State {
     pub(crate) data_fingerprint: String,
     /// What steps were like lately.
     pub(crate) spikes: Spikes,
-    /// The evaluation with the lowest loss so far.
+    /// Fingerprint of the data measured on.
+    pub(crate) held_out: Option<String>,
+    /// The evaluation with the lowest loss on it so far.
     pub(crate) best: Option<Best>,
     pub(crate) config: TrainConfig,
 }

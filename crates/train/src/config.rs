@@ -10,6 +10,10 @@ use crate::Error;
 
 /// More lanes than anybody has cores for, at a gradient's memory each.
 const MAX_LANES: usize = 1024;
+/// Eight times the largest batch of CWM's stages.
+const MAX_BATCH_TOKENS: usize = 1 << 28;
+/// More threads than any machine runs at once.
+const MAX_THREADS: usize = 4096;
 
 /// Everything that decides a run besides the model's shape and the data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -249,8 +253,19 @@ impl TrainConfig {
     /// [`Error::Config`] naming the first field that cannot work, and why.
     pub fn validate(&self) -> Result<(), Error> {
         check(self.steps > 0, "steps", "must be at least 1")?;
-        check(self.batch_tokens > 0, "batch_tokens", "must be at least 1")?;
-        check(self.threads > 0, "threads", "must be at least 1")?;
+        check(
+            (1..=MAX_BATCH_TOKENS).contains(&self.batch_tokens),
+            "batch_tokens",
+            format!(
+                "must lie in 1..={MAX_BATCH_TOKENS}, not {}",
+                self.batch_tokens
+            ),
+        )?;
+        check(
+            (1..=MAX_THREADS).contains(&self.threads),
+            "threads",
+            format!("must lie in 1..={MAX_THREADS}, not {}", self.threads),
+        )?;
         check(
             (1..=MAX_LANES).contains(&self.lanes),
             "lanes",

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::collective::CollectiveError;
+use crate::report::Skip;
 
 /// Errors of this crate. Messages say what was wrong and how to go on.
 #[derive(Debug, thiserror::Error)]
@@ -38,8 +39,10 @@ pub enum Error {
         source: safetensors::SafeTensorError,
     },
     /// One example does not fit the model.
-    #[error("training example {index} does not fit the model: {source}")]
+    #[error("{which} example {index} does not fit the model: {source}")]
     Example {
+        /// `training` or `held-out`.
+        which: &'static str,
         /// Index in the data set.
         index: usize,
         /// What the model objected to.
@@ -126,16 +129,18 @@ pub enum Error {
         /// What differs.
         reason: String,
     },
-    /// Many steps in a row had gradients that are not finite numbers.
+    /// Steps in a row made no update, and there is no reason to hope for better.
     #[error(
-        "training diverged: the last {count} steps before step {step} had non-finite gradients; \
-         resume from the last checkpoint with a lower learning rate"
+        "training diverged: the last {count} steps up to step {step} made no update ({reason}); \
+         resume from the last checkpoint with a lower learning rate or other data"
     )]
     Diverged {
         /// Step at which the run gave up.
         step: u64,
         /// Steps skipped in a row.
         count: u32,
+        /// Why the last one was skipped.
+        reason: Skip,
     },
     /// A file that was to be read as the log of a run is something else.
     #[error(

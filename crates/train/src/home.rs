@@ -47,31 +47,40 @@ impl Home {
         }
     }
 
-    /// Tells of a checkpoint that has been written meanwhile.
-    pub(crate) fn poll(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+    /// Tells of a checkpoint that has been written meanwhile. Where training goes `well`, those that
+    /// it makes superfluous are removed; where it does not, they may be the last good ones.
+    pub(crate) fn poll(&mut self, well: bool, observer: &mut dyn Observer) -> Result<(), Error> {
         match self.saver.poll().transpose()? {
-            Some(saved) => self.saved(saved, observer),
+            Some(saved) => self.saved(&saved, well, observer),
             None => Ok(()),
         }
     }
 
-    /// Waits for the checkpoint that is being written.
-    pub(crate) fn wait(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
+    /// As [`poll`](Home::poll), for the checkpoint that is being written still.
+    pub(crate) fn wait(&mut self, well: bool, observer: &mut dyn Observer) -> Result<(), Error> {
         match self.saver.wait().transpose()? {
-            Some(saved) => self.saved(saved, observer),
+            Some(saved) => self.saved(&saved, well, observer),
             None => Ok(()),
         }
     }
 
     /// Notes that a checkpoint is on disk.
-    fn saved(&mut self, saved: Saved, observer: &mut dyn Observer) -> Result<(), Error> {
+    fn saved(
+        &mut self,
+        saved: &Saved,
+        well: bool,
+        observer: &mut dyn Observer,
+    ) -> Result<(), Error> {
+        if well {
+            saved.prune(&self.dir)?;
+        }
         let name = saved.path.file_name().unwrap_or_default();
         self.log.write(&Event::Checkpoint {
-            step: saved.step,
+            step: saved.state.step,
             name: &name.to_string_lossy(),
         })?;
         observer.checkpoint(&saved.path);
-        self.newest = Some(saved.path);
+        self.newest = Some(saved.path.clone());
         Ok(())
     }
 }

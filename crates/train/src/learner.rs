@@ -163,6 +163,7 @@ impl Learner {
                     model
                         .forward_backward(&example.row(), scale, grads, workspace)
                         .map_err(|source| Error::Example {
+                            which: "training",
                             index: *index,
                             source,
                         })?;
@@ -362,7 +363,11 @@ fn evaluate_lanes(
             for index in (lane..data.len()).step_by(EVALUATION_LANES) {
                 let example = data.example(index);
                 let loss = model.loss(&example.row(), workspace);
-                loss.map_err(|source| Error::Example { index, source })?;
+                loss.map_err(|source| Error::Example {
+                    which: "held-out",
+                    index,
+                    source,
+                })?;
                 tally.count(&example, workspace.outcomes());
             }
             Ok(tally)

@@ -56,8 +56,18 @@ pub enum Skip {
     NonFinite,
     /// No target of the batch has a weight.
     NoTargets,
-    /// The norm of the gradient was far above what it was lately.
+    /// The loss or the norm of the gradient was far above what it was lately.
     Spike,
+}
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::NonFinite => "loss or gradient is no finite number",
+            Self::NoTargets => "no target has a weight",
+            Self::Spike => "loss or gradient is far above what it was",
+        })
+    }
 }
 
 /// How well the targets of one source or one kind were predicted.

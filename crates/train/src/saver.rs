@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
 use crate::Error;
-use crate::checkpoint::{self, Snapshot};
+use crate::checkpoint::{self, Snapshot, State};
 
 /// The writer of one run's checkpoints.
 #[derive(Debug)]
@@ -20,8 +20,19 @@ pub(crate) struct Saver {
 /// A checkpoint that is on disk.
 #[derive(Debug)]
 pub(crate) struct Saved {
-    pub(crate) step: u64,
     pub(crate) path: PathBuf,
+    pub(crate) state: State,
+}
+
+impl Saved {
+    /// Removes what this checkpoint makes superfluous.
+    pub(crate) fn prune(&self, dir: &Path) -> Result<(), Error> {
+        let State {
+            step, best, config, ..
+        } = &self.state;
+        let best = best.filter(|_| config.keep_best);
+        checkpoint::prune(dir, *step, config.keep_last, best.map(|best| best.step))
+    }
 }
 
 impl Saver {
@@ -32,20 +43,13 @@ impl Saver {
         }
     }
 
-    /// Begins to write a checkpoint, and to remove those that it makes superfluous. The one before
-    /// must have been waited for.
+    /// Begins to write a checkpoint. The one before must have been waited for.
     pub(crate) fn begin(&mut self, snapshot: Snapshot) {
         let dir = self.dir.clone();
         self.writing = Some(thread::spawn(move || {
             let path = checkpoint::write(&dir, &snapshot)?;
-            let state = &snapshot.state;
-            let best = state.best.filter(|_| state.config.keep_best);
-            let keep_last = state.config.keep_last;
-            checkpoint::prune(&dir, state.step, keep_last, best.map(|best| best.step))?;
-            Ok(Saved {
-                step: state.step,
-                path,
-            })
+            let Snapshot { state, .. } = snapshot;
+            Ok(Saved { path, state })
         }));
     }
 

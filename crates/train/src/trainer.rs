@@ -45,7 +45,11 @@ pub struct Trainer {
     drawn: u64,
     /// Fingerprint of the data trained on so far; `None` before the first run.
     data: Option<String>,
+    /// Fingerprint of the data measured on.
+    held_out: Option<String>,
     best: Option<Best>,
+    /// Whether the last step made an update.
+    is_well: bool,
     accept_new_data: bool,
     notes: Vec<String>,
     /// Seconds a step has taken lately.
@@ -113,6 +117,7 @@ impl Trainer {
             });
         }
         let home = Home::new_run(dir)?;
+        let earlier_config = before.config.clone();
         let state = State {
             step: before.step,
             updates: before.updates,
@@ -122,8 +127,10 @@ impl Trainer {
         snapshot.adapt_ema(&state.config);
         snapshot.model.config = model;
         snapshot.state = state;
+        let jump = rate_jump(&earlier_config, &snapshot.state);
         let mut trainer = Self::of(Some(home), snapshot, Box::new(Solo), None);
         trainer.notes = notes;
+        trainer.notes.extend(jump);
         Ok(trainer)
     }
 
@@ -206,7 +213,9 @@ impl Trainer {
             tokens_seen: state.tokens_seen,
             drawn: state.drawn,
             data,
+            held_out: state.held_out.clone(),
             best: state.best,
+            is_well: true,
             accept_new_data: false,
             notes: Vec::new(),
             pace: None,
@@ -267,33 +276,35 @@ impl Trainer {
         while self.step < self.config.steps && !stopped {
             let report = self.train_step(train, &names, &mut batches)?;
             observer.step(&report);
-            skips_in_a_row = match report.skipped {
-                Some(Skip::NonFinite | Skip::Spike) => skips_in_a_row + 1,
-                _ => 0,
-            };
-            if skips_in_a_row >= MAX_SKIPS_IN_A_ROW {
+            let finished = self.step == self.config.steps;
+            skips_in_a_row = report.skipped.map_or(0, |_| skips_in_a_row + 1);
+            if let Some(reason) = report.skipped
+                && (skips_in_a_row >= MAX_SKIPS_IN_A_ROW || finished && reason == Skip::NonFinite)
+            {
                 return Err(Error::Diverged {
                     step: self.step,
                     count: skips_in_a_row,
+                    reason,
                 });
             }
+            self.is_well = skips_in_a_row == 0;
             last.loss = Some(report.loss);
 
-            let finished = self.step == self.config.steps;
             stopped = self.agree_to_stop(observer)? && !finished;
             let mut is_best = false;
             if let Some(data) = held_out
-                && (finished || (!stopped && is_due(self.step, self.config.eval_every)))
+                && (finished || is_due(self.step, self.config.eval_every))
             {
                 let evaluation = self.evaluate(data, observer)?;
                 is_best = evaluation.best && self.config.keep_best;
                 last.evaluation = Some(evaluation);
             }
-            let is_due = is_due(self.step, self.config.checkpoint_every);
+            // What is skipped changes nothing, and may follow a step that spoiled everything.
+            let is_due = self.is_well && is_due(self.step, self.config.checkpoint_every);
             if finished || stopped || is_due || is_best {
                 self.save(observer)?;
             } else if let Some(home) = &mut self.home {
-                home.poll(observer)?;
+                home.poll(self.is_well, observer)?;
             }
         }
         self.finish(stopped, observer)?;
@@ -318,8 +329,13 @@ impl Trainer {
         let found = train.fingerprint();
         let ranks = &mut *self.learner.ranks;
         ranks::agree(ranks, "training", &found)?;
-        let measured = held_out.map_or_else(|| "none".to_owned(), |data| data.fingerprint());
-        ranks::agree(ranks, "held-out", &measured)?;
+        let measured = held_out.map(|data| data.fingerprint());
+        ranks::agree(ranks, "held-out", measured.as_deref().unwrap_or("none"))?;
+        if self.held_out != measured {
+            // Losses on other data say nothing about which weights are better.
+            self.best = None;
+            self.held_out = measured;
+        }
         let is_new = self.data.is_none();
         if let Some(expected) = self.data.take().filter(|expected| *expected != found) {
             if !self.accept_new_data {
@@ -429,6 +445,7 @@ impl Trainer {
             tokens_seen: self.tokens_seen,
             data_fingerprint: self.data.clone().unwrap_or_default(),
             spikes: self.learner.spikes.clone(),
+            held_out: self.held_out.clone(),
             best: self.best,
             config: self.config.clone(),
         }
@@ -437,7 +454,7 @@ impl Trainer {
     /// Begins to write a checkpoint of this moment.
     fn save(&mut self, observer: &mut dyn Observer) -> Result<(), Error> {
         if let Some(home) = &mut self.home {
-            home.wait(observer)?;
+            home.wait(self.is_well, observer)?;
         }
         let state = self.state();
         let learner = &mut self.learner;
@@ -458,7 +475,7 @@ impl Trainer {
         let Some(home) = &mut self.home else {
             return Ok(());
         };
-        home.wait(observer)?;
+        home.wait(self.is_well, observer)?;
         home.log.write(&Event::End { step, stopped })
     }
 
@@ -482,7 +499,8 @@ impl Trainer {
     ) -> Result<Evaluation, Error> {
         let started = Instant::now();
         let scores = self.learner.evaluate(data)?;
-        let best = self.best.is_none_or(|best| scores.loss < best.loss());
+        let best =
+            scores.loss.is_finite() && self.best.is_none_or(|best| scores.loss < best.loss());
         if best {
             self.best = Some(Best::new(self.step, scores.loss));
         }
@@ -531,6 +549,7 @@ impl State {
             tokens_seen: 0,
             data_fingerprint: String::new(),
             spikes: Spikes::default(),
+            held_out: None,
             best: None,
             config,
         }
@@ -543,6 +562,21 @@ impl Snapshot {
         let ema = &mut self.moments.ema;
         *ema = (config.ema).map(|_| ema.take().unwrap_or_else(|| self.model.params.clone()));
     }
+}
+
+/// What to say about a learning rate that jumps from one stage to the next.
+fn rate_jump(earlier: &TrainConfig, state: &State) -> Option<String> {
+    let (step, config) = (state.step, &state.config);
+    let last = earlier
+        .schedule
+        .multiplier(step.saturating_sub(1), earlier.steps);
+    let next = config.schedule.multiplier(step, config.steps);
+    (next > 2.0 * last).then(|| {
+        format!(
+            "the learning rate jumps from {last:.3} to {next:.3} of its peak: \
+             end the earlier stage before its decay to share one schedule"
+        )
+    })
 }
 
 /// What the loop remembers for its summary.

@@ -4,8 +4,8 @@ mod common;
 
 use common::{StopAfter, config, data, model};
 use cwm_train::{
-    Evaluation, Example, Examples, Observer, Optimizer, Schedule, Skip, StepReport, Trainer,
-    evaluate, history,
+    Changes, Evaluation, Example, Examples, Observer, Optimizer, Schedule, Skip, StepReport,
+    Trainer, evaluate, history,
 };
 
 /// Remembers everything.
@@ -202,16 +202,65 @@ fn steps_without_finite_gradients_or_targets_change_nothing() {
         let mut trainer = Trainer::new(model(), config, dir.path()).expect("starts");
         let mut recorder = Recorder::default();
         let data = Examples::new(vec![example], "broken");
-        let summary = trainer.run(&data, None, &mut recorder).expect("goes on");
-        assert!(
-            recorder
-                .steps
-                .iter()
-                .all(|report| report.skipped == Some(reason))
-        );
-        assert_eq!(summary.skipped_steps, 3);
+        let result = trainer.run(&data, None, &mut recorder);
+        let skipped = |report: &StepReport| report.skipped == Some(reason);
+        assert_eq!(recorder.steps.len(), 3);
+        assert!(recorder.steps.iter().all(skipped));
+        match reason {
+            Skip::NonFinite => {
+                let error = result.expect_err("ends in what is no number");
+                assert!(error.to_string().contains("diverged"), "{error}");
+            }
+            _ => assert_eq!(result.expect("goes on").skipped_steps, 3),
+        }
         assert_eq!(trainer.model().params, before);
     }
+}
+
+/// A rate that spoils everything in one step, after some good ones.
+#[test]
+fn a_run_that_diverges_leaves_its_good_checkpoints() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut good = config(4, Optimizer::adamw(1e-2));
+    (good.checkpoint_every, good.keep_last) = (2, 2);
+    let trainer = Trainer::new(model(), good, dir.path());
+    trainer
+        .expect("starts")
+        .run(&data(), None, &mut ())
+        .expect("runs");
+    let spoil = Changes {
+        steps: Some(100),
+        optimizer: Some(Optimizer::adamw(1e36)),
+        ..Changes::default()
+    };
+    let mut trainer = Trainer::resume_with(dir.path(), &spoil).expect("resumes");
+    let error = trainer.run(&data(), None, &mut ()).expect_err("diverges");
+    assert!(error.to_string().contains("no finite number"), "{error}");
+    drop(trainer);
+    let kept = cwm_train::checkpoint_at(dir.path(), 4);
+    assert!(kept.is_ok(), "{kept:?}");
+}
+
+#[test]
+fn the_best_is_of_one_set_of_data() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let mut settings = config(2, Optimizer::adamw(1e-3));
+    settings.eval_every = 1;
+    let mut trainer = Trainer::new(model(), settings, dir.path()).expect("starts");
+    let easy = Examples::new(vec![weighted(vec![2, 3, 4], 1e-3)], "easy");
+    trainer.run(&data(), Some(&easy), &mut ()).expect("runs");
+    drop(trainer);
+    let longer = Changes {
+        steps: Some(4),
+        ..Changes::default()
+    };
+    let mut trainer = Trainer::resume_with(dir.path(), &longer).expect("resumes");
+    let mut recorder = Recorder::default();
+    let hard = Examples::new(vec![weighted(vec![9, 1, 7, 2, 2, 8], 1.0)], "hard");
+    trainer
+        .run(&data(), Some(&hard), &mut recorder)
+        .expect("runs");
+    assert!(recorder.evaluations[0].best, "the first of its kind");
 }
 
 #[test]
