@@ -10,7 +10,7 @@ use cwm_tracer::{Batch, BatchOptions, Interpreter, Limits};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::filter::{Rejection, judge};
+use crate::filter::{Rejection, events_of, judge};
 use crate::fingerprint::{Fingerprint, fingerprint};
 use crate::folder::Maker;
 use crate::generate::rng::splitmix;
@@ -55,7 +55,8 @@ impl Plan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Distinct {
-    /// Among programs of level 5: the others are short, and what they were before stays what it is.
+    /// Among programs of level 5: the others are short, and what they were before stays what it is; those of level
+    /// 6 are the same few hundred algorithms on other inputs, and differ in what they do.
     #[default]
     Wide,
     /// Among all programs and drills.
@@ -190,7 +191,7 @@ impl Builder {
             return Err(BuildError::NoLevel);
         }
         let options = BatchOptions {
-            limits: limits(),
+            limits: limits_of(&plan),
             ..BatchOptions::default()
         };
         let batches = (0..plan.threads.max(1))
@@ -333,10 +334,16 @@ impl Maker for Builder {
     }
 }
 
-/// Limits on one run: far above what is kept.
-pub fn limits() -> Limits {
+/// Limits on one run of a plan: above what is kept, and for the short levels what they always were, since what a run
+/// that is cut is counted as depends on them.
+fn limits_of(plan: &Plan) -> Limits {
+    let is_long = |(level, weight)| level == Level::Six && weight > 0;
     Limits {
-        max_events: 400,
+        max_events: if plan.weights().any(is_long) {
+            *events_of(Level::Six.number()).end() as u64 + 100
+        } else {
+            400
+        },
         timeout: Duration::from_secs(5),
         ..Limits::default()
     }

@@ -1,14 +1,21 @@
 //! Which runs are worth keeping: complete, short, with small values, and with little idle code.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use cwm_trace::{End, EventKind, Trace, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::generate::Program;
+use crate::generate::{Level, Program};
 
-/// Bounds on the number of events of a kept trace.
-pub const EVENTS: std::ops::RangeInclusive<usize> = 3..=120;
+/// Bounds on the number of events of a kept trace of a level, as [`Level::number`](crate::Level::number) has it.
+pub fn events_of(level: u8) -> RangeInclusive<usize> {
+    if level == Level::Six.number() {
+        150..=4_000
+    } else {
+        3..=120
+    }
+}
 
 /// Characters of the longest value that is kept.
 const VALUE_CHARS: usize = 90;
@@ -35,7 +42,7 @@ pub enum Rejection {
     Raised,
     /// It did not come to its end within the limits.
     Unfinished,
-    /// It has fewer or more events than [`EVENTS`].
+    /// It has fewer or more events than [`events_of`] its level.
     Length,
     /// A value is too long, or a number too large.
     Value,
@@ -123,7 +130,7 @@ pub fn judge(program: &Program, trace: &Trace) -> Result<(), Rejection> {
         End::MaxEvents(_) => return Err(Rejection::Length),
         _ => return Err(Rejection::Unfinished),
     }
-    if !EVENTS.contains(&trace.events.len()) {
+    if !events_of(program.level).contains(&trace.events.len()) {
         return Err(Rejection::Length);
     }
     for event in &trace.events {

@@ -32,7 +32,7 @@ pub enum Origin {
         seed: u64,
         /// Index of the program under that seed.
         index: u64,
-        /// Difficulty, 1 to 4, or 0 for drills.
+        /// Difficulty, 1 to 6, or 0 for drills.
         level: u8,
     },
     /// From people.

@@ -9,7 +9,7 @@
 //! | `origin` | string | name of the source in the recipe |
 //! | `licence` | string | SPDX expression of the program's text |
 //! | `group` | string | the same for runs of one function: they belong on one side of a split |
-//! | `level` | int32 | difficulty of a generated program, 1 to 5, 0 for drills; -1 for programs of people |
+//! | `level` | int32 | difficulty of a generated program, 1 to 6, 0 for drills; -1 for programs of people |
 //! | `events` | int32 | length of the run |
 //! | `program` | string | text of the program |
 //! | `record` | string | JSON of the record |
