@@ -7,6 +7,7 @@
 //! has the kinds of training text beside recorded runs, and [`scrub`] takes secrets out of texts.
 
 mod build;
+mod candidates;
 mod census;
 mod compare;
 pub mod decontaminate;
