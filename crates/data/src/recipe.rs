@@ -9,7 +9,7 @@
 //! kind = "generated"
 //! name = "small"
 //! count = 20000
-//! levels = [1, 1, 0, 0, 1]
+//! levels = [1, 1, 0, 0, 1, 2]
 //! drills = 0
 //! distinct = "all"
 //!

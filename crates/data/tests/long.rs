@@ -1,10 +1,14 @@
-//! Level 6: every idiom gives long runs that are kept, most programs are, and no two builds differ.
+//! Level 6: every idiom gives long runs that are kept, nearly all programs are, and no two builds differ.
 //!
 //! Where there is no interpreter, the tests that need one say that they are skipped.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::Write;
 
-use cwm_data::{Level, Program, Rejection, coverage, events_of, fingerprint, generate, judge};
+use cwm_data::{
+    Distinct, Level, Plan, Program, Record, Rejection, build, coverage, events_of, fingerprint,
+    generate, judge, read_records, read_shard, write_shard,
+};
 use cwm_trace::Trace;
 use cwm_tracer::{Batch, BatchOptions, Interpreter, Limits};
 
@@ -125,4 +129,58 @@ fn programs_are_varied() {
     assert!(made.iter().all(|p| p.level == 6 && !p.may_raise));
     assert_eq!(events_of(6), 150..=4_000);
     assert_eq!(events_of(5), 3..=120);
+}
+
+/// What a build of level 6 and a few others writes; `None` where there is no interpreter.
+fn built(threads: usize) -> Option<Vec<u8>> {
+    let Ok(interpreter) = Interpreter::find(None) else {
+        eprintln!("skipped: there is no Python 3.8 or later on the PATH");
+        return None;
+    };
+    let plan = Plan {
+        seed: 34,
+        count: 260,
+        mix: [1, 0, 0, 0, 1, 8].into(),
+        drills: 0,
+        distinct: Distinct::All,
+        threads,
+        excluded: HashSet::new(),
+    };
+    let mut out = Vec::new();
+    build(&plan, &interpreter, &mut out, |_| {}).expect("the build succeeds");
+    Some(out)
+}
+
+#[test]
+fn the_number_of_threads_does_not_matter() {
+    let (Some(one), Some(three)) = (built(1), built(3)) else {
+        return;
+    };
+    assert!(
+        one == three,
+        "one and three threads wrote different records"
+    );
+    let records: Vec<Record> = read_records(&one[..])
+        .map(|record| record.expect("a whole record"))
+        .collect();
+    let long = |record: &&Record| record.origin.level() == Some(6);
+    let events = records.iter().filter(long).map(|r| r.trace.events.len());
+    let events: Vec<usize> = events.collect();
+    assert!(events.len() > 150 && events.len() < 250, "{}", events.len());
+    assert!(events.iter().all(|events| events_of(6).contains(events)));
+    assert!(events.iter().any(|&events| events > 1_000));
+
+    // Records as long as these are written page by page.
+    let mut bytes = Vec::new();
+    write_shard(&records, "long", &mut bytes).expect("a shard");
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&bytes).expect("written");
+    assert!(read_shard(file).expect("a shard") == records);
+    for line in one
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        let record: Record = serde_json::from_slice(line).expect("a record");
+        assert!(serde_json::to_vec(&record).expect("JSON") == line);
+    }
 }

@@ -87,11 +87,14 @@ fn write_events(events: &[Event], out: &mut Vec<u8>) -> serde_json::Result<()> {
         if number > 0 {
             out.push(b',');
         }
-        out.push(b'{');
-        write_field("kind", &event.kind, out)?;
-        write_field("activation", &event.activation, out)?;
-        write_field("function", &event.function, out)?;
-        write_field("line", &event.line, out)?;
+        out.extend_from_slice(b"{\"kind\":\"");
+        out.extend_from_slice(event.kind.name().as_bytes());
+        out.extend_from_slice(b"\",\"activation\":");
+        serde_json::to_writer(&mut *out, &event.activation)?;
+        out.extend_from_slice(b",\"function\":");
+        serde_json::to_writer(&mut *out, &event.function)?;
+        out.extend_from_slice(b",\"line\":");
+        serde_json::to_writer(&mut *out, &event.line)?;
         if !event.locals.is_empty() {
             begin_field("locals", out);
             out.push(b'[');
