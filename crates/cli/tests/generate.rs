@@ -30,6 +30,7 @@ fn levels_are_mixed_as_asked() {
     assert!((1..=5).all(|level| usual.contains(&level)), "{usual:?}");
     assert!(of("--levels 0,0,0,0,1").iter().all(|&level| level == 5));
     assert!(!of("--levels 1,1,1,1").contains(&5));
+    assert!(of("--levels 0,0,0,0,0,1").iter().all(|&level| level == 6));
     let wrong = cwm(
         folder.path(),
         &[
@@ -37,7 +38,7 @@ fn levels_are_mixed_as_asked() {
         ],
     );
     let said = text(&wrong.stderr);
-    assert!(said.contains("`1,2` is not five whole numbers"), "{said}");
+    assert!(said.contains("`1,2` is not six whole numbers"), "{said}");
 }
 
 #[test]

@@ -2,19 +2,18 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
-use std::time::Duration;
+use std::sync::Arc;
 
 use cwm_trace::live::Workings;
-use cwm_trace::{Entry, Trace};
-use cwm_tracer::{Batch, BatchOptions, Interpreter, Limits};
+use cwm_tracer::Interpreter;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::filter::{Rejection, judge};
+use crate::candidates::{Candidate, Candidates};
+use crate::filter::Rejection;
 use crate::fingerprint::{Fingerprint, fingerprint};
 use crate::folder::Maker;
-use crate::generate::rng::splitmix;
-use crate::generate::{Level, Mix, Program, generate};
+use crate::generate::{Level, Mix};
 use crate::harvest::{Corpus, CorpusError};
 use crate::minhash::{NearIndex, Signature};
 use crate::python::PythonError;
@@ -46,7 +45,7 @@ pub struct Plan {
 
 impl Plan {
     /// Levels with their weights; drills last, so that a plan without them draws as if there were none.
-    fn weights(&self) -> impl Iterator<Item = (Level, u32)> {
+    pub(crate) fn weights(&self) -> impl Iterator<Item = (Level, u32)> {
         self.mix.weights().chain([(Level::Drill, self.drills)])
     }
 }
@@ -55,7 +54,8 @@ impl Plan {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Distinct {
-    /// Among programs of level 5: the others are short, and what they were before stays what it is.
+    /// Among programs of level 5: the others are short, and what they were before stays what it is; those of level
+    /// 6 are the same few hundred algorithms on other inputs, and differ in what they do.
     #[default]
     Wide,
     /// Among all programs and drills.
@@ -64,7 +64,7 @@ pub enum Distinct {
 
 impl Distinct {
     /// Whether programs of a level, as [`Level::number`] has it, are compared.
-    fn looks_at(self, level: u8) -> bool {
+    pub(crate) fn looks_at(self, level: u8) -> bool {
         self == Self::All || level == Level::Five.number()
     }
 }
@@ -134,10 +134,8 @@ pub enum BuildError {
     },
 }
 
-/// The most candidates in hand at once, per thread: so many share a process, if they can.
+/// The most records in hand at once, per thread.
 const CHUNK: usize = 512;
-/// The fewest.
-const LEAST: usize = 8;
 
 /// Writes `plan.count` records. `progress` is told how many there are.
 ///
@@ -152,7 +150,7 @@ pub fn build(
     let mut builder = Builder::start(plan.clone(), interpreter)?;
     let mut hash = Sha256::new();
     while builder.report.kept < plan.count {
-        let wanted = (plan.count - builder.report.kept).min(CHUNK * builder.batches.len());
+        let wanted = (plan.count - builder.report.kept).min(CHUNK * plan.threads.max(1));
         for record in builder.records(wanted, &mut Sieve::default())? {
             let mut line = Vec::new();
             write_record(&mut line, &record)?;
@@ -175,8 +173,8 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 /// Makes the records of a plan, some at a time: which ones follow from the plan and what was made before.
 #[derive(Debug)]
 pub(crate) struct Builder {
-    plan: Plan,
-    batches: Vec<Batch>,
+    plan: Arc<Plan>,
+    candidates: Candidates,
     seen: HashSet<Fingerprint>,
     near: NearIndex,
     next: u64,
@@ -189,15 +187,10 @@ impl Builder {
         if plan.weights().all(|(_, weight)| weight == 0) {
             return Err(BuildError::NoLevel);
         }
-        let options = BatchOptions {
-            limits: limits(),
-            ..BatchOptions::default()
-        };
-        let batches = (0..plan.threads.max(1))
-            .map(|_| Batch::start(interpreter, options.clone()))
-            .collect::<Result<_, _>>()?;
+        let plan = Arc::new(plan);
+        let candidates = Candidates::start(plan.clone(), interpreter)?;
         Ok(Self {
-            batches,
+            candidates,
             seen: plan.excluded.clone(),
             near: NearIndex::default(),
             next: 0,
@@ -209,19 +202,24 @@ impl Builder {
     /// Whether a record of a candidate is kept, and it.
     fn judged(
         &mut self,
-        index: u64,
-        program: &Program,
-        trace: Option<Trace>,
+        candidate: Candidate,
         sieve: &mut Sieve,
     ) -> Result<Option<Record>, BuildError> {
-        let level = program.level;
-        let checked = self.check(program, trace.as_ref());
+        let checked = self.check(&candidate);
+        let Candidate {
+            index,
+            program,
+            trace,
+            fingerprint,
+            signature,
+            ..
+        } = candidate;
         let record = trace.map(|trace| Record {
             id: format!("{}-{index}", self.plan.seed),
             origin: Origin::Generated {
                 seed: self.plan.seed,
                 index,
-                level,
+                level: program.level,
             },
             trace,
             workings: Workings::new(),
@@ -235,7 +233,7 @@ impl Builder {
             self.report.reject(reason, 1);
             return Ok(None);
         }
-        self.take_note(&program.source, &program.entry, level);
+        self.take_note(fingerprint, signature);
         self.report.candidates += 1;
         self.report.kept += 1;
         self.report.frames += record
@@ -243,58 +241,40 @@ impl Builder {
             .map_or(0, |record| record.trace.events.len());
         Ok(record)
     }
-}
 
-impl Builder {
     /// Whether a candidate is to be kept.
-    fn check(&self, program: &Program, trace: Option<&Trace>) -> Result<(), Rejection> {
-        judge(program, trace.ok_or(Rejection::NotPython)?)?;
-        let print = fingerprint(&program.source, &program.entry);
-        if self.seen.contains(&print) {
+    fn check(&self, candidate: &Candidate) -> Result<(), Rejection> {
+        candidate.judged?;
+        if self.seen.contains(&candidate.fingerprint) {
             return Err(Rejection::Repeated);
         }
-        if self.plan.distinct.looks_at(program.level) {
-            let signature = Signature::of(&program.source, &program.entry);
-            if self.near.find(&signature).is_some() {
-                return Err(Rejection::NearDuplicate);
-            }
+        match &candidate.signature {
+            Some(signature) if self.near.find(signature).is_some() => Err(Rejection::NearDuplicate),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     /// Takes note of a program that is kept. What is known follows from what is kept alone, so that a build that
     /// goes on knows what one that was not stopped does.
-    fn take_note(&mut self, source: &str, entry: &Entry, level: u8) {
-        self.seen.insert(fingerprint(source, entry));
-        if self.plan.distinct.looks_at(level) {
-            self.near.insert(Signature::of(source, entry));
+    fn take_note(&mut self, fingerprint: Fingerprint, signature: Option<Signature>) {
+        self.seen.insert(fingerprint);
+        if let Some(signature) = signature {
+            self.near.insert(signature);
         }
     }
-}
 
-impl Builder {
     /// The next `wanted` records; fewer where the plan wants no more.
     fn records(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Vec<Record>, BuildError> {
         let wanted = wanted.min(self.plan.count - self.report.kept);
-        let threads = self.batches.len();
         let mut records = Vec::with_capacity(wanted);
         while records.len() < wanted {
             let (kept, candidates) = (self.report.kept, self.report.candidates);
             if candidates > 2000 && kept * 50 < candidates {
                 return Err(BuildError::Barren { kept, candidates });
             }
-            // Nearly all candidates are kept.
-            let left = (wanted - records.len()).div_ceil(threads);
-            let share = (left + left / 16).clamp(LEAST, CHUNK);
-            let range = self.next..self.next + (share * threads) as u64;
-            let traced = trace_all(&self.plan, range.clone(), &mut self.batches)?;
-            for (index, (program, trace)) in range.zip(traced) {
-                if records.len() == wanted {
-                    break;
-                }
-                self.next = index + 1;
-                records.extend(self.judged(index, &program, trace, sieve)?);
-            }
+            let candidate = self.candidates.take(self.next, self.plan.count - kept)?;
+            self.next = candidate.index + 1;
+            records.extend(self.judged(candidate, sieve)?);
         }
         Ok(records)
     }
@@ -312,7 +292,9 @@ impl Maker for Builder {
         };
         for Record { trace, origin, .. } in records {
             let level = origin.level().unwrap_or_default();
-            self.take_note(&trace.source, &trace.entry, level);
+            let is_compared = self.plan.distinct.looks_at(level);
+            let signature = is_compared.then(|| Signature::of(&trace.source, &trace.entry));
+            self.take_note(fingerprint(&trace.source, &trace.entry), signature);
         }
     }
 
@@ -331,69 +313,4 @@ impl Maker for Builder {
     fn rows(&mut self, wanted: usize, sieve: &mut Sieve) -> Result<Rows, BuildError> {
         self.records(wanted, sieve).map(Rows::Records)
     }
-}
-
-/// Limits on one run: far above what is kept.
-pub fn limits() -> Limits {
-    Limits {
-        max_events: 400,
-        timeout: Duration::from_secs(5),
-        ..Limits::default()
-    }
-}
-
-/// The level of a candidate: a function of seed and index.
-fn level_of(plan: &Plan, index: u64) -> Level {
-    let total: u64 = plan.weights().map(|(_, w)| u64::from(w)).sum();
-    let mut index = index;
-    let mut state = plan.seed ^ splitmix(&mut index);
-    let mut place = splitmix(&mut state) % total.max(1);
-    for (level, weight) in plan.weights() {
-        if place < u64::from(weight) {
-            return level;
-        }
-        place -= u64::from(weight);
-    }
-    Level::One
-}
-
-type Traced = (Program, Option<Trace>);
-
-/// Generates and runs the candidates of a range, in order.
-fn trace_all(
-    plan: &Plan,
-    range: std::ops::Range<u64>,
-    batches: &mut [Batch],
-) -> Result<Vec<Traced>, BuildError> {
-    let indexes: Vec<u64> = range.collect();
-    let share = indexes.len().div_ceil(batches.len());
-    let run = |batch: &mut Batch, indexes: &[u64]| -> Result<Vec<Traced>, cwm_tracer::Error> {
-        let program = |&index: &u64| generate(plan.seed, index, level_of(plan, index));
-        let programs: Vec<_> = indexes.iter().map(program).collect();
-        let sources = programs.iter();
-        let sources: Vec<_> = sources.map(|p| (&*p.source, p.entry.clone())).collect();
-        let runs = batch.programs("program.py", &sources)?;
-        // What is not Python, or cannot be called so, has no trace.
-        let traces = runs.into_iter().map(|run| run.trace);
-        Ok(programs.into_iter().zip(traces).collect())
-    };
-    let parts: Vec<_> = std::thread::scope(|scope| {
-        let handles: Vec<_> = batches
-            .iter_mut()
-            .zip(indexes.chunks(share))
-            .map(|(batch, part)| scope.spawn(move || run(batch, part)))
-            .collect();
-        handles
-            .into_iter()
-            .map(|h| {
-                h.join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            })
-            .collect()
-    });
-    let mut all = Vec::new();
-    for part in parts {
-        all.extend(part?);
-    }
-    Ok(all)
 }

@@ -1,14 +1,21 @@
 //! Which runs are worth keeping: complete, short, with small values, and with little idle code.
 
 use std::fmt;
+use std::ops::RangeInclusive;
 
-use cwm_trace::{End, EventKind, Trace, Value};
+use cwm_trace::{End, EventKind, Local, Trace, Value};
 use serde::{Deserialize, Serialize};
 
-use crate::generate::Program;
+use crate::generate::{Level, Program};
 
-/// Bounds on the number of events of a kept trace.
-pub const EVENTS: std::ops::RangeInclusive<usize> = 3..=120;
+/// Bounds on the number of events of a kept trace of a level, as [`Level::number`](crate::Level::number) has it.
+pub fn events_of(level: u8) -> RangeInclusive<usize> {
+    if level == Level::Six.number() {
+        150..=4_000
+    } else {
+        3..=120
+    }
+}
 
 /// Characters of the longest value that is kept.
 const VALUE_CHARS: usize = 90;
@@ -35,7 +42,7 @@ pub enum Rejection {
     Raised,
     /// It did not come to its end within the limits.
     Unfinished,
-    /// It has fewer or more events than [`EVENTS`].
+    /// It has fewer or more events than [`events_of`] its level.
     Length,
     /// A value is too long, or a number too large.
     Value,
@@ -123,19 +130,43 @@ pub fn judge(program: &Program, trace: &Trace) -> Result<(), Rejection> {
         End::MaxEvents(_) => return Err(Rejection::Length),
         _ => return Err(Rejection::Unfinished),
     }
-    if !EVENTS.contains(&trace.events.len()) {
+    if !events_of(program.level).contains(&trace.events.len()) {
         return Err(Rejection::Length);
     }
-    for event in &trace.events {
-        let locals = event.locals.iter().map(|local| &local.value);
-        if !locals.clone().chain(&event.value).all(is_small) {
-            return Err(Rejection::Value);
-        }
-        if locals.map(|value| value.detailed().len()).sum::<usize>() > STATE_CHARS {
-            return Err(Rejection::Value);
-        }
+    let mut has_address = shows_address(&trace.stdout) || shows_address(&trace.stderr);
+    if let End::Raised(error) = &trace.end {
+        has_address |= shows_address(error);
     }
-    if shows_address(trace) {
+    let mut last: &[Local] = &[];
+    for event in &trace.events {
+        for (place, local) in event.locals.iter().enumerate() {
+            // Most variables are what they were, and need no second look.
+            let known = last.get(place);
+            if known.is_some_and(|known| local.value.shares_texts_with(&known.value)) {
+                continue;
+            }
+            if !is_small(&local.value) {
+                return Err(Rejection::Value);
+            }
+            has_address |= shows_address(local.value.detailed());
+        }
+        let locals = event.locals.iter();
+        if locals
+            .map(|local| local.value.detailed().len())
+            .sum::<usize>()
+            > STATE_CHARS
+        {
+            return Err(Rejection::Value);
+        }
+        if let Some(value) = &event.value {
+            if !is_small(value) {
+                return Err(Rejection::Value);
+            }
+            has_address |= shows_address(value.detailed());
+        }
+        last = &event.locals;
+    }
+    if has_address {
         return Err(Rejection::Address);
     }
     if idle_share(trace) > IDLE_SHARE {
@@ -144,21 +175,10 @@ pub fn judge(program: &Program, trace: &Trace) -> Result<(), Rejection> {
     Ok(())
 }
 
-/// Whether anything that is recorded has the address of an object in it. The tracer takes them out of what it
-/// renders itself, not out of texts that the program makes.
-fn shows_address(trace: &Trace) -> bool {
-    let raised = match &trace.end {
-        End::Raised(error) => error.as_str(),
-        _ => "",
-    };
-    let values = trace.events.iter().flat_map(|event| {
-        let locals = event.locals.iter().map(|local| &local.value);
-        locals.chain(&event.value)
-    });
-    values
-        .map(|value| &**value.detailed())
-        .chain([trace.stdout.as_str(), trace.stderr.as_str(), raised])
-        .any(|text| text.contains(" at 0x"))
+/// Whether a text has the address of an object in it. The tracer takes them out of what it renders itself, not out
+/// of texts that the program makes.
+fn shows_address(text: &str) -> bool {
+    text.contains(" at 0x")
 }
 
 fn is_small(value: &Value) -> bool {
@@ -170,10 +190,10 @@ fn is_small(value: &Value) -> bool {
 fn has_small_numbers(text: &str) -> bool {
     let mut quote = None;
     let mut digits = 0;
-    for c in text.chars() {
+    for c in text.bytes() {
         digits = if c.is_ascii_digit() { digits + 1 } else { 0 };
         match (quote, c) {
-            (None, '\'' | '"') => quote = Some(c),
+            (None, b'\'' | b'"') => quote = Some(c),
             (Some(open), _) if open == c => quote = None,
             _ => {}
         }
@@ -214,7 +234,7 @@ fn has_own_code(code: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cwm_trace::{Entry, Event, Local};
+    use cwm_trace::{Entry, Event};
 
     fn program() -> Program {
         Program {

@@ -7,6 +7,7 @@
 //! has the kinds of training text beside recorded runs, and [`scrub`] takes secrets out of texts.
 
 mod build;
+mod candidates;
 mod census;
 mod compare;
 pub mod decontaminate;
@@ -35,11 +36,11 @@ mod text_shard;
 mod text_source;
 mod working;
 
-pub use build::{BuildError, Distinct, Plan, Report, build, limits};
+pub use build::{BuildError, Distinct, Plan, Report, build};
 pub use census::{Census, CensusReport, Histogram, Share};
 pub use compare::{Comparison, Difference};
 pub use decontaminate::{Benchmarks, Overlap, normalise_program, open_text};
-pub use filter::{EVENTS, Rejection, judge};
+pub use filter::{Rejection, events_of, judge};
 pub use fingerprint::{Fingerprint, fingerprint};
 pub use folder::{Built, FolderError, Progress, Setup, build_folder};
 pub use generate::{Coverage, Level, Mix, NoMix, NoSuchLevel, Program, coverage, generate};

@@ -9,7 +9,7 @@
 //! kind = "generated"
 //! name = "small"
 //! count = 20000
-//! levels = [1, 1, 0, 0, 1]
+//! levels = [1, 1, 0, 0, 1, 2]
 //! drills = 0
 //! distinct = "all"
 //!
@@ -122,7 +122,7 @@ pub enum Source {
         name: String,
         /// Records to make.
         count: usize,
-        /// Relative weight of each level of difficulty; four numbers leave the fifth level out.
+        /// Relative weight of each level of difficulty, easiest first; four or five numbers leave the last levels out.
         levels: Mix,
         /// Relative weight of drills.
         #[serde(default)]
@@ -536,7 +536,7 @@ mod tests {
             ("'generated'", "'grown'", "grown"),
             ("name = 'a'", "name = 'A b'", "`A b`"),
             ("[1, 0, 0, 0]", "[0, 0, 0, 0]", "source `a` are zero"),
-            ("[1, 0, 0, 0]", "[1, 0, 0]", "five whole numbers"),
+            ("[1, 0, 0, 0]", "[1, 0, 0]", "six whole numbers"),
             ("count = 5", "count = 5\ndistinct = 'some'", "some"),
             ("seed = 7", "", "seed"),
             (

@@ -2,8 +2,8 @@
 
 use std::io::{self, BufRead, Write};
 
-use cwm_trace::Trace;
 use cwm_trace::live::Workings;
+use cwm_trace::{Trace, json};
 use serde::{Deserialize, Serialize};
 
 /// A program with its real run.
@@ -32,7 +32,7 @@ pub enum Origin {
         seed: u64,
         /// Index of the program under that seed.
         index: u64,
-        /// Difficulty, 1 to 4, or 0 for drills.
+        /// Difficulty, 1 to 6, or 0 for drills.
         level: u8,
     },
     /// From people.
@@ -114,8 +114,31 @@ impl Record {
 /// # Errors
 /// Those of the writer.
 pub fn write_record(out: &mut impl Write, record: &Record) -> io::Result<()> {
-    serde_json::to_writer(&mut *out, record)?;
-    out.write_all(b"\n")
+    let mut line = record_json(record)?;
+    line.push(b'\n');
+    out.write_all(&line)
+}
+
+/// The record as the JSON object that its `Serialize` makes, several times as fast ([`cwm_trace::json`]).
+pub(crate) fn record_json(record: &Record) -> serde_json::Result<Vec<u8>> {
+    let Record {
+        id,
+        origin,
+        trace,
+        workings,
+    } = record;
+    // About what an event takes; more costs a copy, less nothing.
+    let mut out = Vec::with_capacity(1000 + 2 * trace.source.len() + 260 * trace.events.len());
+    out.push(b'{');
+    json::write_field("id", id, &mut out)?;
+    json::write_field("origin", origin, &mut out)?;
+    json::begin_field("trace", &mut out);
+    json::write_trace(trace, &mut out)?;
+    if !workings.is_empty() {
+        json::write_field("workings", workings, &mut out)?;
+    }
+    out.push(b'}');
+    Ok(out)
 }
 
 /// Why a line gives no record.

@@ -9,7 +9,7 @@
 //! | `origin` | string | name of the source in the recipe |
 //! | `licence` | string | SPDX expression of the program's text |
 //! | `group` | string | the same for runs of one function: they belong on one side of a split |
-//! | `level` | int32 | difficulty of a generated program, 1 to 5, 0 for drills; -1 for programs of people |
+//! | `level` | int32 | difficulty of a generated program, 1 to 6, 0 for drills; -1 for programs of people |
 //! | `events` | int32 | length of the run |
 //! | `program` | string | text of the program |
 //! | `record` | string | JSON of the record |
@@ -20,17 +20,18 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::Arc;
 
-use cwm_trace::columns::{are_sound, integers, texts};
+use cwm_trace::columns::{are_sound, integers, texts, texts_in_batches};
 use parquet::basic::Compression;
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use parquet::record::{Row, RowAccessor};
 use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::ColumnPath;
 
-use crate::record::Record;
+use crate::record::{Record, record_json};
 
 const SCHEMA: &str = "message records {
     required binary id (STRING);
@@ -42,6 +43,11 @@ const SCHEMA: &str = "message records {
     required binary program (STRING);
     required binary record (STRING);
 }";
+/// Events of a record, on average, above which records are written page by page and without a dictionary: a shard of
+/// level 6 would be a single page of a hundred megabytes.
+const LONG: usize = 200;
+/// Events of such a batch, which is about one megabyte.
+const BATCH: usize = 4096;
 /// The column of the schema that holds the whole record.
 const RECORD: usize = 7;
 
@@ -79,7 +85,13 @@ pub fn write_shard(
     origin: &str,
     out: impl Write + Send,
 ) -> Result<(), ShardError> {
-    let mut writer = table(SCHEMA, out)?;
+    let events: usize = records.iter().map(|record| record.trace.events.len()).sum();
+    let per_record = events / records.len().max(1);
+    // A dictionary of records has all of them; short ones keep theirs, so that their shards stay what they were.
+    let is_long = per_record > LONG;
+    let column = ColumnPath::from("record");
+    let properties = WriterProperties::builder().set_column_dictionary_enabled(column, !is_long);
+    let mut writer = table(SCHEMA, properties, out)?;
     let mut group = writer.next_row_group()?;
     let same = |text: &str| vec![ByteArray::from(text); records.len()];
     let each = |text: fn(&Record) -> &str| -> Vec<ByteArray> {
@@ -98,12 +110,20 @@ pub fn write_shard(
     let events: Vec<_> = events.map(|n| n.try_into().unwrap_or(i32::MAX)).collect();
     integers(&mut group, &events)?;
     texts(&mut group, &each(|record| &record.trace.source), None)?;
-    let whole = records.iter().enumerate().map(|(row, record)| {
-        let json = serde_json::to_vec(record);
+    let whole = |(row, record)| {
+        let json = record_json(record).map_err(|source| ShardError::Row { row, source });
         json.map(ByteArray::from)
-            .map_err(|source| ShardError::Row { row, source })
-    });
-    texts(&mut group, &whole.collect::<Result<Vec<_>, _>>()?, None)?;
+    };
+    let batch = if is_long {
+        (BATCH / per_record).max(1)
+    } else {
+        records.len().max(1)
+    };
+    let batches = records.chunks(batch).zip((0..).step_by(batch));
+    texts_in_batches(
+        &mut group,
+        batches.map(|(some, first)| (first..).zip(some).map(whole).collect()),
+    )?;
     group.close()?;
     writer.close()?;
     Ok(())
@@ -112,9 +132,10 @@ pub fn write_shard(
 /// Begins a table of this schema, with Snappy compression.
 pub(crate) fn table<W: Write + Send>(
     schema: &str,
+    properties: WriterPropertiesBuilder,
     out: W,
 ) -> Result<SerializedFileWriter<W>, ParquetError> {
-    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    let properties = properties.set_compression(Compression::SNAPPY);
     let schema = Arc::new(parse_message_type(schema)?);
     SerializedFileWriter::new(out, schema, Arc::new(properties.build()))
 }

@@ -15,6 +15,7 @@ use std::io::Write;
 
 use cwm_trace::columns::texts;
 use parquet::data_type::ByteArray;
+use parquet::file::properties::WriterProperties;
 use parquet::record::RowAccessor;
 
 use crate::shard::{ShardError, read_rows, table};
@@ -68,7 +69,7 @@ pub fn write_texts(
     origin: &str,
     out: impl Write + Send,
 ) -> Result<(), ShardError> {
-    let mut writer = table(SCHEMA, out)?;
+    let mut writer = table(SCHEMA, WriterProperties::builder(), out)?;
     let mut group = writer.next_row_group()?;
     let column = |at: usize| {
         rows.iter()

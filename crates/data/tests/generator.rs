@@ -605,14 +605,14 @@ fn the_breadth_of_the_language_is_covered() {
 }
 
 #[test]
-fn a_level_is_a_number_from_zero_to_five() {
-    assert_eq!(Level::ALL.map(Level::number), [1, 2, 3, 4, 5]);
+fn a_level_is_a_number_from_zero_to_six() {
+    assert_eq!(Level::ALL.map(Level::number), [1, 2, 3, 4, 5, 6]);
     assert_eq!(Level::try_from(3), Ok(Level::Three));
     assert_eq!(Level::try_from(0), Ok(Level::Drill));
-    let error = Level::try_from(6).expect_err("no level 6");
+    let error = Level::try_from(7).expect_err("no level 7");
     assert_eq!(
         error.to_string(),
-        "there is no level 6: levels are 1 to 5, and 0 for drills"
+        "there is no level 7: levels are 1 to 6, and 0 for drills"
     );
 }
 
@@ -689,7 +689,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn any_seed_gives_a_well_formed_program(seed: u64, index: u64, level in 0usize..5) {
+    fn any_seed_gives_a_well_formed_program(seed: u64, index: u64, level in 0usize..6) {
         let level = Level::ALL[level];
         let program = generate(seed, index, level);
         prop_assert_eq!(program.level, level.number());

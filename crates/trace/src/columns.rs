@@ -47,6 +47,26 @@ pub fn texts<W: Write + Send>(
     Ok(())
 }
 
+/// Writes the next column, which is one of texts, some rows at a time, so that not all need be in memory at once and
+/// a page has no more than those of a batch that reaches the limit of the page.
+///
+/// # Errors
+/// Those of the batches and those of the writer.
+pub fn texts_in_batches<W: Write + Send, E: From<ParquetError>>(
+    group: &mut SerializedRowGroupWriter<'_, W>,
+    batches: impl Iterator<Item = Result<Vec<ByteArray>, E>>,
+) -> Result<(), E> {
+    if let Some(mut column) = group.next_column()? {
+        if let ColumnWriter::ByteArrayColumnWriter(writer) = column.untyped() {
+            for batch in batches {
+                writer.write_batch(&batch?, None, None)?;
+            }
+        }
+        column.close()?;
+    }
+    Ok(())
+}
+
 /// Whether the places of all columns make sense: of what does not, the library reads anything.
 pub fn are_sound(reader: &SerializedFileReader<File>) -> bool {
     let groups = reader.metadata().row_groups();

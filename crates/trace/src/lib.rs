@@ -10,6 +10,7 @@
 //! * [`nd`]: states between the actions of a debugger, forwards and backwards.
 //! * [`cut`]: parts of a trace that are traces.
 //! * [`diff`]: where two traces first part.
+//! * [`json`]: a trace as one JSON object, written quickly.
 //! * [`jsonl`]: the lossless form on disk; [`parquet`]: the same as a table.
 //! * [`listing`] and [`perfetto`]: for people; [`statistics`]: for many
 //!   traces.
@@ -18,6 +19,7 @@ pub mod columns;
 pub mod cut;
 pub mod cwm;
 pub mod diff;
+pub mod json;
 pub mod jsonl;
 pub mod listing;
 pub mod live;

@@ -225,6 +225,17 @@ impl Value {
         }
     }
 
+    /// Whether both are made of the very same texts, in the same place of memory: then what is known of one holds for
+    /// the other. A recorder shares the texts of what has not changed.
+    pub fn shares_texts_with(&self, other: &Self) -> bool {
+        let details = match (&self.detail, &other.detail) {
+            (None, None) => true,
+            (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+            _ => false,
+        };
+        details && Arc::ptr_eq(&self.repr, &other.repr) && self.truncated == other.truncated
+    }
+
     /// The most telling text: with attributes where there are any.
     pub fn detailed(&self) -> &Arc<str> {
         self.detail.as_ref().unwrap_or(&self.repr)

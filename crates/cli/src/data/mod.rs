@@ -131,8 +131,8 @@ pub(crate) struct GenerateArgs {
     /// Where to write them, one JSON object a line
     #[arg(long, value_name = "FILE.jsonl")]
     out: PathBuf,
-    /// Weights of the five levels of difficulty; four numbers leave the fifth out
-    #[arg(long, value_name = "A,B,C,D,E", default_value = "20,25,20,15,20")]
+    /// Weights of the six levels of difficulty, the sixth of long runs; four or five numbers leave the last out
+    #[arg(long, value_name = "A,B,C,D,E,F", default_value = "20,25,20,15,20")]
     levels: Mix,
     /// Weight of drills beside the levels: single operations in a row, for training only
     #[arg(long, value_name = "N", default_value_t = 0)]

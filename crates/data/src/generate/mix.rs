@@ -6,15 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use super::Level;
 
-/// Relative weights of the levels of programs. Written as four numbers, the fifth level has none: so it was
-/// written when there were four, and it means the same programs still.
+/// Relative weights of the levels of programs. Written as four or five numbers, the levels that are left out have
+/// none: so it was written when there were fewer, and it means the same programs still.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Vec<u32>", into = "Vec<u32>")]
 pub struct Mix([u32; Level::ALL.len()]);
 
 /// Text or a list that gives no weights.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not five whole numbers such as 20,25,20,15,20, nor four such as 25,35,25,15")]
+#[error(
+    "`{0}` is not six whole numbers such as 20,25,20,15,20,10, nor five or four, which leave out the last levels"
+)]
 pub struct NoMix(String);
 
 impl Mix {
@@ -31,12 +33,18 @@ impl Mix {
 
 impl From<[u32; 4]> for Mix {
     fn from([one, two, three, four]: [u32; 4]) -> Self {
-        Self([one, two, three, four, 0])
+        Self([one, two, three, four, 0, 0])
     }
 }
 
 impl From<[u32; 5]> for Mix {
-    fn from(weights: [u32; 5]) -> Self {
+    fn from([one, two, three, four, five]: [u32; 5]) -> Self {
+        Self([one, two, three, four, five, 0])
+    }
+}
+
+impl From<[u32; 6]> for Mix {
+    fn from(weights: [u32; 6]) -> Self {
         Self(weights)
     }
 }
@@ -45,20 +53,15 @@ impl TryFrom<Vec<u32>> for Mix {
     type Error = NoMix;
 
     fn try_from(weights: Vec<u32>) -> Result<Self, NoMix> {
-        let weights = match <[u32; 4]>::try_from(weights) {
-            Ok(four) => return Ok(four.into()),
-            Err(others) => others,
-        };
-        let five = <[u32; 5]>::try_from(weights);
-        five.map(Self).map_err(|others| {
-            NoMix(
-                others
-                    .iter()
-                    .map(u32::to_string)
-                    .collect::<Vec<_>>()
-                    .join(","),
-            )
-        })
+        match weights[..] {
+            [a, b, c, d] => Ok([a, b, c, d].into()),
+            [a, b, c, d, e] => Ok([a, b, c, d, e].into()),
+            [a, b, c, d, e, f] => Ok([a, b, c, d, e, f].into()),
+            _ => {
+                let written: Vec<_> = weights.iter().map(u32::to_string).collect();
+                Err(NoMix(written.join(",")))
+            }
+        }
     }
 }
 
@@ -85,27 +88,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn four_weights_leave_the_fifth_level_out() {
-        assert_eq!("25,35, 25,15".parse(), Ok(Mix([25, 35, 25, 15, 0])));
-        assert_eq!(Mix::from([1, 2, 3, 4]), Mix([1, 2, 3, 4, 0]));
-        assert_eq!("1,2,3,4,5".parse(), Ok(Mix([1, 2, 3, 4, 5])));
+    fn fewer_weights_leave_the_last_levels_out() {
+        assert_eq!("25,35, 25,15".parse(), Ok(Mix([25, 35, 25, 15, 0, 0])));
+        assert_eq!(Mix::from([1, 2, 3, 4]), Mix([1, 2, 3, 4, 0, 0]));
+        assert_eq!("1,2,3,4,5".parse(), Ok(Mix([1, 2, 3, 4, 5, 0])));
+        assert_eq!("1,2,3,4,5,6".parse(), Ok(Mix([1, 2, 3, 4, 5, 6])));
         let read: Mix = serde_json::from_str("[0, 0, 0, 1]").expect("weights");
         assert_eq!(read.weights().nth(3), Some((Level::Four, 1)));
-        assert!(!read.is_zero() && Mix([0; 5]).is_zero());
+        assert!(!read.is_zero() && Mix([0; 6]).is_zero());
     }
 
     #[test]
     fn other_counts_are_refused() {
-        for bad in ["", "1,2,3", "1,2,3,4,5,6", "1,2,3,x", "1,2,3,-4"] {
+        for bad in ["", "1,2,3", "1,2,3,4,5,6,7", "1,2,3,x", "1,2,3,-4"] {
             let error = bad.parse::<Mix>().expect_err(bad).to_string();
-            assert!(
-                error.starts_with(&format!("`{bad}` is not five")),
-                "{error}"
-            );
+            assert!(error.starts_with(&format!("`{bad}` is not six")), "{error}");
         }
         let error = serde_json::from_str::<Mix>("[1, 2, 3]")
             .expect_err("three")
             .to_string();
-        assert!(error.contains("`1,2,3` is not five"), "{error}");
+        assert!(error.contains("`1,2,3` is not six"), "{error}");
     }
 }

@@ -5,6 +5,8 @@
 //! or into functions with a call. Programs of levels 1 to 4 end by construction, use nothing but builtins,
 //! print at most their result, and hold small values only. Those of level 5 import what computes from the
 //! standard library, print on the way, and may have a mistake that makes them raise or go on too long.
+//! Those of level 6 come from idioms of their own that loop and recurse for hundreds to thousands of events; they
+//! keep the promises of levels 1 to 4.
 //! [`drill`] writes exercises for training.
 
 mod assemble;
@@ -49,13 +51,23 @@ pub enum Level {
     /// The breadth of textbook Python: floats, nearly all builtins and methods, protocols of classes,
     /// modules of the standard library that compute, and mistakes.
     Five = 5,
+    /// Long runs: sorting, searching, tables, graphs, simulations and machines, for hundreds to thousands of
+    /// events with small values.
+    Six = 6,
 }
 
 impl Level {
     /// The levels of programs, easiest first.
-    pub const ALL: [Self; 5] = [Self::One, Self::Two, Self::Three, Self::Four, Self::Five];
+    pub const ALL: [Self; 6] = [
+        Self::One,
+        Self::Two,
+        Self::Three,
+        Self::Four,
+        Self::Five,
+        Self::Six,
+    ];
 
-    /// 1 to 5, or 0 for drills.
+    /// 1 to 6, or 0 for drills.
     pub fn number(self) -> u8 {
         self as u8
     }
@@ -63,7 +75,7 @@ impl Level {
 
 /// A number that is not a level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no level {0}: levels are 1 to 5, and 0 for drills")]
+#[error("there is no level {0}: levels are 1 to 6, and 0 for drills")]
 pub struct NoSuchLevel(pub u8);
 
 impl TryFrom<u8> for Level {
@@ -97,7 +109,7 @@ pub struct Program {
     pub source: String,
     /// The scope to record.
     pub entry: Entry,
-    /// Level it was generated for, 1 to 5, or 0 for drills.
+    /// Level it was generated for, 1 to 6, or 0 for drills.
     pub level: u8,
     /// Name of the idiom it was made from; `grammar` for the statement grammar, `drill` for drills.
     pub family: &'static str,
@@ -149,7 +161,7 @@ pub fn generate(seed: u64, index: u64, level: Level) -> Program {
 
 /// An idiom of the level or, less often, of an easier one; `None` means the grammar.
 fn choose_idiom(level: Level, context: &mut Context) -> Option<&'static idiom::Idiom> {
-    let grammar_share = [0.6, 0.5, 0.4, 0.1, 0.45][usize::from(level.number()) - 1];
+    let grammar_share = [0.6, 0.5, 0.4, 0.1, 0.45, 0.0][usize::from(level.number()) - 1];
     if context.rng.chance(grammar_share) {
         return None;
     }
@@ -158,7 +170,8 @@ fn choose_idiom(level: Level, context: &mut Context) -> Option<&'static idiom::I
         .iter()
         .map(|idiom| match level.number().checked_sub(idiom.level) {
             Some(0) => idiom.weight * 8,
-            Some(1) => idiom.weight,
+            // The easier ones do not run for long.
+            Some(1) if level != Level::Six => idiom.weight,
             _ => 0,
         })
         .collect();
