@@ -95,10 +95,10 @@ fn main() -> ExitCode {
     }
 }
 
+/// Whether it is standard output that nobody reads any more: errors of other pipes say what for.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
-    })
+    let outermost = error.chain().next();
+    outermost
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
 }

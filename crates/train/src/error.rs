@@ -46,7 +46,7 @@ pub enum Error {
         /// Index in the data set.
         index: usize,
         /// What the model objected to.
-        source: cwm_model::Error,
+        source: Box<cwm_model::Error>,
     },
     /// The data set holds no example.
     #[error("the {which} data set is empty")]

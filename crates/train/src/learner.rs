@@ -165,7 +165,7 @@ impl Learner {
                         .map_err(|source| Error::Example {
                             which: "training",
                             index: *index,
-                            source,
+                            source: Box::new(source),
                         })?;
                     tally.count(example, workspace.outcomes());
                 }
@@ -366,7 +366,7 @@ fn evaluate_lanes(
                 loss.map_err(|source| Error::Example {
                     which: "held-out",
                     index,
-                    source,
+                    source: Box::new(source),
                 })?;
                 tally.count(&example, workspace.outcomes());
             }

@@ -8,7 +8,7 @@ mod ranks;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use cwm_train::collective::TcpSettings;
+use cwm_train::collective::Collective;
 use cwm_train::{Dataset, Evaluation, Mixture, Observer, StepReport, Trainer};
 use indicatif::ProgressBar;
 
@@ -66,8 +66,10 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return config::print(args);
     }
     let out = args.out.as_deref().context("--out is missing")?;
+    // Joining comes first: how long each rank reads its data is then nobody's affair.
     let others = args.ranks.settings()?;
     let is_first = others.as_ref().is_none_or(|others| others.rank == 0);
+    let others = others.as_ref().map(ranks::join).transpose()?;
     let remote = match (is_first, args.resume) {
         (false, _) => None,
         (true, true) => args.store.open_and_fetch(out)?,
@@ -77,12 +79,12 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         true => config::prepare(args, out, is_first)?,
         false => quick::prepare(args, out, is_first)?,
     };
-    train(prepared, others.as_ref(), remote, out)
+    train(prepared, others, remote, out)
 }
 
 fn train(
     prepared: Prepared,
-    others: Option<&TcpSettings>,
+    others: Option<Box<dyn Collective>>,
     remote: Option<Remote>,
     out: &Path,
 ) -> Result<()> {
@@ -92,10 +94,11 @@ fn train(
         train,
         held_out,
     } = prepared;
+    let is_first = trainer.is_some();
     let mut trainer = match (trainer, others) {
         (Some(trainer), None) => trainer,
-        (Some(trainer), Some(others)) => trainer.lead(ranks::join(others)?)?,
-        (None, Some(others)) => Trainer::follow(ranks::join(others)?, threads)?,
+        (Some(trainer), Some(others)) => trainer.lead(others)?,
+        (None, Some(others)) => Trainer::follow(others, threads)?,
         (None, None) => bail!("a process alone is rank 0"),
     };
     for note in trainer.notes() {
@@ -112,10 +115,12 @@ fn train(
         trainer.step(),
         trainer.config().steps,
     );
-    eprintln!(
-        "hint: watch it from another terminal with `cwm train watch {}`",
-        out.display()
-    );
+    if is_first {
+        eprintln!(
+            "hint: watch it from another terminal with `cwm train watch {}`",
+            out.display()
+        );
+    }
     watch_interrupts();
     let bar = progress::bar(trainer.config().steps, "train");
     let mirror = remote.map(|remote| Mirror::start(remote, out, &bar));
@@ -138,6 +143,12 @@ fn train(
         "finished"
     };
     eprintln!("{verb} at step {} of {}", summary.step, summary.steps);
+    if summary.skipped_steps > 0 {
+        eprintln!(
+            "warning: {} of these steps made no update; `cwm train watch` tells why",
+            summary.skipped_steps
+        );
+    }
     if let Some(checkpoint) = &summary.checkpoint {
         eprintln!("checkpoint `{}`", checkpoint.display());
     }
@@ -204,10 +215,14 @@ struct Watch {
 impl Observer for Watch {
     fn step(&mut self, report: &StepReport) {
         self.bar.set_position(report.step);
-        let loss = self
-            .last
-            .map_or(report.loss, |l| 0.9 * l + 0.1 * report.loss);
-        self.last = Some(loss);
+        // A step that is no number says nothing about the next ones.
+        let last = self.last.filter(|last| last.is_finite());
+        let loss = last.map_or(report.loss, |l| 0.9 * l + 0.1 * report.loss);
+        self.last = Some(if report.loss.is_finite() {
+            loss
+        } else {
+            last.unwrap_or(loss)
+        });
         self.bar.set_message(format!(
             "loss {loss:.4} acc {:.4} {:.0} tok/s",
             report.accuracy, report.tok_per_s

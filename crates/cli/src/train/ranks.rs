@@ -76,6 +76,10 @@ impl RankArgs {
                     .context("--ranks needs --rank: which one this is")?;
                 let leader = self.leader.clone();
                 let leader = leader.context("--ranks needs --leader: where rank 0 listens")?;
+                let port = leader.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+                if !matches!(port, Some(Ok(_))) {
+                    bail!("--leader `{leader}` is not of the form HOST:PORT");
+                }
                 (rank, size, leader)
             }
         };

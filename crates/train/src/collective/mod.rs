@@ -12,7 +12,6 @@ mod threads;
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 pub use tcp::{TcpRank, TcpSettings};
 pub use threads::{ThreadRank, thread_ranks};
@@ -56,23 +55,44 @@ pub enum CollectiveError {
         /// Reason given by the system.
         source: io::Error,
     },
-    /// Nobody answered for rank 0.
+    /// This machine does not let the rank do what it must.
+    #[error("rank {rank} cannot reach other ranks from here: {source}")]
+    Local {
+        /// This rank.
+        rank: usize,
+        /// Reason given by the system.
+        source: io::Error,
+    },
+    /// Another rank hung up before all had come together.
     #[error(
-        "rank {rank} found no rank 0 at {address} within {} s ({reason}): \
-         start it there, or check the address", waited.as_secs()
+        "rank {peer} hung up while the ranks were joining ({reason}): its own message says why; \
+         nothing has been trained yet"
     )]
-    NoLeader {
+    HungUp {
+        /// The other rank.
+        peer: usize,
+        /// What was seen of it.
+        reason: String,
+    },
+    /// Nobody answered for another rank.
+    #[error(
+        "rank {rank} found no rank {peer} at {address} within {waited_s} s ({reason}): \
+         start it there, or check the address and what lies between"
+    )]
+    NotFound {
         /// Who asked.
         rank: usize,
+        /// For whom.
+        peer: usize,
         /// Where.
         address: String,
-        /// For how long.
-        waited: Duration,
+        /// For how many seconds.
+        waited_s: u64,
         /// The last thing that went wrong.
         reason: String,
     },
     /// Not all ranks came.
-    #[error("only {found} of {expected} ranks came within {} s; missing: {missing}", waited.as_secs())]
+    #[error("only {found} of {expected} ranks came within {waited_s} s; missing: {missing}")]
     Missing {
         /// How many came, this one included.
         found: usize,
@@ -80,8 +100,8 @@ pub enum CollectiveError {
         expected: usize,
         /// Numbers of those that did not.
         missing: String,
-        /// For how long they were waited for.
-        waited: Duration,
+        /// For how many seconds they were waited for.
+        waited_s: u64,
     },
     /// A rank was started for another number of ranks, or with a number that is taken.
     #[error("{address} asked to be rank {rank} of {size}, {reason}")]

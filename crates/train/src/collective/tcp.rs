@@ -64,7 +64,7 @@ impl TcpRank {
                 .set_nodelay(true)
                 .and_then(|()| stream.set_read_timeout(Some(settings.silence_timeout)))
                 .and_then(|()| stream.set_write_timeout(Some(settings.silence_timeout)));
-            set.map_err(|error| lost(rank, &error))?;
+            set.map_err(|source| CollectiveError::Local { rank, source })?;
         }
         Ok(Self { rank, peers })
     }
@@ -117,14 +117,28 @@ impl Collective for TcpRank {
 }
 
 fn lost(rank: usize, error: &io::Error) -> CollectiveError {
-    let reason = match error.kind() {
+    CollectiveError::RankLost {
+        rank,
+        reason: told(error),
+    }
+}
+
+/// Of a rank that is not there any more before work has begun.
+fn hung_up(peer: usize, error: &io::Error) -> CollectiveError {
+    CollectiveError::HungUp {
+        peer,
+        reason: told(error),
+    }
+}
+
+fn told(error: &io::Error) -> String {
+    match error.kind() {
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe => "it closed its connection".to_owned(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "it has been silent".to_owned(),
         _ => error.to_string(),
-    };
-    CollectiveError::RankLost { rank, reason }
+    }
 }
 
 fn send(mut stream: &TcpStream, message: &[u8]) -> io::Result<()> {
@@ -186,18 +200,29 @@ fn lead(
     settings: &TcpSettings,
     deadline: Instant,
 ) -> Result<Vec<Option<TcpStream>>, CollectiveError> {
-    let listener =
-        TcpListener::bind(&settings.leader).map_err(|source| CollectiveError::Listen {
-            address: settings.leader.clone(),
-            source,
-        })?;
+    let listener = listen(&settings.leader).map_err(|source| CollectiveError::Listen {
+        address: settings.leader.clone(),
+        source,
+    })?;
     let came = accept(&listener, settings, deadline)?;
     let list: String = came.iter().map(|(_, place)| format!("{place}\n")).collect();
     for (rank, (stream, _)) in came.iter().enumerate() {
-        send(stream, list.as_bytes()).map_err(|error| lost(rank + 1, &error))?;
+        send(stream, list.as_bytes()).map_err(|error| hung_up(rank + 1, &error))?;
     }
     let others = came.into_iter().map(|(stream, _)| Some(stream));
     Ok([None].into_iter().chain(others).collect())
+}
+
+/// Listens at an address; at its port everywhere, where the address is one that only others know this
+/// machine by.
+fn listen(address: &str) -> io::Result<TcpListener> {
+    TcpListener::bind(address).or_else(|error| {
+        let elsewhere = address.to_socket_addrs()?.next();
+        let (Some(elsewhere), io::ErrorKind::AddrNotAvailable) = (elsewhere, error.kind()) else {
+            return Err(error);
+        };
+        TcpListener::bind((any_address(elsewhere.ip()), elsewhere.port()))
+    })
 }
 
 /// Any other rank: asks rank 0 for the list, connects to those below, is connected to by those
@@ -206,12 +231,15 @@ fn follow(
     settings: &TcpSettings,
     deadline: Instant,
 ) -> Result<Vec<Option<TcpStream>>, CollectiveError> {
-    let leader = connect(&settings.leader, deadline, settings)?;
+    let leader = connect(0, &settings.leader, deadline, settings)?;
     let here = leader
         .local_addr()
         .and_then(|address| TcpListener::bind((any_address(address.ip()), 0)))
         .and_then(|listener| Ok((listener.local_addr()?.port(), listener)));
-    let (port, listener) = here.map_err(|error| lost(settings.rank, &error))?;
+    let (port, listener) = here.map_err(|source| CollectiveError::Local {
+        rank: settings.rank,
+        source,
+    })?;
     let greeting = Greeting {
         rank: settings.rank,
         size: settings.size,
@@ -221,13 +249,13 @@ fn follow(
     let list = greet(&leader, &greeting)
         .and_then(|()| leader.set_read_timeout(Some(left.max(PAUSE))))
         .and_then(|()| receive(&leader))
-        .map_err(|error| lost(0, &error))?;
+        .map_err(|error| hung_up(0, &error))?;
     let list = String::from_utf8_lossy(&list).into_owned();
 
     let mut peers = vec![Some(leader)];
     for (rank, place) in (1..settings.rank).zip(list.lines()) {
-        let stream = connect(place, deadline, settings)?;
-        greet(&stream, &greeting).map_err(|error| lost(rank, &error))?;
+        let stream = connect(rank, place, deadline, settings)?;
+        greet(&stream, &greeting).map_err(|error| hung_up(rank, &error))?;
         peers.push(Some(stream));
     }
     peers.push(None);
@@ -251,7 +279,10 @@ fn accept(
     deadline: Instant,
 ) -> Result<Vec<(TcpStream, SocketAddr)>, CollectiveError> {
     let above = settings.rank + 1..settings.size;
-    let own_error = |error: io::Error| lost(settings.rank, &error);
+    let own_error = |source: io::Error| CollectiveError::Local {
+        rank: settings.rank,
+        source,
+    };
     listener.set_nonblocking(true).map_err(own_error)?;
     let mut came: Vec<Option<(TcpStream, SocketAddr)>> = above.clone().map(|_| None).collect();
     while came.iter().any(Option::is_none) {
@@ -302,12 +333,13 @@ fn missing(settings: &TcpSettings, came: &[Option<(TcpStream, SocketAddr)>]) -> 
         found: settings.size - missing.len(),
         expected: settings.size,
         missing: missing.join(", "),
-        waited: settings.join_timeout,
+        waited_s: settings.join_timeout.as_secs(),
     }
 }
 
 /// Connects to a rank that may not listen yet.
 fn connect(
+    peer: usize,
     address: &str,
     deadline: Instant,
     settings: &TcpSettings,
@@ -318,10 +350,11 @@ fn connect(
             Err(error) => error.to_string(),
         };
         if Instant::now() >= deadline {
-            return Err(CollectiveError::NoLeader {
+            return Err(CollectiveError::NotFound {
                 rank: settings.rank,
+                peer,
                 address: address.to_owned(),
-                waited: settings.join_timeout,
+                waited_s: settings.join_timeout.as_secs(),
                 reason,
             });
         }
@@ -434,6 +467,18 @@ mod tests {
         greet(&other, &greeting).expect("greets");
         let error = leading.join().expect("no panic").expect_err("refuses");
         assert!(error.to_string().contains("rank 1 of 5"), "{error}");
+    }
+
+    #[test]
+    fn who_is_refused_is_sent_to_the_message_of_the_one_that_refuses() {
+        let free = TcpListener::bind("127.0.0.1:0").expect("binds");
+        let leader = free.local_addr().expect("has an address").to_string();
+        drop(free);
+        let [two, three] = [settings(0, 2, &leader), settings(1, 3, &leader)];
+        let leading = thread::spawn(move || TcpRank::join(&two));
+        let error = TcpRank::join(&three).expect_err("another number of ranks");
+        assert!(error.to_string().contains("rank 0 hung up"), "{error}");
+        leading.join().expect("no panic").expect_err("refuses");
     }
 
     #[test]
