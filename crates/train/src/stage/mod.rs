@@ -233,10 +233,10 @@ impl Plan {
         let trainer = match &self.model.begin {
             Begin::Continue(path) => self.continued(path, tokenizer, dir)?,
             Begin::From(path) => {
+                let mut model = load(path)?;
                 if is_run(path) || Tokenizer::is_noted(path) {
                     tokenizer.check(path)?;
                 }
-                let mut model = load(path)?;
                 self.adapt(&mut model.config);
                 self.check(&model.config, tokenizer)?;
                 Trainer::new(model, self.train.clone(), dir)?
