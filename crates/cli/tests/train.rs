@@ -244,9 +244,15 @@ fn windows_are_trained_on_and_gone_on_with_in_the_next_stage() {
     folder.cwm(&export).succeeds();
     assert!(folder.read("model/config.json").contains("8192"));
 
-    // A resumed run keeps what it was begun with.
-    folder.write("mid.toml", &file.replace("steps = 3", "steps = 6"));
+    // A resumed run keeps what it was begun with, except for what changes no bits.
+    let upkeep = "steps = 6\nrecompute = true\nkeep_best = true";
+    folder.write("mid.toml", &file.replace("steps = 3", upkeep));
     folder.train("mid.toml", "mid", &["--resume"]).succeeds();
+    let longer = file.replace("8192", "16384");
+    folder.write("mid.toml", &longer.replace("steps = 3", "steps = 7"));
+    folder
+        .train("mid.toml", "mid", &["--resume"])
+        .fails_with(&["`model.max_position_embeddings` is not what this run was begun with"]);
     let other = file.replace("steps = 3", "steps = 7\nlanes = 2");
     folder.write("mid.toml", &other);
     folder
@@ -264,6 +270,35 @@ fn windows_are_trained_on_and_gone_on_with_in_the_next_stage() {
     folder
         .train("mid.toml", "mid", &["--resume", "--new-data"])
         .succeeds();
+
+    // The model that was exported is one to begin with, and a run begun with it goes on by the same command.
+    let quick = [
+        "train", "--data", "a.jsonl", "--from", "model", "--out", "quick",
+    ];
+    let quick = [&quick[..], &["--batch-tokens", "512", "--threads", "1"]].concat();
+    folder
+        .cwm(&[&quick[..], &["--steps", "1"]].concat())
+        .succeeds();
+    folder
+        .cwm(&[&quick[..], &["--steps", "2", "--resume"]].concat())
+        .succeeds();
+    let sft = stage(
+        "sft",
+        "from = 'model'",
+        "nano",
+        768,
+        &[source("source", "a", "windows", "a.jsonl", "share = 1")],
+    );
+    folder.write("sft.toml", &sft);
+    let vocabulary = folder.read("model/vocabulary.json");
+    let strange = vocabulary.replacen("<call>", "<llac>", 1);
+    assert_ne!(vocabulary, strange);
+    folder.write("model/vocabulary.json", &strange);
+    folder
+        .train("sft.toml", "sft", &[])
+        .fails_with(&["is of another version", "<llac>"]);
+    folder.write("model/vocabulary.json", &vocabulary);
+    folder.train("sft.toml", "sft", &[]).succeeds();
 }
 
 #[test]
@@ -289,7 +324,22 @@ fn texts_and_dialogs_are_trained_on_with_bytes() {
             &[runs.clone(), prose, held],
         ),
     );
+    // What a start with another vocabulary left is not taken for that of the run.
+    std::fs::create_dir(folder.path().join("pre")).expect("a folder");
+    folder.write("pre/vocabulary.json", "{}");
     folder.train("pre.toml", "pre", &[]).succeeds();
+    assert!(!folder.path().join("pre/vocabulary.json").exists());
+    folder.write("pre/vocabulary.json", "{}");
+    std::fs::create_dir(folder.path().join("shipped")).expect("a folder");
+    folder.write("shipped/vocabulary.json", "{}");
+    folder
+        .cwm(&["export", "--run", "pre", "--out", "shipped"])
+        .succeeds();
+    assert_eq!(
+        folder.read("shipped/cwm-tokenizer.json"),
+        folder.read("pre/cwm-tokenizer.json")
+    );
+    assert!(!folder.path().join("shipped/vocabulary.json").exists());
     let evaluation = folder.logged("pre", "evaluation");
     // Three frames and the end of each of three runs.
     assert_eq!(evaluation["frames"], 12, "{evaluation}");
@@ -343,7 +393,8 @@ fn what_is_held_out_is_not_trained_on() {
         run.contains("left out, of a group that is held out: 3"),
         "{run}"
     );
-    folder.write("s.toml", &file.replace("dev.jsonl", "all.jsonl"));
+    folder.write("same.jsonl", &all);
+    folder.write("s.toml", &file.replace("dev.jsonl", "same.jsonl"));
     let parts = [
         "source `runs` has nothing to train on",
         "of a group that is held out: 23",
@@ -399,7 +450,7 @@ fn data_that_cannot_be_used_is_refused() {
             "windows",
             "nano",
             "missing.jsonl",
-            &["cannot read", "missing.jsonl"],
+            &["cannot read", "missing.jsonl", "No such file"],
         ),
         (
             "text",
@@ -427,9 +478,11 @@ fn data_that_cannot_be_used_is_refused() {
             "s.toml",
             &stage("pre", "preset = 'nano-tiny'", tokenizer, 256, &sources),
         );
-        folder
-            .train("s.toml", &format!("run{number}"), &[])
-            .fails_with(parts);
+        let run = folder.train("s.toml", &format!("run{number}"), &[]);
+        for part in parts {
+            assert_eq!(run.stderr().matches(part).count(), 1, "{}", run.stderr());
+        }
+        run.fails_with(parts);
     }
     let sources = [source("source", "s", "text", "runs.jsonl", "share = 1")];
     folder.write(

@@ -180,7 +180,18 @@ fn what_is_no_run_is_refused() {
         }
         cwm(at, &[command, &["other"]].concat()).fails_with(&["is not the log of a training run"]);
     }
-    cwm(at, &["train", "report", "other", "--csv", "t.csv"]).fails_with(&["is not the log"]);
+    std::fs::write(at.join("keep.csv"), "kept").expect("disk");
+    for (name, part) in [
+        ("other", "is not the log"),
+        ("absent", "no run in `absent`"),
+    ] {
+        let report = ["train", "report", name, "--csv", "keep.csv"];
+        let said = cwm(at, &report).fails_with(&[part]).stderr();
+        assert!(!said.contains("keep.csv"), "{said}");
+    }
+    let kept = std::fs::read_to_string(at.join("keep.csv")).expect("a file");
+    assert_eq!(kept, "kept");
+    assert!(!at.join("keep.csv.partial").exists());
 }
 
 #[test]

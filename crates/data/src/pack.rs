@@ -101,10 +101,12 @@ pub struct PackedProgram {
 #[derive(Clone, Debug)]
 struct PackedWindow {
     ids: Box<[u16]>,
-    /// Indexes into `ids` that must be predicted, with what they are.
-    predicted: Box<[(u16, Kind)]>,
+    /// Indexes into `ids` that must be predicted.
+    predicted: Box<[u32]>,
+    /// What each of `predicted` is.
+    kinds: Box<[Kind]>,
     /// Which of `predicted` each frame is made of.
-    frames: Box<[Range<u16>]>,
+    frames: Box<[Range<u32>]>,
 }
 
 /// Windows that [`PackedProgram::thin`] left out.
@@ -232,14 +234,12 @@ impl PackedProgram {
             let (start, first) = (row.ids.len() as u32, row.predicted.len() as u32);
             row.ids.extend(window.ids.iter().map(shift));
             row.windows.push(start..row.ids.len() as u32);
-            for &(index, kind) in &window.predicted {
-                row.predicted.push(start + u32::from(index));
-                row.kinds.push(kind);
-            }
+            let predicted = window.predicted.iter();
+            row.predicted.extend(predicted.map(|index| start + index));
+            row.kinds.extend(&window.kinds);
             let frames = window.frames.iter();
-            row.frames.extend(
-                frames.map(|frame| first + u32::from(frame.start)..first + u32::from(frame.end)),
-            );
+            row.frames
+                .extend(frames.map(|frame| first + frame.start..first + frame.end));
         }
         row
     }
@@ -257,7 +257,7 @@ fn spread(len: usize, max: usize) -> impl Iterator<Item = usize> {
 impl PackedWindow {
     fn new(window: &Window, codec: &Codec) -> Result<Self, CodecError> {
         let mut ids = Vec::new();
-        let mut predicted = Vec::new();
+        let (mut predicted, mut kinds) = (Vec::new(), Vec::new());
         let mut frames = Vec::new();
         let mut sorter = Sorter::default();
         let mut frame = 0;
@@ -266,9 +266,10 @@ impl PackedWindow {
             codec.encode(&piece.piece, &mut ids)?;
             if piece.predicted {
                 let (kind, ends) = sorter.next(&piece.piece);
-                predicted.extend((start..ids.len()).map(|index| (index as u16, kind)));
+                predicted.extend(start as u32..ids.len() as u32);
+                kinds.resize(predicted.len(), kind);
                 if ends {
-                    let end = predicted.len() as u16;
+                    let end = predicted.len() as u32;
                     frames.push(std::mem::replace(&mut frame, end)..end);
                 }
             }
@@ -276,6 +277,7 @@ impl PackedWindow {
         Ok(Self {
             ids: ids.into_iter().map(|id| id as u16).collect(),
             predicted: predicted.into(),
+            kinds: kinds.into(),
             frames: frames.into(),
         })
     }

@@ -99,3 +99,19 @@ fn windows_that_do_not_fit_are_left_out_and_break_no_row() {
     assert_eq!(thinned.surplus, program.windows() - thin.windows());
     assert!(thinned.surplus > 0);
 }
+
+#[test]
+fn windows_may_be_longer_than_16_bits_count() {
+    let digits = 70_000;
+    let long = RUN.replace("\"4\"", &format!("\"{}\"", "7".repeat(digits)));
+    let parsed = parse(&long);
+    assert!(parsed.broken.is_none(), "{:?}", parsed.broken);
+    let vocabulary = Arc::new(Vocabulary::default());
+    let program = PackedProgram::new(&parsed.document, &Workings::default(), &vocabulary);
+    let program = program.expect("it fits the vocabulary");
+    let row = program.row(0..program.windows(), Offsets::default(), &vocabulary);
+    assert!(program.window_tokens().any(|tokens| tokens > digits));
+    assert!(row.predicted.is_sorted_by(|a, b| a < b));
+    assert!(row.frames.iter().any(|frame| frame.len() > digits));
+    assert_eq!(row.kinds.len(), row.predicted.len());
+}

@@ -23,6 +23,10 @@ pub struct Changes {
     pub checkpoint_every: Option<u64>,
     /// Checkpoints kept.
     pub keep_last: Option<usize>,
+    /// Also keep the checkpoint with the lowest held-out loss.
+    pub keep_best: Option<bool>,
+    /// Compute activations again in the backward pass instead of keeping them.
+    pub recompute: Option<bool>,
     /// Steps between evaluations.
     pub eval_every: Option<u64>,
     /// Accept data with another fingerprint, and start it from its first epoch.
@@ -30,6 +34,23 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// All that makes a run go on as `config` says, of what may change on the way.
+    pub fn to(config: &TrainConfig) -> Self {
+        Self {
+            steps: Some(config.steps),
+            schedule: Some(config.schedule.clone()),
+            optimizer: Some(config.optimizer.clone()),
+            batch_tokens: Some(config.batch_tokens),
+            threads: Some(config.threads),
+            checkpoint_every: Some(config.checkpoint_every),
+            keep_last: Some(config.keep_last),
+            keep_best: Some(config.keep_best),
+            recompute: Some(config.recompute),
+            eval_every: Some(config.eval_every),
+            new_data: false,
+        }
+    }
+
     /// The configuration with these changes, for a run that has done `step` steps.
     pub(crate) fn apply(&self, mut config: TrainConfig, step: u64) -> Result<TrainConfig, Error> {
         fn set<T: Clone>(field: &mut T, change: &Option<T>) {
@@ -53,6 +74,8 @@ impl Changes {
         set(&mut config.threads, &self.threads);
         set(&mut config.checkpoint_every, &self.checkpoint_every);
         set(&mut config.keep_last, &self.keep_last);
+        set(&mut config.keep_best, &self.keep_best);
+        set(&mut config.recompute, &self.recompute);
         set(&mut config.eval_every, &self.eval_every);
         config.validate()?;
         if config.steps < step {

@@ -22,7 +22,7 @@ pub struct TrainConfig {
     /// Optimiser steps of the whole run (a resumed run counts from the start, not from the
     /// resumption).
     pub steps: u64,
-    /// A batch takes consecutive examples until their tokens reach this number.
+    /// Tokens of a batch: it has as many rows as make up this number if all are full, and at least one.
     pub batch_tokens: usize,
     /// How gradients become updates.
     pub optimizer: Optimizer,

@@ -18,14 +18,14 @@ pub enum Error {
         reason: String,
     },
     /// The operating system refused a file operation.
-    #[error("cannot {action} `{}`: {source}", path.display())]
+    #[error("cannot {action} `{}`: {cause}", path.display())]
     Io {
         /// Verb phrase, such as `create`.
         action: &'static str,
         /// File or folder concerned.
         path: PathBuf,
         /// Reason given by the system.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The model could not be stored.
     #[error("cannot save the model: {0}")]
@@ -166,10 +166,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_path_buf();
-        move |source| Self::Io {
+        move |cause| Self::Io {
             action,
             path,
-            source,
+            cause,
         }
     }
 }

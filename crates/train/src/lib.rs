@@ -14,9 +14,10 @@
 //! - [`watch`] follows it from another process, by its log.
 //!
 //! Invariants
-//! - A run is a function of weights, configuration and data, bit for bit, for a given number of
-//!   threads, however often it is interrupted. Data parallel by example: each thread has its own
-//!   gradient vector, and the vectors are added in a fixed order.
+//! - A run is a function of weights, configuration and data, bit for bit, on any number of threads
+//!   and ranks, however often it is interrupted. Data parallel by example: a batch is cut into
+//!   lanes, whose number is part of the configuration, each lane has its own gradient vector, and
+//!   the vectors are added in a fixed order.
 //! - A checkpoint appears whole or not at all, and the newest whole one is never removed.
 //! - The loop knows nothing of programs, traces or tokenizers: whoever implements [`Dataset`] does.
 

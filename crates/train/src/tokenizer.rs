@@ -56,12 +56,12 @@ pub enum Tokenizer {
 /// What can go wrong with the vocabulary of a run.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
-    /// The vocabulary file cannot be used.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The small model's vocabulary beside a run is another one.
-    #[error(transparent)]
-    Nano(#[from] VocabularyError),
+    /// The vocabulary file cannot be used. This is told with its own cause.
+    #[error("{0}")]
+    Load(LoadError),
+    /// The small model's vocabulary beside a run is another one. This is told with its own cause.
+    #[error("{0}")]
+    Nano(VocabularyError),
     /// The note beside the checkpoints cannot be read or written.
     #[error("cannot use `{}`: {reason}", path.display())]
     Note {
@@ -70,19 +70,31 @@ pub enum TokenizerError {
         /// Why not.
         reason: String,
     },
-    /// The run was made with another vocabulary.
+    /// The run or model was made with another vocabulary.
     #[error(
-        "the run in `{}` was made with the tokenizer {was}, not {is}; go on with that one, or begin a new run in another folder",
+        "what is in `{}` was made with the tokenizer {was}, not {is}; go on with that one, or begin a new run in another folder",
         run.display()
     )]
     Differs {
-        /// Folder of the run.
+        /// Folder of the run or model.
         run: PathBuf,
         /// What it was made with.
         was: String,
         /// What was given now.
         is: String,
     },
+}
+
+impl From<LoadError> for TokenizerError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+
+impl From<VocabularyError> for TokenizerError {
+    fn from(error: VocabularyError) -> Self {
+        Self::Nano(error)
+    }
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -96,6 +108,21 @@ struct Note {
 }
 
 impl Note {
+    /// The note in a folder, if there is one.
+    fn read(folder: &Path) -> Result<Option<Self>, TokenizerError> {
+        let path = folder.join(TOKENIZER_FILE);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let broken = |reason: String| TokenizerError::Note {
+            path: path.clone(),
+            reason,
+        };
+        let text = fs::read(&path).map_err(|error| broken(error.to_string()))?;
+        let note = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
+        Ok(Some(note))
+    }
+
     fn describe(&self) -> String {
         let Self {
             kind, vocabulary, ..
@@ -167,6 +194,16 @@ impl Tokenizer {
         }
     }
 
+    /// Which one the run in a folder was made with, by its note alone. One from before the note was kept has that of
+    /// the small model.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Note`].
+    pub fn kind_of(run: &Path) -> Result<TokenizerKind, TokenizerError> {
+        let note = Note::read(run)?;
+        Ok(note.map_or(TokenizerKind::Nano, |note| note.kind))
+    }
+
     fn note(&self) -> Note {
         Note {
             format: FORMAT.to_owned(),
@@ -179,7 +216,7 @@ impl Tokenizer {
         }
     }
 
-    /// Writes what vocabulary it is into the folder of a run.
+    /// Writes what vocabulary it is into the folder of a run, and removes what tells of another one.
     ///
     /// # Errors
     /// [`TokenizerError::Note`].
@@ -191,43 +228,53 @@ impl Tokenizer {
                 reason: error.to_string(),
             })
         };
-        if let Self::Nano(vocabulary) = self {
-            write(Vocabulary::FILE, vocabulary.to_json())?;
+        match self {
+            Self::Nano(vocabulary) => write(Vocabulary::FILE, vocabulary.to_json())?,
+            // A start that failed may have left it.
+            Self::Text { .. } => forget(&run.join(Vocabulary::FILE))?,
         }
         let mut text = serde_json::to_string_pretty(&self.note()).unwrap_or_default();
         text.push('\n');
         write(TOKENIZER_FILE, text)
     }
 
-    /// Makes sure that a run was made with this vocabulary. One from before the note was kept has that of the small
-    /// model.
+    /// Whether a folder has a note of a vocabulary.
+    pub(crate) fn is_noted(folder: &Path) -> bool {
+        folder.join(TOKENIZER_FILE).exists() || folder.join(Vocabulary::FILE).exists()
+    }
+
+    /// Makes sure that a run, or a model that [notes](Self::is_noted) it, was made with this vocabulary. One from
+    /// before the note was kept has that of the small model.
     ///
     /// # Errors
     /// [`TokenizerError::Differs`], or that the files beside the run cannot be used.
     pub fn check(&self, run: &Path) -> Result<(), TokenizerError> {
-        let path = run.join(TOKENIZER_FILE);
         let differs = |was| TokenizerError::Differs {
             run: run.to_owned(),
             was,
             is: self.note().describe(),
         };
-        if path.exists() {
-            let broken = |reason: String| TokenizerError::Note {
-                path: path.clone(),
-                reason,
-            };
-            let text = fs::read(&path).map_err(|error| broken(error.to_string()))?;
-            let note: Note =
-                serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
-            if note != self.note() {
-                return Err(differs(note.describe()));
+        match Note::read(run)? {
+            Some(note) if note != self.note() => return Err(differs(note.describe())),
+            None if self.kind() != TokenizerKind::Nano => {
+                return Err(differs("of the small model (`nano`)".to_owned()));
             }
-        } else if self.kind() != TokenizerKind::Nano {
-            return Err(differs("of the small model (`nano`)".to_owned()));
+            _ => {}
         }
         if self.kind() == TokenizerKind::Nano {
             Vocabulary::load(&run.join(Vocabulary::FILE))?;
         }
         Ok(())
+    }
+}
+
+/// Removes a file, if there is one.
+fn forget(path: &Path) -> Result<(), TokenizerError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(TokenizerError::Note {
+            path: path.to_owned(),
+            reason: error.to_string(),
+        }),
+        _ => Ok(()),
     }
 }

@@ -253,6 +253,12 @@ fn what_cannot_work_is_refused_by_name() {
             "two sources named `runs`",
         ),
         (
+            format!(
+                "{FILE}\n[[held_out]]\nname = 'h'\nkind = 'windows'\npath = ['h', './runs.jsonl']"
+            ),
+            "`path of source `runs`` is `/data/runs.jsonl`, which held-out source `h` measures on",
+        ),
+        (
             set("stage = \"pre\"", "stage = \"post\""),
             "unknown variant `post`",
         ),

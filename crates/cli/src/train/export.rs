@@ -6,7 +6,9 @@ use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use cwm_model::{Dtype, Model};
 use cwm_tokenizer::nano::Vocabulary;
-use cwm_train::{TOKENIZER_FILE, Tokenizer, checkpoint_at, load_ema, newest_checkpoint};
+use cwm_train::{
+    TOKENIZER_FILE, Tokenizer, TokenizerKind, checkpoint_at, load_ema, newest_checkpoint,
+};
 
 #[derive(clap::Args)]
 pub(crate) struct ExportArgs {
@@ -58,6 +60,20 @@ fn average(model: &mut Model, others: &[PathBuf]) -> Result<()> {
     Ok(())
 }
 
+/// Writes what tells of the vocabulary, in place of what an export of another one left.
+fn ship_vocabulary(args: &ExportArgs, is_text: bool) -> std::io::Result<()> {
+    let [note, nano] = [TOKENIZER_FILE, Vocabulary::FILE].map(|name| args.out.join(name));
+    let stale = match is_text {
+        // The vocabulary file itself may not be ours to pass on.
+        true => std::fs::copy(args.run.join(TOKENIZER_FILE), note).map(|_| nano)?,
+        false => std::fs::write(nano, Vocabulary::default().to_json()).map(|()| note)?,
+    };
+    match stale.exists() {
+        true => std::fs::remove_file(stale),
+        false => Ok(()),
+    }
+}
+
 pub(crate) fn export(args: &ExportArgs) -> Result<()> {
     let (checkpoint, notes) = match args.step {
         None => newest_checkpoint(&args.run)?,
@@ -66,12 +82,10 @@ pub(crate) fn export(args: &ExportArgs) -> Result<()> {
     for note in notes {
         eprintln!("note: {note}");
     }
-    let is_text =
-        args.run.join(TOKENIZER_FILE).exists() && !args.run.join(Vocabulary::FILE).exists();
+    let unusable = || format!("cannot use the training run in `{}`", args.run.display());
+    let is_text = Tokenizer::kind_of(&args.run).with_context(unusable)? != TokenizerKind::Nano;
     if !is_text {
-        Tokenizer::nano()
-            .check(&args.run)
-            .with_context(|| format!("cannot use the training run in `{}`", args.run.display()))?;
+        Tokenizer::nano().check(&args.run).with_context(unusable)?;
     }
     let mut model = match args.ema {
         true => load_ema(&args.run)?.0,
@@ -86,17 +100,8 @@ pub(crate) fn export(args: &ExportArgs) -> Result<()> {
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot create `{}`", args.out.display()))?;
     model.save(&args.out, dtype)?;
-    let written = match is_text {
-        // The vocabulary file itself may not be ours to pass on.
-        true => {
-            std::fs::copy(args.run.join(TOKENIZER_FILE), args.out.join(TOKENIZER_FILE)).map(drop)
-        }
-        false => std::fs::write(
-            args.out.join(Vocabulary::FILE),
-            Vocabulary::default().to_json(),
-        ),
-    };
-    written.with_context(|| format!("cannot write into `{}`", args.out.display()))?;
+    ship_vocabulary(args, is_text)
+        .with_context(|| format!("cannot write into `{}`", args.out.display()))?;
     eprintln!(
         "wrote `{}` from `{}`",
         args.out.display(),

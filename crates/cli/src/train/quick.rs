@@ -25,8 +25,9 @@ pub(super) struct Quick {
     /// Recorded runs to measure on, never trained on
     #[arg(long, value_name = "FILE.jsonl", conflicts_with_all = ["config", "stage"])]
     held_out: Option<PathBuf>,
-    /// Begin with the weights of this model instead of random ones
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["resume", "preset", "config", "stage"])]
+    /// Begin with the weights of this model instead of random ones; nothing with --resume, as a run goes on with
+    /// its own
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["preset", "config", "stage"])]
     from: Option<PathBuf>,
     /// Seed of the weights and of the data order [default: 1]
     #[arg(long, conflicts_with_all = ["config", "stage"])]
@@ -129,7 +130,10 @@ fn trainer(args: &Args, out: &Path, tokenizer: &Tokenizer) -> Result<Trainer> {
             .with_context(|| format!("cannot use the training run in `{}`", out.display()))?;
         let current = Trainer::resume(out)?;
         check_unchanged(quick, shape, tokenizer, &current)?;
-        let changes = changes(args, current.config());
+        let changes = Changes {
+            new_data: args.new_data,
+            ..Changes::to(&quick.settings.applied_to(current.config()))
+        };
         drop(current);
         Trainer::resume_with(out, &changes)?
     } else {
@@ -216,6 +220,7 @@ fn default_config(args: &Quick) -> TrainConfig {
         },
         seed: args.seed.unwrap_or(1),
         threads: default_threads(),
+        keep_best: true,
         eval_every: 200,
         ..TrainConfig::new(2000, 4096, optimizer)
     }
@@ -291,17 +296,33 @@ fn check_unchanged(
     Ok(())
 }
 
-fn changes(args: &Args, current: &TrainConfig) -> Changes {
-    let config = args.quick.settings.applied_to(current);
-    Changes {
-        steps: Some(config.steps),
-        schedule: Some(config.schedule),
-        optimizer: Some(config.optimizer),
-        batch_tokens: Some(config.batch_tokens),
-        threads: Some(config.threads),
-        checkpoint_every: Some(config.checkpoint_every),
-        keep_last: Some(config.keep_last),
-        eval_every: Some(config.eval_every),
-        new_data: args.new_data,
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use cwm_train::stage::{Plan, Stage};
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_preset() {
+        let line = ["train", "--data", "a", "--out", "run"];
+        let quick = Line::try_parse_from(line).expect("a line").args.quick;
+        let config = quick.settings.applied_to(&default_config(&quick));
+        let source = "[[source]]\nname = 'a'\nkind = 'windows'\npath = 'a'\nshare = 1\n";
+        let threads = default_threads();
+        let plan = Plan::read(
+            source,
+            Some(Stage::Pre),
+            Some("nano-small"),
+            Path::new(""),
+            threads,
+        );
+        assert_eq!(config, plan.expect("a preset").train);
     }
 }

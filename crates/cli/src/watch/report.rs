@@ -1,7 +1,6 @@
 //! `cwm train report`.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -9,6 +8,7 @@ use anyhow::{Context, Result};
 use cwm_train::watch::{NamedRun, Watch, page, write_csv, write_tensorboard};
 
 use super::{Machine, names_of};
+use crate::data::Partial;
 
 #[derive(clap::Args)]
 #[command(group = clap::ArgGroup::new("output").required(true).multiple(true))]
@@ -57,8 +57,15 @@ pub(super) fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.csv {
         let named = names.iter().cloned().zip(&args.runs);
         let named: Vec<(String, &Path)> = named.map(|(name, run)| (name, run.as_path())).collect();
-        let file = File::create(path).with_context(|| cannot_write(path))?;
-        write_csv(&named, &mut BufWriter::new(file)).with_context(|| cannot_write(path))?;
+        // All is read before anything is written, so that a run that cannot be read costs no file.
+        let mut table = Vec::new();
+        write_csv(&named, &mut table)?;
+        let mut whole = Partial::create(path)?;
+        whole
+            .file
+            .write_all(&table)
+            .with_context(|| cannot_write(path))?;
+        whole.keep()?;
     }
     if let Some(dir) = &args.tensorboard {
         for (name, run) in names.iter().zip(&args.runs) {

@@ -42,7 +42,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// Records could not be read, or none of them can be used.
-    #[error("cannot use the data of the ladder: {0}")]
+    #[error("cannot use the data of the ladder")]
     Data(#[from] crate::sources::SourceError),
     /// Another process works on the ladder.
     #[error("another process runs the ladder in `{}`; wait for it or stop it", dir.display())]

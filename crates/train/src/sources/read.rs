@@ -92,12 +92,12 @@ impl Groups<'_> {
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// A file cannot be read.
-    #[error("source `{name}`: {source}")]
+    #[error("source `{name}`: {cause}")]
     Read {
         /// Name of the source.
         name: String,
-        /// The cause.
-        source: ReadError,
+        /// The cause, which is told with its own.
+        cause: ReadError,
     },
     /// A line of a file is wrong.
     #[error("source `{name}`: line {line} of `{}` {reason}", path.display())]
@@ -373,10 +373,10 @@ impl Reader<'_> {
         (self.progress)(self.read);
     }
 
-    fn failed(&self, source: ReadError) -> SourceError {
+    fn failed(&self, cause: ReadError) -> SourceError {
         SourceError::Read {
             name: self.source.name.clone(),
-            source,
+            cause,
         }
     }
 }

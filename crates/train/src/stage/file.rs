@@ -132,6 +132,7 @@ pub(super) fn plan(table: Table, folder: &Path, threads: usize) -> Result<Plan, 
     let held_out: Vec<Source> = held_out.collect::<Result<_, _>>()?;
     check_names("source", sources.iter().map(|(source, _)| source))?;
     check_names("held_out", held_out.iter())?;
+    check_apart(sources.iter().map(|(source, _)| source), &held_out)?;
     Ok(Plan {
         stage: file.stage,
         seed,
@@ -163,6 +164,27 @@ fn check_names<'a>(
         None if names.contains(&"") => Err(StageError::wrong(what, "has a source without a name")),
         None => Ok(()),
     }
+}
+
+/// Refuses a path that is both trained on and held out: only what names its group would be left out.
+fn check_apart<'a>(
+    sources: impl Iterator<Item = &'a Source>,
+    held_out: &[Source],
+) -> Result<(), StageError> {
+    for source in sources {
+        for held in held_out {
+            if let Some(path) = source.paths.iter().find(|path| held.paths.contains(path)) {
+                let reason = format!(
+                    "is `{}`, which held-out source `{}` measures on; give each its own files",
+                    path.display(),
+                    held.name
+                );
+                let key = format!("path of source `{}`", source.name);
+                return Err(StageError::wrong(key, reason));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn train_config(mut table: Table, seed: u64, threads: usize) -> Result<TrainConfig, StageError> {

@@ -119,12 +119,12 @@ pub enum StageError {
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The model to begin with.
-    #[error("cannot begin with the model in `{}`: {source}", path.display())]
+    #[error("cannot begin with the model in `{}`: {cause}", path.display())]
     Model {
         /// Its folder.
         path: PathBuf,
-        /// The cause.
-        source: cwm_model::Error,
+        /// The cause, which is told with its own.
+        cause: cwm_model::Error,
     },
     /// The trainer.
     #[error(transparent)]
@@ -234,7 +234,7 @@ impl Plan {
             Begin::Continue(path) => self.continued(path, tokenizer, dir)?,
             Begin::From(path) => {
                 let mut model = load(path)?;
-                if is_run(path) {
+                if is_run(path) || Tokenizer::is_noted(path) {
                     tokenizer.check(path)?;
                 }
                 self.adapt(&mut model.config);
@@ -262,7 +262,7 @@ impl Plan {
         tokenizer.check(earlier)?;
         let (path, _) = newest_checkpoint(earlier)?;
         let config = Config::load(&path);
-        let mut config = config.map_err(|source| StageError::Model { path, source })?;
+        let mut config = config.map_err(|cause| StageError::Model { path, cause })?;
         self.adapt(&mut config);
         self.check(&config, tokenizer)?;
         Ok(Trainer::continued(
@@ -284,13 +284,12 @@ impl Plan {
         new_data: bool,
     ) -> Result<Trainer, StageError> {
         tokenizer.check(dir)?;
-        let trainer = Trainer::resume_with(dir, &self.changes(new_data))?;
-        let shape = self.new_shape(tokenizer)?;
-        if shape.is_some_and(|shape| shape != trainer.model().config) {
-            let reason =
-                "is not the shape that this run was begun with; begin a new run for another";
-            return Err(StageError::wrong("model", reason));
-        }
+        let changes = Changes {
+            new_data,
+            ..Changes::to(&self.train)
+        };
+        let trainer = Trainer::resume_with(dir, &changes)?;
+        self.check_shape(tokenizer, &trainer.model().config)?;
         let fields = |config: &TrainConfig| toml::Table::try_from(config).unwrap_or_default();
         let (wanted, found) = (fields(&self.train), fields(trainer.config()));
         let keys = wanted.keys().chain(found.keys());
@@ -307,21 +306,6 @@ impl Plan {
                     format!("cannot change when a run is resumed; it is {shown} in this one");
                 Err(StageError::wrong(format!("train.{key}"), reason))
             }
-        }
-    }
-
-    fn changes(&self, new_data: bool) -> Changes {
-        let config = self.train.clone();
-        Changes {
-            steps: Some(config.steps),
-            schedule: Some(config.schedule),
-            optimizer: Some(config.optimizer),
-            batch_tokens: Some(config.batch_tokens),
-            threads: Some(config.threads),
-            checkpoint_every: Some(config.checkpoint_every),
-            keep_last: Some(config.keep_last),
-            eval_every: Some(config.eval_every),
-            new_data,
         }
     }
 
@@ -380,6 +364,25 @@ impl Plan {
         Ok(Some(config))
     }
 
+    /// Whether a run that is gone on with has the shape that is asked for, and rows fit into it.
+    fn check_shape(&self, tokenizer: &Tokenizer, run: &Config) -> Result<(), StageError> {
+        let wanted = self.new_shape(tokenizer)?.unwrap_or_else(|| {
+            let mut adapted = run.clone();
+            self.adapt(&mut adapted);
+            adapted
+        });
+        let key = match wanted == *run {
+            true => return self.check(run, tokenizer),
+            false if wanted.rope != run.rope => "model.rope_scaling",
+            false if wanted.max_position_embeddings != run.max_position_embeddings => {
+                "model.max_position_embeddings"
+            }
+            false => "model",
+        };
+        let reason = "is not what this run was begun with; begin a new run for another";
+        Err(StageError::wrong(key, reason))
+    }
+
     fn adapt(&self, config: &mut Config) {
         let ModelPlan {
             rope_scaling,
@@ -427,8 +430,8 @@ fn load(path: &Path) -> Result<Model, StageError> {
         true => newest_checkpoint(path)?.0,
         false => path.to_owned(),
     };
-    Model::load(&folder).map_err(|source| StageError::Model {
+    Model::load(&folder).map_err(|cause| StageError::Model {
         path: folder,
-        source,
+        cause,
     })
 }
