@@ -229,7 +229,9 @@ fn best(trials: &[Trial]) -> (Best, Option<Fitted>) {
         let Some(bowl) = Bowl::fit(&points, &losses, terms) else {
             continue;
         };
-        let Some(lowest) = bowl.lowest_within(low, high) else {
+        // No loss is below zero: a bowl that dips there does not describe these.
+        let lowest = bowl.lowest_within(low, high);
+        let Some(lowest) = lowest.filter(|lowest| bowl.at(lowest.place) > 0.0) else {
             continue;
         };
         let values: Vec<f64> = points.iter().map(|&point| bowl.at(point)).collect();
@@ -322,6 +324,9 @@ pub(crate) fn iso_flop(
     }
     let (low, high) = (points[0], points[points.len() - 1]);
     let lowest = parabola.lowest_within(low, high)?;
+    if parabola.at(lowest.place) <= 0.0 {
+        return None;
+    }
     let n = lowest.place[0];
     Some(IsoFlop {
         n: n.exp(),
