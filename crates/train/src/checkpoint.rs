@@ -413,11 +413,7 @@ fn remove(path: &Path) -> Result<(), Error> {
 fn sha256(path: &Path) -> io::Result<String> {
     let mut hasher = Sha256::new();
     io::copy(&mut File::open(path)?, &mut hasher)?;
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(crate::hex::hex(&hasher.finalize()))
 }
 
 /// Waits until a file or folder is on the disk, where the system can open folders.

@@ -28,6 +28,7 @@ pub mod collective;
 mod config;
 mod dataset;
 mod error;
+mod hex;
 mod home;
 mod lanes;
 mod learner;

@@ -97,11 +97,7 @@ impl Dataset for Mixture {
                 packed.fingerprint()
             ));
         }
-        let digest = hash.finalize();
-        digest[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        crate::hex::hex(&hash.finalize()[..16])
     }
 
     fn row_tokens(&self) -> usize {

@@ -157,8 +157,7 @@ impl Tokenizer {
             path: path.to_owned(),
             source,
         })?;
-        let digest = Sha256::digest(&bytes);
-        let sha256 = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = crate::hex::hex(&Sha256::digest(&bytes));
         Ok(Self::Text {
             llama,
             sha256: Some(sha256),

@@ -34,13 +34,14 @@
 
 use std::path::{Path, PathBuf};
 
-use cwm_model::{Config, LayerType, Rope, RunEmbedding};
+use cwm_model::{Config, Rope, RunEmbedding};
 use cwm_tokenizer::nano::Vocabulary;
 use serde::{Deserialize, Serialize};
 
 use super::Error;
 use super::arithmetic::{RUNS, VOCABULARY};
 use super::table::{Run, is_name, write_atomically};
+use crate::stage::layer_types;
 use crate::{Optimizer, OptimizerKind, Schedule, TrainConfig};
 
 /// Name of the description in a ladder's folder.
@@ -365,11 +366,6 @@ impl Ladder {
                 (vocabulary.len(), vocabulary.runs())
             }
         };
-        // The last layer and every third before it see the whole row.
-        let layer_type = |above: usize| match above % 3 {
-            0 => LayerType::Full,
-            _ => LayerType::Sliding,
-        };
         Config {
             vocab_size,
             hidden_size: size.hidden_size,
@@ -378,7 +374,7 @@ impl Ladder {
             n_heads: size.n_heads,
             n_kv_heads: size.n_kv_heads,
             head_dim: size.head_dim,
-            layer_types: (0..size.n_layers).rev().map(layer_type).collect(),
+            layer_types: layer_types(size.n_layers),
             sliding_window: 64,
             rms_norm_eps: 1e-5,
             rope: Rope {
@@ -489,6 +485,7 @@ fn check(holds: bool, reason: &str) -> Result<(), String> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use cwm_model::LayerType;
 
     /// A ladder of two sizes and two budgets whose runs take a moment each.
     pub(in crate::scale) const SMALL: &str = r#"

@@ -33,8 +33,7 @@ impl Digest {
     }
 
     fn hex(&self) -> String {
-        let digest = self.0.clone().finalize();
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        crate::hex::hex(&self.0.clone().finalize())
     }
 }
 

@@ -64,6 +64,7 @@ use crate::{
 };
 
 pub use presets::{PRESETS, preset};
+pub(crate) use shape::layer_types;
 pub use shape::{Shape, Size};
 
 /// A stage of training.

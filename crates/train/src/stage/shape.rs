@@ -67,7 +67,7 @@ impl Size {
 
 /// The last layer and every third before it see the source too; the others see
 /// only what is near, since all that a line does is told in its focus.
-fn layer_types(n_layers: usize) -> Vec<LayerType> {
+pub(crate) fn layer_types(n_layers: usize) -> Vec<LayerType> {
     let layer_type = |above: usize| match above % 3 {
         0 => LayerType::Full,
         _ => LayerType::Sliding,
