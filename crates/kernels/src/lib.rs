@@ -22,19 +22,24 @@ mod buffer;
 mod checks;
 mod cpu;
 mod gemm;
+mod linear;
 mod matrix;
 mod ops;
+mod pool;
 pub mod reference;
 mod rows;
+mod simd;
 mod types;
 
 pub use buffer::Scratch;
 pub use cpu::{Cpu, Level, cpu};
 pub use gemm::{PackedMatrix, gemm, gemm_packed};
+pub use linear::{Linear, LinearScratch, WeightFormat};
 pub use matrix::{MatMut, MatRef, Store};
 pub use ops::{
     INT8_GROUP, adamw, add, attention, attention_backward, attention_decode, cross_entropy,
     dequantize_int8, dot, gemv, gemv_int8, quantize_int8, rms_norm, rms_norm_backward, rope, scale,
     softmax, sum_of_squares, swiglu, swiglu_backward,
 };
+pub use pool::Pool;
 pub use types::{AdamW, AttentionShape, CrossEntropy, Direction, KvPage, RopeTable, Span};

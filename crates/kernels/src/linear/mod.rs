@@ -1,0 +1,393 @@
+//! Products with weights that are packed once and multiplied for ever: `y = x·Wᵀ`, for one row of
+//! `x` (decoding) as for hundreds (reading a prompt).
+//!
+//! A [`Linear`] holds `W` `[n, k]` in panels of [`PANEL`] outputs, the outputs of a panel side by
+//! side at every depth, so that each lane of a vector is an output, no sum crosses lanes, and a row
+//! of `x` reads a panel as one stream. Inputs are prepared once for each product ([`Scratch`](LinearScratch)): rounded to bf16
+//! for bf16 weights, to int8 with a scale for each group for integer weights, as llama.cpp does.
+//!
+//! Each output is summed along the depth in one order, with one rounding a step (integer products
+//! inside a group are exact). So **a row of the result does not depend on how many rows are in the
+//! call, nor on the number of threads**, bit for bit: one kernel for a row and blocked kernels for
+//! many give the same.
+
+mod input;
+mod pack;
+mod tile;
+
+use std::fmt;
+
+use crate::simd::{Simd, on_unit};
+use crate::{Pool, Store};
+
+pub use input::LinearScratch;
+use input::Prepared;
+use tile::{Bf16Rows, F32Rows, Int4Rows, Int8Rows, Output, product};
+
+/// Outputs of a panel.
+pub(crate) const PANEL: usize = 64;
+
+/// Bytes of weights worth handing to a thread: a few microseconds of work.
+const CHUNK_BYTES: usize = 32 * 1024;
+
+/// Rows of `x` that a thread takes at once: a multiple of every tile's height.
+const CHUNK_ROWS: usize = 96;
+
+/// How the weights of a [`Linear`] are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightFormat {
+    /// 32-bit floats.
+    F32,
+    /// bfloat16, 2 bytes a weight. Inputs are rounded to bf16 as well; sums are f32.
+    Bf16,
+    /// 8-bit codes of -127 to 127 with an f16 scale for each 32 weights along the depth (llama.cpp's
+    /// `Q8_0`): 1.0625 bytes a weight.
+    Int8,
+    /// 4-bit codes of -8 to 7 with an f16 scale for each 32 weights (`Q4_0`): 0.5625 bytes a weight.
+    Int4Group32,
+    /// As above with a scale for each 128 weights: 0.516 bytes a weight.
+    Int4Group128,
+}
+
+impl WeightFormat {
+    /// All formats, the most exact first.
+    pub const ALL: [Self; 5] = [
+        Self::F32,
+        Self::Bf16,
+        Self::Int8,
+        Self::Int4Group32,
+        Self::Int4Group128,
+    ];
+
+    /// The name that commands and reports use.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
+            Self::Int4Group32 => "int4-g32",
+            Self::Int4Group128 => "int4-g128",
+        }
+    }
+
+    /// Depth of a unit of the packed form.
+    pub(crate) fn unit(self) -> usize {
+        match self {
+            Self::F32 => 1,
+            Self::Bf16 => 2,
+            Self::Int8 | Self::Int4Group32 => 32,
+            Self::Int4Group128 => 128,
+        }
+    }
+
+    /// Bytes of a unit in a panel.
+    pub(crate) fn unit_bytes(self) -> usize {
+        const SCALES: usize = 2 * PANEL;
+        match self {
+            Self::F32 | Self::Bf16 => 4 * PANEL,
+            Self::Int8 => 32 * PANEL + SCALES,
+            Self::Int4Group32 => 16 * PANEL + SCALES,
+            Self::Int4Group128 => 64 * PANEL + SCALES,
+        }
+    }
+}
+
+impl fmt::Display for WeightFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A packed weight matrix `[n, k]`.
+#[derive(Clone)]
+pub struct Linear {
+    format: WeightFormat,
+    n: usize,
+    k: usize,
+    lines: Vec<Line>,
+}
+
+/// A cache line, so that panels are aligned to one.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+/// The rows of `x`, prepared, for one product.
+#[derive(Clone, Copy)]
+enum Rows {
+    F32(F32Rows),
+    Bf16(Bf16Rows),
+    Int8(Int8Rows),
+    Int4Group32(Int4Rows<4>),
+    Int4Group128(Int4Rows<16>),
+}
+
+/// One product, cut into chunks of panels and rows.
+struct Job {
+    rows: Rows,
+    panels: *const u8,
+    panel_bytes: usize,
+    n_panels: usize,
+    panels_per_chunk: usize,
+    output: Output,
+}
+
+// SAFETY: the pointers are to weights and inputs that nobody writes while the job lives, and to
+// outputs of which every chunk writes its own.
+unsafe impl Sync for Job {}
+
+impl Linear {
+    /// Packs the matrix whose row `i` of `k` weights `row(i, out)` writes. Rows are asked for once
+    /// each, rising.
+    ///
+    /// # Panics
+    /// When `n` or `k` is 0.
+    #[must_use]
+    pub fn pack(
+        format: WeightFormat,
+        n: usize,
+        k: usize,
+        mut row: impl FnMut(usize, &mut [f32]),
+    ) -> Self {
+        assert!(n > 0 && k > 0, "a weight matrix of {n} x {k} has no weights");
+        let panel_bytes = k.div_ceil(format.unit()) * format.unit_bytes();
+        let mut packed = Self {
+            format,
+            n,
+            k,
+            lines: vec![Line([0; 64]); n.div_ceil(PANEL) * panel_bytes / 64],
+        };
+        let depth = k.next_multiple_of(format.unit());
+        let mut rows = vec![0f32; PANEL * depth];
+        for (index, panel) in packed.bytes_mut().chunks_exact_mut(panel_bytes).enumerate() {
+            let first = index * PANEL;
+            for (lane, out) in rows.chunks_exact_mut(depth).enumerate() {
+                out.fill(0.0);
+                if first + lane < n {
+                    row(first + lane, &mut out[..k]);
+                }
+            }
+            pack::panel(format, panel, &rows, depth);
+        }
+        packed
+    }
+
+    /// Outputs: rows of the matrix.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Inputs: columns of the matrix.
+    #[must_use]
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// How the weights are held.
+    #[must_use]
+    pub fn format(&self) -> WeightFormat {
+        self.format
+    }
+
+    /// Bytes of the packed form: what one product has to read.
+    #[must_use]
+    pub fn n_bytes(&self) -> usize {
+        self.lines.len() * 64
+    }
+
+    /// Row `index` of the matrix as the product sees it.
+    ///
+    /// # Panics
+    /// When there is no such row, or `out` is not `k` long.
+    pub fn row(&self, index: usize, out: &mut [f32]) {
+        assert!(index < self.n, "row {index} of a matrix of {} rows", self.n);
+        assert_eq!(out.len(), self.k, "a row has {} weights", self.k);
+        let panel = &self.bytes()[index / PANEL * self.panel_bytes()..][..self.panel_bytes()];
+        pack::unpack_row(self.format, panel, index % PANEL, out);
+    }
+
+    /// `y [m, n] (+)= x [m, k] · Wᵀ`. The product is done when this returns.
+    ///
+    /// # Panics
+    /// When the shapes disagree.
+    pub fn apply(
+        &self,
+        y: &mut [f32],
+        x: &[f32],
+        store: Store,
+        pool: &Pool,
+        scratch: &mut LinearScratch,
+    ) {
+        let m = x.len() / self.k;
+        assert!(
+            x.len() == m * self.k && y.len() == m * self.n,
+            "the shapes of a product disagree: {} inputs and {} outputs for a matrix {} x {}",
+            x.len(),
+            y.len(),
+            self.n,
+            self.k
+        );
+        if m == 0 {
+            return;
+        }
+        let prepared = scratch.prepare(self.format, x, m, self.k, pool);
+        let n_panels = self.n.div_ceil(PANEL);
+        let panels_per_chunk = if m < CHUNK_ROWS {
+            (CHUNK_BYTES / self.panel_bytes() / m).clamp(1, n_panels)
+        } else {
+            1
+        };
+        let job = Job {
+            rows: rows(self.format, prepared),
+            panels: self.lines.as_ptr().cast(),
+            panel_bytes: self.panel_bytes(),
+            n_panels,
+            panels_per_chunk,
+            output: Output {
+                y: y.as_mut_ptr(),
+                n: self.n,
+                m,
+                add: store == Store::Accumulate,
+            },
+        };
+        let chunks = n_panels.div_ceil(panels_per_chunk) * m.div_ceil(CHUNK_ROWS);
+        // SAFETY: the shapes were checked above, the input was prepared for this format, and
+        // every chunk has outputs of its own.
+        pool.run(chunks, &|index| unsafe {
+            on_unit!(chunk(job: &Job = &job, index: usize = index));
+        });
+    }
+
+    /// Only some outputs of one row: `y[i] = W[wanted[i]] · x`, the same bits as [`Linear::apply`]
+    /// gives them. Worth it for up to about an eighth of the outputs.
+    ///
+    /// # Panics
+    /// When the shapes disagree or an output does not exist.
+    pub fn apply_some(&self, y: &mut [f32], x: &[f32], wanted: &[u32], scratch: &mut LinearScratch) {
+        assert_eq!(y.len(), wanted.len(), "one output for each wanted row");
+        assert_eq!(x.len(), self.k, "a row of x has {} inputs", self.k);
+        let n = self.n;
+        assert!(
+            wanted.iter().all(|&row| (row as usize) < n),
+            "a wanted row is not one of {n}"
+        );
+        let prepared = scratch.prepare(self.format, x, 1, self.k, &Pool::solo());
+        let rows = rows(self.format, prepared);
+        let panels = self.lines.as_ptr().cast::<u8>();
+        let panel_bytes = self.panel_bytes();
+        // SAFETY: the wanted rows exist, and the input was prepared for this format.
+        unsafe {
+            on_unit!(some(
+                rows: Rows = rows,
+                panels: *const u8 = panels,
+                panel_bytes: usize = panel_bytes,
+                wanted: &[u32] = wanted,
+                y: &mut [f32] = y,
+            ));
+        }
+    }
+
+    fn panel_bytes(&self) -> usize {
+        self.k.div_ceil(self.format.unit()) * self.format.unit_bytes()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: a line is 64 initialised bytes without padding.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.n_bytes()) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.n_bytes()) }
+    }
+}
+
+impl fmt::Debug for Linear {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Linear({} x {}, {})", self.n, self.k, self.format)
+    }
+}
+
+/// The rows for tiles of a format.
+fn rows(format: WeightFormat, x: Prepared) -> Rows {
+    match format {
+        WeightFormat::F32 => Rows::F32(F32Rows::new(x)),
+        WeightFormat::Bf16 => Rows::Bf16(Bf16Rows::new(x)),
+        WeightFormat::Int8 => Rows::Int8(Int8Rows::new(x)),
+        WeightFormat::Int4Group32 => Rows::Int4Group32(Int4Rows::new(x)),
+        WeightFormat::Int4Group128 => Rows::Int4Group128(Int4Rows::new(x)),
+    }
+}
+
+/// Does one chunk of a product.
+///
+/// # Safety
+/// The processor has the unit; the pointers of `job` are good for its shapes; `index` is one of its
+/// chunks, and nobody else works on it.
+#[inline(always)]
+unsafe fn chunk<S: Simd>(job: &Job, index: usize) {
+    let column_chunks = job.n_panels.div_ceil(job.panels_per_chunk);
+    let first_panel = index % column_chunks * job.panels_per_chunk;
+    let end_panel = (first_panel + job.panels_per_chunk).min(job.n_panels);
+    let first_row = index / column_chunks * CHUNK_ROWS;
+    let end_row = (first_row + CHUNK_ROWS).min(job.output.m);
+    for panel in first_panel..end_panel {
+        let column = panel * PANEL;
+        let at = job.panels.wrapping_add(panel * job.panel_bytes);
+        let (rows, output) = (first_row..end_row, &job.output);
+        // SAFETY: passed on from the caller. The tiles fit the registers: 32 of 512 bits with
+        // AVX-512, 16 of 256 bits else.
+        unsafe {
+            match (job.rows, S::LANES) {
+                (Rows::F32(x), 16) => product::<S, _, 6, 4, 4>(x, rows, at, column, output),
+                (Rows::Bf16(x), 16) => product::<S, _, 6, 4, 4>(x, rows, at, column, output),
+                (Rows::Int8(x), 16) => product::<S, _, 6, 2, 4>(x, rows, at, column, output),
+                (Rows::Int4Group32(x), 16) => product::<S, _, 6, 2, 4>(x, rows, at, column, output),
+                (Rows::Int4Group128(x), 16) => product::<S, _, 6, 2, 4>(x, rows, at, column, output),
+                (Rows::F32(x), _) => product::<S, _, 6, 2, 8>(x, rows, at, column, output),
+                (Rows::Bf16(x), _) => product::<S, _, 4, 2, 4>(x, rows, at, column, output),
+                (Rows::Int8(x), _) => product::<S, _, 2, 2, 2>(x, rows, at, column, output),
+                (Rows::Int4Group32(x), _) => product::<S, _, 2, 2, 2>(x, rows, at, column, output),
+                (Rows::Int4Group128(x), _) => product::<S, _, 2, 2, 2>(x, rows, at, column, output),
+            }
+        }
+    }
+}
+
+/// Does [`Linear::apply_some`], sixteen outputs at a time.
+///
+/// # Safety
+/// The processor has the unit; the pointers are good for the wanted rows.
+#[inline(always)]
+unsafe fn some<S: Simd>(
+    rows: Rows,
+    panels: *const u8,
+    panel_bytes: usize,
+    wanted: &[u32],
+    y: &mut [f32],
+) {
+    const WIDTH: usize = 16;
+    let mut known = (usize::MAX, [0f32; WIDTH]);
+    for (y, &row) in y.iter_mut().zip(wanted) {
+        let sixteen = row as usize / WIDTH;
+        if known.0 != sixteen {
+            let first = sixteen * WIDTH;
+            let panel = panels.wrapping_add(first / PANEL * panel_bytes);
+            let lane = first % PANEL;
+            // SAFETY: passed on from the caller; sixteen outputs from a multiple of sixteen lie in
+            // one panel.
+            known = (sixteen, unsafe {
+                match rows {
+                    Rows::F32(x) => tile::sixteen::<S, _>(x, panel, lane),
+                    Rows::Bf16(x) => tile::sixteen::<S, _>(x, panel, lane),
+                    Rows::Int8(x) => tile::sixteen::<S, _>(x, panel, lane),
+                    Rows::Int4Group32(x) => tile::sixteen::<S, _>(x, panel, lane),
+                    Rows::Int4Group128(x) => tile::sixteen::<S, _>(x, panel, lane),
+                }
+            });
+        }
+        *y = known.1[row as usize % WIDTH];
+    }
+}

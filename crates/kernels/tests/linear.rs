@@ -1,0 +1,150 @@
+//! Packed products: against a plain sum over the unpacked weights, and bit for bit against
+//! themselves in other company.
+
+mod common;
+
+use common::Random;
+use cwm_kernels::{Linear, LinearScratch, Pool, Store, WeightFormat};
+use proptest::prelude::*;
+
+fn packed(format: WeightFormat, n: usize, k: usize, random: &mut Random) -> Linear {
+    Linear::pack(format, n, k, |_, row| row.copy_from_slice(&random.values(k)))
+}
+
+fn apply(linear: &Linear, x: &[f32], pool: &Pool) -> Vec<f32> {
+    let mut y = vec![f32::NAN; x.len() / linear.k() * linear.n()];
+    linear.apply(&mut y, x, Store::Overwrite, pool, &mut LinearScratch::default());
+    y
+}
+
+/// Largest share of an input that rounding it for this format may lose, relative to the largest
+/// input of the row.
+fn input_error(format: WeightFormat) -> f32 {
+    match format {
+        WeightFormat::F32 => 0.0,
+        WeightFormat::Bf16 => 1.0 / 256.0,
+        _ => 0.5 / 127.0,
+    }
+}
+
+#[test]
+fn products_are_sums_over_the_unpacked_weights() {
+    let mut random = Random(1);
+    let pool = Pool::new(2);
+    for format in WeightFormat::ALL {
+        for [m, n, k] in [[1, 64, 32], [1, 1, 1], [3, 65, 130], [7, 200, 31], [13, 63, 128], [100, 130, 257]] {
+            let linear = packed(format, n, k, &mut random);
+            let x = random.values(m * k);
+            let got = apply(&linear, &x, &pool);
+            let mut w = vec![0.0; k];
+            for j in 0..n {
+                linear.row(j, &mut w);
+                for i in 0..m {
+                    let x = &x[i * k..][..k];
+                    let want: f64 = x.iter().zip(&w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+                    let size: f32 = w.iter().map(|w| w.abs()).sum();
+                    let bound = size * (input_error(format) + 1e-6) + 1e-6;
+                    let error = (f64::from(got[i * n + j]) - want).abs() as f32;
+                    assert!(error <= bound, "{format} {m}x{n}x{k} at ({i}, {j}): {error} > {bound}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_is_the_same_in_any_company_and_on_any_number_of_threads() {
+    let mut random = Random(2);
+    let (solo, three) = (Pool::solo(), Pool::new(3));
+    for format in WeightFormat::ALL {
+        let (n, k, m) = (150, 161, 203);
+        let linear = packed(format, n, k, &mut random);
+        let x = random.values(m * k);
+        let alone: Vec<f32> = x.chunks_exact(k).flat_map(|x| apply(&linear, x, &solo)).collect();
+        for rows in [2, 5, 6, 8, 96, 97, m] {
+            for pool in [&solo, &three] {
+                let together = apply(&linear, &x[..rows * k], pool);
+                assert!(together == alone[..rows * n], "{format}: {rows} rows");
+            }
+        }
+    }
+}
+
+#[test]
+fn adding_is_adding_to_what_is_there() {
+    let mut random = Random(3);
+    for format in WeightFormat::ALL {
+        let (n, k) = (70, 40);
+        let linear = packed(format, n, k, &mut random);
+        for m in [1, 4] {
+            let (x, before) = (random.values(m * k), random.values(m * n));
+            let mut y = before.clone();
+            linear.apply(&mut y, &x, Store::Accumulate, &Pool::solo(), &mut LinearScratch::default());
+            let product = apply(&linear, &x, &Pool::solo());
+            let want: Vec<f32> = before.iter().zip(product).map(|(a, b)| a + b).collect();
+            assert_eq!(y, want, "{format}, {m} rows");
+        }
+    }
+}
+
+#[test]
+fn scratch_of_a_larger_product_does_not_reach_a_smaller_one() {
+    let mut random = Random(4);
+    let mut scratch = LinearScratch::default();
+    let pool = Pool::solo();
+    for format in WeightFormat::ALL {
+        let large = packed(format, 64, 300, &mut random);
+        let small = packed(format, 64, 33, &mut random);
+        let (a, b) = (random.values(9 * 300), random.values(33));
+        large.apply(&mut vec![0.0; 9 * 64], &a, Store::Overwrite, &pool, &mut scratch);
+        let mut y = vec![0.0; 64];
+        small.apply(&mut y, &b, Store::Overwrite, &pool, &mut scratch);
+        assert_eq!(y, apply(&small, &b, &pool), "{format}");
+    }
+}
+
+/// The relative size of what a format may lose of the largest weight of a group.
+fn weight_error(format: WeightFormat) -> f32 {
+    match format {
+        WeightFormat::F32 => 0.0,
+        WeightFormat::Bf16 => 1.0 / 256.0,
+        WeightFormat::Int8 => 0.51 / 127.0,
+        WeightFormat::Int4Group32 | WeightFormat::Int4Group128 => 1.01 / 8.0,
+    }
+}
+
+#[test]
+fn packing_loses_what_the_format_says_and_nothing_the_second_time() {
+    let mut random = Random(5);
+    for format in WeightFormat::ALL {
+        let (n, k) = (67, 130);
+        let w: Vec<Vec<f32>> = (0..n).map(|_| random.values(k)).collect();
+        let once = Linear::pack(format, n, k, |i, row| row.copy_from_slice(&w[i]));
+        let twice = Linear::pack(format, n, k, |i, row| once.row(i, row));
+        let (mut a, mut b) = (vec![0.0; k], vec![0.0; k]);
+        for (i, w) in w.iter().enumerate() {
+            once.row(i, &mut a);
+            twice.row(i, &mut b);
+            assert_eq!(a, b, "{format}: row {i}");
+            let lost = a.iter().zip(w).fold(0f32, |max, (a, w)| max.max((a - w).abs()));
+            assert!(lost <= weight_error(format), "{format}: row {i} lost {lost}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn some_outputs_are_those_of_the_whole(seed: u64, n in 1usize..200, k in 1usize..150, format in 0usize..5) {
+        let mut random = Random(seed);
+        let linear = packed(WeightFormat::ALL[format], n, k, &mut random);
+        let x = random.values(k);
+        let wanted: Vec<u32> = (0..random.below(30)).map(|_| random.below(n) as u32).collect();
+        let mut y = vec![0.0; wanted.len()];
+        linear.apply_some(&mut y, &x, &wanted, &mut LinearScratch::default());
+        let all = apply(&linear, &x, &Pool::solo());
+        for (y, &row) in y.iter().zip(&wanted) {
+            prop_assert_eq!(*y, all[row as usize]);
+        }
+    }
+}
