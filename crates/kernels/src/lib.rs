@@ -25,6 +25,7 @@ mod gemm;
 mod linear;
 mod matrix;
 mod ops;
+mod paged;
 mod pool;
 pub mod reference;
 mod rows;
@@ -41,5 +42,6 @@ pub use ops::{
     dequantize_int8, dot, gemv, gemv_int8, quantize_int8, rms_norm, rms_norm_backward, rope, scale,
     softmax, sum_of_squares, swiglu, swiglu_backward,
 };
+pub use paged::{KvBuffer, KvFormat, KvPlane, PAGE, PagedQueries, attention_paged, plane_len};
 pub use pool::Pool;
 pub use types::{AdamW, AttentionShape, CrossEntropy, Direction, KvPage, RopeTable, Span};

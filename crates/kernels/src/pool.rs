@@ -110,7 +110,11 @@ impl Pool {
     /// When a call panics: with its message, after the others are done.
     pub fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
         let alone = self.workers.is_empty() || chunks < 2;
-        let busy = if alone { None } else { self.busy.try_lock().ok() };
+        let busy = if alone {
+            None
+        } else {
+            self.busy.try_lock().ok()
+        };
         let Some(_busy) = busy else {
             return (0..chunks).for_each(work);
         };
@@ -118,7 +122,9 @@ impl Pool {
         // SAFETY: only the lifetime is dropped, and this function does not return (nor unwind, see
         // `finish`) before every claimed chunk is done and none is left to claim.
         let work = unsafe {
-            std::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(work)
+            std::mem::transmute::<*const (dyn Fn(usize) + Sync), *const (dyn Fn(usize) + Sync)>(
+                work,
+            )
         };
         // A chunk count beyond 32 bits would not fit the counter; no operation comes near it.
         assert!(chunks < u32::MAX as usize, "too many chunks: {chunks}");
@@ -127,9 +133,13 @@ impl Pool {
         unsafe { *shared.job.get() = Job { work, chunks } };
         shared.pending.store(chunks, Ordering::Relaxed);
         let number = (shared.claims.load(Ordering::Relaxed) >> 32).wrapping_add(1);
-        shared.claims.store(number << 32 | chunks as u64, Ordering::SeqCst);
+        shared
+            .claims
+            .store(number << 32 | chunks as u64, Ordering::SeqCst);
         if shared.sleeping.load(Ordering::SeqCst) > 0 {
-            self.workers.iter().for_each(|worker| worker.thread().unpark());
+            self.workers
+                .iter()
+                .for_each(|worker| worker.thread().unpark());
         }
         while shared.work_on_one() {}
         shared.finish();

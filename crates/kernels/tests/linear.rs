@@ -8,12 +8,20 @@ use cwm_kernels::{Linear, LinearScratch, Pool, Store, WeightFormat};
 use proptest::prelude::*;
 
 fn packed(format: WeightFormat, n: usize, k: usize, random: &mut Random) -> Linear {
-    Linear::pack(format, n, k, |_, row| row.copy_from_slice(&random.values(k)))
+    Linear::pack(format, n, k, |_, row| {
+        row.copy_from_slice(&random.values(k))
+    })
 }
 
 fn apply(linear: &Linear, x: &[f32], pool: &Pool) -> Vec<f32> {
     let mut y = vec![f32::NAN; x.len() / linear.k() * linear.n()];
-    linear.apply(&mut y, x, Store::Overwrite, pool, &mut LinearScratch::default());
+    linear.apply(
+        &mut y,
+        x,
+        Store::Overwrite,
+        pool,
+        &mut LinearScratch::default(),
+    );
     y
 }
 
@@ -32,7 +40,14 @@ fn products_are_sums_over_the_unpacked_weights() {
     let mut random = Random(1);
     let pool = Pool::new(2);
     for format in WeightFormat::ALL {
-        for [m, n, k] in [[1, 64, 32], [1, 1, 1], [3, 65, 130], [7, 200, 31], [13, 63, 128], [100, 130, 257]] {
+        for [m, n, k] in [
+            [1, 64, 32],
+            [1, 1, 1],
+            [3, 65, 130],
+            [7, 200, 31],
+            [13, 63, 128],
+            [100, 130, 257],
+        ] {
             let linear = packed(format, n, k, &mut random);
             let x = random.values(m * k);
             let got = apply(&linear, &x, &pool);
@@ -41,11 +56,18 @@ fn products_are_sums_over_the_unpacked_weights() {
                 linear.row(j, &mut w);
                 for i in 0..m {
                     let x = &x[i * k..][..k];
-                    let want: f64 = x.iter().zip(&w).map(|(&x, &w)| f64::from(x) * f64::from(w)).sum();
+                    let want: f64 = x
+                        .iter()
+                        .zip(&w)
+                        .map(|(&x, &w)| f64::from(x) * f64::from(w))
+                        .sum();
                     let size: f32 = w.iter().map(|w| w.abs()).sum();
                     let bound = size * (input_error(format) + 1e-6) + 1e-6;
                     let error = (f64::from(got[i * n + j]) - want).abs() as f32;
-                    assert!(error <= bound, "{format} {m}x{n}x{k} at ({i}, {j}): {error} > {bound}");
+                    assert!(
+                        error <= bound,
+                        "{format} {m}x{n}x{k} at ({i}, {j}): {error} > {bound}"
+                    );
                 }
             }
         }
@@ -60,7 +82,10 @@ fn a_row_is_the_same_in_any_company_and_on_any_number_of_threads() {
         let (n, k, m) = (150, 161, 203);
         let linear = packed(format, n, k, &mut random);
         let x = random.values(m * k);
-        let alone: Vec<f32> = x.chunks_exact(k).flat_map(|x| apply(&linear, x, &solo)).collect();
+        let alone: Vec<f32> = x
+            .chunks_exact(k)
+            .flat_map(|x| apply(&linear, x, &solo))
+            .collect();
         for rows in [2, 5, 6, 8, 96, 97, m] {
             for pool in [&solo, &three] {
                 let together = apply(&linear, &x[..rows * k], pool);
@@ -79,7 +104,13 @@ fn adding_is_adding_to_what_is_there() {
         for m in [1, 4] {
             let (x, before) = (random.values(m * k), random.values(m * n));
             let mut y = before.clone();
-            linear.apply(&mut y, &x, Store::Accumulate, &Pool::solo(), &mut LinearScratch::default());
+            linear.apply(
+                &mut y,
+                &x,
+                Store::Accumulate,
+                &Pool::solo(),
+                &mut LinearScratch::default(),
+            );
             let product = apply(&linear, &x, &Pool::solo());
             let want: Vec<f32> = before.iter().zip(product).map(|(a, b)| a + b).collect();
             assert_eq!(y, want, "{format}, {m} rows");
@@ -96,7 +127,13 @@ fn scratch_of_a_larger_product_does_not_reach_a_smaller_one() {
         let large = packed(format, 64, 300, &mut random);
         let small = packed(format, 64, 33, &mut random);
         let (a, b) = (random.values(9 * 300), random.values(33));
-        large.apply(&mut vec![0.0; 9 * 64], &a, Store::Overwrite, &pool, &mut scratch);
+        large.apply(
+            &mut vec![0.0; 9 * 64],
+            &a,
+            Store::Overwrite,
+            &pool,
+            &mut scratch,
+        );
         let mut y = vec![0.0; 64];
         small.apply(&mut y, &b, Store::Overwrite, &pool, &mut scratch);
         assert_eq!(y, apply(&small, &b, &pool), "{format}");
@@ -126,8 +163,14 @@ fn packing_loses_what_the_format_says_and_nothing_the_second_time() {
             once.row(i, &mut a);
             twice.row(i, &mut b);
             assert_eq!(a, b, "{format}: row {i}");
-            let lost = a.iter().zip(w).fold(0f32, |max, (a, w)| max.max((a - w).abs()));
-            assert!(lost <= weight_error(format), "{format}: row {i} lost {lost}");
+            let lost = a
+                .iter()
+                .zip(w)
+                .fold(0f32, |max, (a, w)| max.max((a - w).abs()));
+            assert!(
+                lost <= weight_error(format),
+                "{format}: row {i} lost {lost}"
+            );
         }
     }
 }

@@ -150,7 +150,10 @@ impl Linear {
         k: usize,
         mut row: impl FnMut(usize, &mut [f32]),
     ) -> Self {
-        assert!(n > 0 && k > 0, "a weight matrix of {n} x {k} has no weights");
+        assert!(
+            n > 0 && k > 0,
+            "a weight matrix of {n} x {k} has no weights"
+        );
         let panel_bytes = k.div_ceil(format.unit()) * format.unit_bytes();
         let mut packed = Self {
             format,
@@ -265,7 +268,13 @@ impl Linear {
     ///
     /// # Panics
     /// When the shapes disagree or an output does not exist.
-    pub fn apply_some(&self, y: &mut [f32], x: &[f32], wanted: &[u32], scratch: &mut LinearScratch) {
+    pub fn apply_some(
+        &self,
+        y: &mut [f32],
+        x: &[f32],
+        wanted: &[u32],
+        scratch: &mut LinearScratch,
+    ) {
         assert_eq!(y.len(), wanted.len(), "one output for each wanted row");
         assert_eq!(x.len(), self.k, "a row of x has {} inputs", self.k);
         let n = self.n;
@@ -345,7 +354,9 @@ unsafe fn chunk<S: Simd>(job: &Job, index: usize) {
                 (Rows::Bf16(x), 16) => product::<S, _, 6, 4, 4>(x, rows, at, column, output),
                 (Rows::Int8(x), 16) => product::<S, _, 6, 2, 4>(x, rows, at, column, output),
                 (Rows::Int4Group32(x), 16) => product::<S, _, 6, 2, 4>(x, rows, at, column, output),
-                (Rows::Int4Group128(x), 16) => product::<S, _, 6, 2, 4>(x, rows, at, column, output),
+                (Rows::Int4Group128(x), 16) => {
+                    product::<S, _, 6, 2, 4>(x, rows, at, column, output)
+                }
                 (Rows::F32(x), _) => product::<S, _, 6, 2, 8>(x, rows, at, column, output),
                 (Rows::Bf16(x), _) => product::<S, _, 4, 2, 4>(x, rows, at, column, output),
                 (Rows::Int8(x), _) => product::<S, _, 2, 2, 2>(x, rows, at, column, output),

@@ -19,14 +19,18 @@ pub(super) fn panel(format: WeightFormat, panel: &mut [u8], rows: &[f32], depth:
         for (lane, row) in rows.chunks_exact(depth).enumerate() {
             let weights = &row[index * unit..][..unit];
             match format {
-                WeightFormat::F32 => bytes[lane * 4..][..4].copy_from_slice(&weights[0].to_le_bytes()),
+                WeightFormat::F32 => {
+                    bytes[lane * 4..][..4].copy_from_slice(&weights[0].to_le_bytes())
+                }
                 WeightFormat::Bf16 => {
                     for (to, w) in bytes[lane * 4..][..4].chunks_exact_mut(2).zip(weights) {
                         to.copy_from_slice(&to_bf16(*w).to_le_bytes());
                     }
                 }
                 WeightFormat::Int8 => int8(bytes, lane, weights),
-                WeightFormat::Int4Group32 | WeightFormat::Int4Group128 => int4(bytes, lane, weights),
+                WeightFormat::Int4Group32 | WeightFormat::Int4Group128 => {
+                    int4(bytes, lane, weights)
+                }
             }
         }
     }

@@ -120,7 +120,11 @@ unsafe fn write<S: Simd, const R: usize, const V: usize>(
                 }
                 let mut whole = [0f32; 16];
                 S::store(whole.as_mut_ptr(), sum);
-                for (lane, &sum) in whole.iter().enumerate().take(output.n.saturating_sub(column)) {
+                for (lane, &sum) in whole
+                    .iter()
+                    .enumerate()
+                    .take(output.n.saturating_sub(column))
+                {
                     let old = if output.add { *to.add(lane) } else { 0.0 };
                     *to.add(lane) = old + sum;
                 }
@@ -346,7 +350,8 @@ impl Tile for Int8Rows {
                     }
                 }
                 let scales = w.add(STEPS * PANEL * 4).cast::<u16>().add(lane);
-                self.0.add_scaled::<S, R, V>(&mut sums, &whole, scales, row, group);
+                self.0
+                    .add_scaled::<S, R, V>(&mut sums, &whole, scales, row, group);
                 w = w.add(STEPS * PANEL * 4 + 2 * PANEL);
             }
             sums
@@ -389,7 +394,8 @@ impl<const STEPS: usize> Tile for Int4Rows<STEPS> {
                     }
                 }
                 let scales = w.add(STEPS * PANEL * 4).cast::<u16>().add(lane);
-                self.0.add_scaled::<S, R, V>(&mut sums, &whole, scales, row, group);
+                self.0
+                    .add_scaled::<S, R, V>(&mut sums, &whole, scales, row, group);
                 w = w.add(STEPS * PANEL * 4 + 2 * PANEL);
             }
             sums

@@ -22,7 +22,12 @@ fn both(a: F, b: F, f: impl Fn(f32, f32) -> f32) -> F {
 
 /// The products of four bytes of a lane with the four of `x`, added up.
 #[inline(always)]
-fn dot(sum: [i32; LANES], bytes: [[u8; 4]; LANES], x: i32, code: impl Fn(u8) -> i32) -> [i32; LANES] {
+fn dot(
+    sum: [i32; LANES],
+    bytes: [[u8; 4]; LANES],
+    x: i32,
+    code: impl Fn(u8) -> i32,
+) -> [i32; LANES] {
     let x = x.to_le_bytes().map(|b| i32::from(b as i8));
     std::array::from_fn(|lane| {
         (0..4).fold(sum[lane], |sum, at| sum + code(bytes[lane][at]) * x[at])
@@ -53,12 +58,18 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn load_bf16(from: *const u16) -> F {
         // SAFETY: as in `load`.
-        each(unsafe { from.cast::<[u16; LANES]>().read_unaligned() }, from_bf16)
+        each(
+            unsafe { from.cast::<[u16; LANES]>().read_unaligned() },
+            from_bf16,
+        )
     }
     #[inline(always)]
     unsafe fn load_f16(from: *const u16) -> F {
         // SAFETY: as in `load`.
-        each(unsafe { from.cast::<[u16; LANES]>().read_unaligned() }, from_f16)
+        each(
+            unsafe { from.cast::<[u16; LANES]>().read_unaligned() },
+            from_f16,
+        )
     }
     #[inline(always)]
     unsafe fn store_bf16(to: *mut u16, x: F) {
@@ -68,7 +79,10 @@ impl Simd for Portable {
     #[inline(always)]
     unsafe fn store_i8(to: *mut i8, x: F) {
         // SAFETY: as in `store`.
-        unsafe { to.cast::<[i8; LANES]>().write_unaligned(each(x, |x| x as i8)) }
+        unsafe {
+            to.cast::<[i8; LANES]>()
+                .write_unaligned(each(x, |x| x as i8))
+        }
     }
 
     #[inline(always)]
@@ -131,7 +145,10 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn nibbles(x: Self::Bytes) -> (Self::Bytes, Self::Bytes) {
-        (each(x, |x| x.map(|b| b & 15)), each(x, |x| x.map(|b| b >> 4)))
+        (
+            each(x, |x| x.map(|b| b & 15)),
+            each(x, |x| x.map(|b| b >> 4)),
+        )
     }
     #[inline(always)]
     unsafe fn dot_codes(sum: [i32; LANES], codes: Self::Bytes, x: i32) -> [i32; LANES] {
