@@ -39,7 +39,6 @@ impl Case {
         let q = random.values(len * shape.q_width());
         Self {
             shape,
-            len,
             q,
             k,
             v,
