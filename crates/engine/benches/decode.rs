@@ -62,7 +62,7 @@ fn main() {
                         threads,
                         weights,
                         numerics,
-                        max_positions: None,
+                        ..Options::default()
                     };
                     measure(name, &config, options);
                 }

@@ -1,14 +1,14 @@
 //! The engine: one model set up for inference, shared by any number of sessions and threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cwm_kernels::{AttentionShape, RopeTable};
 use cwm_model::{Config, Model};
 
 use crate::decoder::{Context, Dims, Workspace};
 use crate::error::{Error, Result};
-use crate::kv::PageShape;
+use crate::kv::CacheShape;
 use crate::weights::{Decoder, Numerics, Weights};
 
 /// How an [`Engine`] computes.
@@ -23,16 +23,21 @@ pub struct Options {
     pub numerics: Numerics,
     /// Longest session in tokens; `None` takes the model's `max_position_embeddings`.
     pub max_positions: Option<usize>,
+    /// Tokens that local (windowed) layers keep beyond their window: going back by as many is
+    /// exact and free, going further needs [`Session::rewind`](crate::Session::rewind). `None`
+    /// keeps everything, which spends memory (see [`KvCost`](crate::KvCost)).
+    pub local_slack: Option<usize>,
 }
 
 impl Default for Options {
-    /// One thread, exact weights, results independent of the chunking.
+    /// One thread, exact weights, results independent of the chunking, rollback of any distance.
     fn default() -> Self {
         Self {
             threads: 1,
             weights: Weights::F32,
             numerics: Numerics::Invariant,
             max_positions: None,
+            local_slack: None,
         }
     }
 }
@@ -46,6 +51,7 @@ pub struct Engine {
     decoder: Decoder,
     rope: RopeTable,
     max_positions: usize,
+    cache_shape: Arc<CacheShape>,
     /// Buffers of finished calls, for the next one.
     idle: Mutex<Vec<Workspace>>,
 }
@@ -64,6 +70,7 @@ impl Engine {
         let rope = RopeTable::new(&config.inv_freq(), max_positions);
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            cache_shape: Arc::new(CacheShape::new(&config, options.local_slack)),
             config,
             options,
             decoder,
@@ -99,17 +106,9 @@ impl Engine {
         self.id
     }
 
-    pub(crate) fn page_shape(&self) -> PageShape {
-        let Config {
-            n_layers,
-            n_kv_heads,
-            head_dim,
-            ..
-        } = self.config;
-        PageShape {
-            n_layers,
-            kv_dim: n_kv_heads * head_dim,
-        }
+    /// What the cache of a session holds.
+    pub(crate) fn cache_shape(&self) -> &Arc<CacheShape> {
+        &self.cache_shape
     }
 
     /// What a forward pass reads.

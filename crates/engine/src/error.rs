@@ -38,6 +38,20 @@ pub enum Error {
         /// The length of the session.
         len: usize,
     },
+    /// A rollback or fork went back further than the local layers remember.
+    #[error(
+        "cannot go back to {to} tokens without recomputing {recompute}: local layers remember \
+         enough from {exact_from} tokens on; `Session::rewind` recomputes them, and a larger \
+         `Options::local_slack` remembers more"
+    )]
+    RollbackForgotten {
+        /// The length asked for.
+        to: usize,
+        /// The least length that needs no recomputing, 0 apart.
+        exact_from: usize,
+        /// Tokens that would have to be computed again.
+        recompute: usize,
+    },
     /// A session was used with an engine other than the one that made it.
     #[error(
         "this session was made by another engine: its cached keys and values mean nothing to this \

@@ -1,99 +1,101 @@
 //! The key/value cache of one session: pages of [`PAGE`] positions behind `Arc`, copied only when
 //! written.
 //!
-//! One page holds keys, values and token ids of [`PAGE`] consecutive positions *for all layers*, so
-//! sharing a prefix between sessions means raising one reference count per [`PAGE`] tokens. A page
+//! Global layers and local (windowed) layers have pages of their own, so that the two can be kept
+//! for different times. A page holds [`PAGE`] consecutive positions for all layers of its group;
+//! sharing a prefix between sessions means raising two reference counts per [`PAGE`] tokens. A page
 //! that is shared is never changed: the first write after a fork copies that one page (only the
 //! rows filled so far). Rows at or beyond the cache's length are garbage by definition and are
 //! never read.
 //!
-//! Sliding-window layers keep all their rows too; a reader asks only for the rows inside the
-//! window. That spends memory, and in return a rollback of any distance is exact.
+//! Local pages are let go once nobody can need them unless the session goes back by more than the
+//! *slack*. Without a slack they are all kept, and going back is exact at any distance. What has
+//! been let go cannot be rebuilt alone: a local layer's rows follow from every layer below.
+
+mod cost;
+mod group;
+mod ledger;
+mod page;
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use cwm_kernels::KvPage;
+use cwm_model::{Config, LayerType};
 
-/// Positions in one page.
-pub const PAGE: usize = 64;
+use group::Group;
+use page::PageShape;
 
-/// What a page must hold: fixed by the model.
+pub use cost::{KvCost, KvElement};
+pub(crate) use ledger::Ledger;
+pub use page::PAGE;
+
+/// Where a layer's rows are: its number within its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct PageShape {
-    /// Number of layers.
-    pub(crate) n_layers: usize,
-    /// Floats in one key (or value) row of one layer: `n_kv_heads * head_dim`.
-    pub(crate) kv_dim: usize,
+enum Place {
+    Global(usize),
+    Local(usize),
 }
 
-impl PageShape {
-    /// Floats of one layer's keys (or values) in a page.
-    fn plane(self) -> usize {
-        PAGE * self.kv_dim
-    }
-
-    /// Floats in a page.
-    fn len(self) -> usize {
-        2 * self.n_layers * self.plane()
-    }
-
-    /// Offset of a layer's keys; its values follow one plane later.
-    fn keys(self, layer: usize) -> usize {
-        2 * layer * self.plane()
-    }
+/// What a cache must hold: fixed by the model and by how long local layers keep their rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CacheShape {
+    layers: Vec<Place>,
+    global: PageShape,
+    local: PageShape,
+    /// Positions that a query of a local layer sees, itself included.
+    window: usize,
+    /// Tokens by which going back stays exact; `None` for any number.
+    slack: Option<usize>,
 }
 
-/// [`PAGE`] positions of every layer, laid out `[layer][keys, values][position][kv_dim]`.
-#[derive(Debug)]
-struct Page {
-    shape: PageShape,
-    ids: [u32; PAGE],
-    /// Rows that have ever been written: what a copy has to carry over.
-    rows: usize,
-    data: Vec<f32>,
-}
-
-impl Page {
-    fn new(shape: PageShape) -> Self {
+impl CacheShape {
+    pub(crate) fn new(config: &Config, slack: Option<usize>) -> Self {
+        let kv_dim = config.n_kv_heads * config.head_dim;
+        let group = |n_layers| PageShape { n_layers, kv_dim };
+        let (mut global, mut local) = (group(0), group(0));
+        let mut layers = Vec::new();
+        for kind in &config.layer_types {
+            let (group, place): (_, fn(usize) -> Place) = match kind {
+                LayerType::Full => (&mut global, Place::Global),
+                LayerType::Sliding => (&mut local, Place::Local),
+            };
+            layers.push(place(group.n_layers));
+            group.n_layers += 1;
+        }
         Self {
-            shape,
-            ids: [0; PAGE],
-            rows: 0,
-            data: vec![0.0; shape.len()],
+            layers,
+            global,
+            local,
+            window: config.sliding_window,
+            slack,
         }
     }
-}
 
-impl Clone for Page {
-    /// Copies only the rows that were written: a fork early in a page should not pay for the whole
-    /// of it.
-    fn clone(&self) -> Self {
-        let mut copy = Self::new(self.shape);
-        copy.ids = self.ids;
-        copy.rows = self.rows;
-        let used = self.rows * self.shape.kv_dim;
-        let planes = self.data.chunks_exact(self.shape.plane());
-        for (dst, src) in copy.data.chunks_exact_mut(self.shape.plane()).zip(planes) {
-            dst[..used].copy_from_slice(&src[..used]);
-        }
-        copy
+    /// The first position that a token at `position` sees in a local layer.
+    fn window_start(&self, position: usize) -> usize {
+        (position + 1).saturating_sub(self.window)
     }
 }
 
 /// The cached positions `0..len` of one session. `Clone` shares every page.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
-    shape: PageShape,
-    pages: Vec<Arc<Page>>,
+    shape: Arc<CacheShape>,
+    global: Group,
+    local: Group,
+    /// Committed tokens and, after them, reserved ones.
+    ids: Vec<u32>,
     len: usize,
 }
 
 impl Cache {
-    pub(crate) fn new(shape: PageShape) -> Self {
+    pub(crate) fn new(shape: Arc<CacheShape>, ledger: &Arc<Ledger>) -> Self {
         Self {
+            global: Group::new(shape.global, Arc::clone(ledger)),
+            local: Group::new(shape.local, Arc::clone(ledger)),
             shape,
-            pages: Vec::new(),
+            ids: Vec::new(),
             len: 0,
         }
     }
@@ -103,75 +105,84 @@ impl Cache {
         self.len
     }
 
-    /// Pages held, shared ones included.
+    /// Pages held in both groups, shared ones included.
     pub(crate) fn n_pages(&self) -> usize {
-        self.pages.len()
+        self.global.n_pages() + self.local.n_pages()
     }
 
     /// Pages that some other cache holds too.
     pub(crate) fn n_shared_pages(&self) -> usize {
-        self.pages
-            .iter()
-            .filter(|page| Arc::strong_count(page) > 1)
-            .count()
+        self.global.n_shared_pages() + self.local.n_shared_pages()
     }
 
-    /// Forgets every position at or beyond `len` (no-op when it is already shorter).
+    /// Bytes of the pages held, shared ones included.
+    pub(crate) fn bytes(&self) -> usize {
+        self.global.bytes() + self.local.bytes()
+    }
+
+    /// The least length from which on the cache can be cut to any length with all that the next
+    /// token sees still there. To 0 it can always be cut.
+    pub(crate) fn exact_from(&self) -> usize {
+        match self.local.begin() {
+            0 => 0,
+            _ if self.shape.window == 1 => 0,
+            begin => begin + self.shape.window - 1,
+        }
+    }
+
+    /// Forgets every position at or beyond `len` (no-op when it is already shorter). `len` is 0 or
+    /// not below [`Cache::exact_from`].
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
-        self.pages.truncate(self.len.div_ceil(PAGE));
+        self.ids.truncate(self.len);
+        self.global.truncate(self.len);
+        self.local.truncate(self.len);
     }
 
     /// A cache that shares the first `len` positions of this one (all of them when it is shorter).
+    /// `len` is 0 or at least [`Cache::exact_from`].
     pub(crate) fn fork_at(&self, len: usize) -> Self {
         let len = self.len.min(len);
-        let pages = self.pages[..len.div_ceil(PAGE)].to_vec();
         Self {
-            shape: self.shape,
-            pages,
+            shape: Arc::clone(&self.shape),
+            global: self.global.fork_at(len),
+            local: self.local.fork_at(len),
+            ids: self.ids[..len].to_vec(),
             len,
         }
     }
 
     /// The token at a committed position.
     pub(crate) fn id(&self, position: usize) -> Option<u32> {
-        (position < self.len).then(|| self.pages[position / PAGE].ids[position % PAGE])
+        self.ids().get(position).copied()
     }
 
     /// The committed tokens in order.
-    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> + '_ {
-        self.pages
-            .iter()
-            .flat_map(|page| page.ids.iter().copied())
-            .take(self.len)
+    pub(crate) fn ids(&self) -> &[u32] {
+        &self.ids[..self.len]
     }
 
-    /// Makes private pages for `ids` at positions `len..len + ids.len()`, not yet committed.
+    /// Makes private rows for `ids` at positions `len..len + ids.len()`, not yet committed.
     pub(crate) fn reserve(&mut self, ids: &[u32]) {
-        self.pages.truncate(self.len.div_ceil(PAGE));
-        for (position, &id) in (self.len..).zip(ids) {
-            let (index, row) = (position / PAGE, position % PAGE);
-            if index == self.pages.len() {
-                self.pages.push(Arc::new(Page::new(self.shape)));
-            }
-            let page = Arc::make_mut(&mut self.pages[index]);
-            page.ids[row] = id;
-            page.rows = page.rows.max(row + 1);
-        }
+        self.ids.truncate(self.len);
+        self.ids.extend_from_slice(ids);
+        let positions = self.len..self.ids.len();
+        self.global.reserve(positions.clone());
+        self.local.reserve(positions);
     }
 
     /// Stores the key and value row of one layer at a reserved position.
     pub(crate) fn write(&mut self, layer: usize, position: usize, key: &[f32], value: &[f32]) {
-        let PageShape { kv_dim, .. } = self.shape;
-        let page = Arc::make_mut(&mut self.pages[position / PAGE]);
-        let at = self.shape.keys(layer) + position % PAGE * kv_dim;
-        page.data[at..at + kv_dim].copy_from_slice(key);
-        let at = at + self.shape.plane();
-        page.data[at..at + kv_dim].copy_from_slice(value);
+        let (group, layer) = match self.shape.layers[layer] {
+            Place::Global(layer) => (&mut self.global, layer),
+            Place::Local(layer) => (&mut self.local, layer),
+        };
+        let page = group.page_mut(position / PAGE);
+        page.write(layer, position % PAGE, key, value);
     }
 
     /// Appends to `out` the rows of one layer at the positions of `visible`, which must have been
-    /// written.
+    /// written and be within the window of some position from `len` on.
     ///
     /// How the rows are cut into pages depends on the positions only, never on how they were fed
     /// in: attention over them therefore adds up in the same order for every chunking.
@@ -181,126 +192,27 @@ impl Cache {
         visible: RangeInclusive<usize>,
         out: &mut Vec<KvPage<'a>>,
     ) {
-        let PageShape { kv_dim, .. } = self.shape;
+        let (group, layer) = match self.shape.layers[layer] {
+            Place::Global(layer) => (&self.global, layer),
+            Place::Local(layer) => (&self.local, layer),
+        };
         let (first, last) = visible.into_inner();
-        for index in first / PAGE..=last / PAGE {
+        out.extend((first / PAGE..=last / PAGE).map(|index| {
             let begin = first.saturating_sub(index * PAGE);
             let end = (last + 1 - index * PAGE).min(PAGE);
-            let keys = self.shape.keys(layer);
-            let values = keys + self.shape.plane();
-            let rows = begin * kv_dim..end * kv_dim;
-            let data = &self.pages[index].data;
-            out.push(KvPage {
-                k: &data[keys..][rows.clone()],
-                v: &data[values..][rows],
-                rows: end - begin,
-            });
-        }
+            group.page(index).read(layer, begin..end)
+        }));
     }
 
-    /// Accepts the first `n` reserved positions.
+    /// Accepts the first `n` reserved positions and lets go of local pages that are past their use.
     pub(crate) fn commit(&mut self, n: usize) {
         self.len += n;
+        if let Some(slack) = self.shape.slack {
+            let back = self.len.saturating_sub(slack);
+            self.local.forget_before(self.shape.window_start(back));
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SHAPE: PageShape = PageShape {
-        n_layers: 2,
-        kv_dim: 3,
-    };
-
-    /// The row a test stores for a token at a position.
-    fn row(layer: usize, position: usize, id: u32, offset: f32) -> [f32; 3] {
-        [layer as f32 + offset, position as f32, id as f32]
-    }
-
-    fn push(cache: &mut Cache, ids: &[u32]) {
-        cache.reserve(ids);
-        for (position, &id) in (cache.len()..).zip(ids) {
-            for layer in 0..SHAPE.n_layers {
-                let (key, value) = (row(layer, position, id, 0.0), row(layer, position, id, 0.5));
-                cache.write(layer, position, &key, &value);
-            }
-        }
-        cache.commit(ids.len());
-    }
-
-    /// Asserts that the cache holds exactly `ids`, reading rows back through `visible`.
-    fn check(cache: &Cache, ids: &[u32], first: usize) {
-        assert_eq!(cache.ids().collect::<Vec<_>>(), ids);
-        for layer in 0..SHAPE.n_layers {
-            let mut pages = Vec::new();
-            cache.visible(layer, first..=ids.len() - 1, &mut pages);
-            let keys: Vec<f32> = pages.iter().flat_map(|page| page.k.to_vec()).collect();
-            let values: Vec<f32> = pages.iter().flat_map(|page| page.v.to_vec()).collect();
-            let expected = |offset| -> Vec<f32> {
-                (first..ids.len())
-                    .flat_map(|p| row(layer, p, ids[p], offset))
-                    .collect()
-            };
-            assert_eq!(keys, expected(0.0), "keys of layer {layer}");
-            assert_eq!(values, expected(0.5), "values of layer {layer}");
-            assert_eq!(
-                pages.iter().map(|page| page.rows).sum::<usize>(),
-                ids.len() - first
-            );
-        }
-    }
-
-    #[test]
-    fn a_fork_shares_pages_until_one_side_writes() {
-        let ids: Vec<u32> = (0..150).collect();
-        let mut parent = Cache::new(SHAPE);
-        push(&mut parent, &ids);
-        assert_eq!((parent.n_pages(), parent.n_shared_pages()), (3, 0));
-
-        let mut child = parent.clone();
-        assert_eq!((child.n_pages(), child.n_shared_pages()), (3, 3));
-
-        push(&mut child, &[900]);
-        assert_eq!(child.n_shared_pages(), 2, "only the tail page was copied");
-        push(&mut parent, &[800, 801]);
-        check(&child, &[&ids[..], &[900]].concat(), 0);
-        check(&parent, &[&ids[..], &[800, 801]].concat(), 70);
-    }
-
-    #[test]
-    fn rollback_drops_whole_pages_and_later_writes_do_not_reach_the_fork() {
-        let ids: Vec<u32> = (0..130).collect();
-        let mut parent = Cache::new(SHAPE);
-        push(&mut parent, &ids);
-        let child = parent.clone();
-        parent.truncate(60);
-        assert_eq!((parent.len(), parent.n_pages()), (60, 1));
-        push(&mut parent, &[7; 10]);
-        check(&parent, &[&ids[..60], &[7; 10]].concat(), 5);
-        check(&child, &ids, 0);
-        assert_eq!(parent.id(69), Some(7));
-        assert_eq!(parent.id(70), None);
-    }
-
-    #[test]
-    fn uncommitted_rows_are_forgotten() {
-        let mut cache = Cache::new(SHAPE);
-        push(&mut cache, &[1, 2]);
-        cache.reserve(&[3; 100]);
-        assert_eq!(cache.len(), 2);
-        push(&mut cache, &[4]);
-        check(&cache, &[1, 2, 4], 0);
-        assert_eq!(cache.n_pages(), 1);
-    }
-
-    #[test]
-    fn fork_at_a_page_boundary_takes_no_further_page() {
-        let mut cache = Cache::new(SHAPE);
-        push(&mut cache, &[5; 128]);
-        assert_eq!(cache.fork_at(64).n_pages(), 1);
-        assert_eq!(cache.fork_at(65).n_pages(), 2);
-        assert_eq!(cache.fork_at(0).n_pages(), 0);
-        assert_eq!(cache.fork_at(999).len(), 128);
-    }
-}
+mod tests;

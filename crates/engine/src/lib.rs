@@ -4,8 +4,10 @@
 //! threads. A [`Session`] is one sequence of tokens under it. [`Session::extend`] appends tokens
 //! and returns logits where asked ([`Want`]); prompts, forced tokens, drafts, scoring and plain
 //! decoding are all that one call. Going back ([`Session::rollback`]) and trying alternatives
-//! ([`Session::fork`]) cost pages of 64 positions, never a recomputed token. [`greedy`] and
-//! [`Sampler`] turn logits into tokens under a [`Mask`] of what is legal.
+//! ([`Session::fork`]) cost pages of 64 positions, never a recomputed token. To save memory, local
+//! layers may forget what is far behind ([`Options::local_slack`]); going back further than that is
+//! [`Session::rewind`], which recomputes. [`greedy`] and [`Sampler`] turn logits into tokens under
+//! a [`Mask`] of what is legal.
 //!
 //! # What holds of the numbers
 //! - Logits equal those of [`cwm_model::Model::logits`] within 1e-4 with f32 weights.
@@ -42,7 +44,7 @@ mod weights;
 pub use decoder::Want;
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
-pub use kv::PAGE;
+pub use kv::{KvCost, KvElement, PAGE};
 pub use sample::{
     Choice, Mask, Sampler, SamplerOptions, TokenSet, greedy, log_softmax, log_sum_exp, logprob,
 };

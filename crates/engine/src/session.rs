@@ -1,9 +1,11 @@
 //! A session: tokens in, logits out, with rollback and fork that cost pages instead of tokens.
 
+use std::sync::Arc;
+
 use crate::decoder::Want;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::kv::Cache;
+use crate::kv::{Cache, Ledger};
 
 /// Tokens computed together; bounds the memory of activations whatever the length of a call.
 const CHUNK: usize = 256;
@@ -22,9 +24,14 @@ pub struct Session {
 impl Session {
     /// An empty session of `engine`.
     pub fn new(engine: &Engine) -> Self {
+        Self::counted(engine, &Arc::default())
+    }
+
+    /// An empty session whose pages, and those of its forks, are counted by `ledger`.
+    pub(crate) fn counted(engine: &Engine, ledger: &Arc<Ledger>) -> Self {
         Self {
             engine: engine.id(),
-            cache: Cache::new(engine.page_shape()),
+            cache: Cache::new(Arc::clone(engine.cache_shape()), ledger),
         }
     }
 
@@ -40,7 +47,7 @@ impl Session {
     /// [`Error::WrongEngine`], [`Error::UnknownToken`] or [`Error::ContextFull`]; the session is
     /// then unchanged.
     pub fn extend(&mut self, engine: &Engine, ids: &[u32], want: Want) -> Result<Logits> {
-        self.check(engine, ids)?;
+        self.check(engine, self.len(), ids)?;
         let mut logits = Logits {
             data: Vec::new(),
             vocab_size: engine.config().vocab_size,
@@ -71,8 +78,8 @@ impl Session {
         Ok(logits)
     }
 
-    /// Refuses what [`Session::extend`] cannot do, before anything is touched.
-    fn check(&self, engine: &Engine, ids: &[u32]) -> Result<()> {
+    /// Refuses `ids` that cannot follow the first `len` tokens, before anything is touched.
+    fn check(&self, engine: &Engine, len: usize, ids: &[u32]) -> Result<()> {
         if engine.id() != self.engine {
             return Err(Error::WrongEngine);
         }
@@ -84,7 +91,7 @@ impl Session {
                 vocab_size,
             });
         }
-        let (len, max_positions) = (self.len(), engine.max_positions());
+        let max_positions = engine.max_positions();
         if ids.len() > max_positions - len {
             return Err(Error::ContextFull {
                 len,
@@ -107,7 +114,7 @@ impl Session {
 
     /// The tokens, in order.
     pub fn tokens(&self) -> impl Iterator<Item = u32> + '_ {
-        self.cache.ids()
+        self.cache.ids().iter().copied()
     }
 
     /// The token at a position, when the session has reached it.
@@ -121,14 +128,66 @@ impl Session {
         self.tokens().zip(ids).take_while(|(a, b)| a == *b).count()
     }
 
-    /// Forgets all tokens from position `to` on. Exact at any distance; nothing is recomputed.
+    /// The least length that [`Session::rollback`] reaches; 0 is always within reach.
+    ///
+    /// It is 0 unless local layers forget ([`Options::local_slack`](crate::Options::local_slack)),
+    /// and at most `len()` less that slack while the session only grows.
+    pub fn exact_from(&self) -> usize {
+        self.cache.exact_from()
+    }
+
+    /// Forgets all tokens from position `to` on. Nothing is recomputed.
     ///
     /// # Errors
-    /// [`Error::RollbackForward`] when the session is shorter than `to`.
+    /// [`Error::RollbackForward`] when the session is shorter than `to`;
+    /// [`Error::RollbackForgotten`] when `to` lies before [`Session::exact_from`], see
+    /// [`Session::rewind`].
     pub fn rollback(&mut self, to: usize) -> Result<()> {
         self.check_reached(to)?;
+        self.check_remembered(to)?;
         self.cache.truncate(to);
         Ok(())
+    }
+
+    /// Forgets all tokens from position `to` on, at any distance, and returns how many tokens had
+    /// to be computed again: none where [`Session::rollback`] would do, otherwise all `to`, because
+    /// a local layer's keys and values follow from every layer below at every position before.
+    ///
+    /// # Errors
+    /// [`Error::WrongEngine`] or [`Error::RollbackForward`]; the session is then unchanged.
+    pub fn rewind(&mut self, engine: &Engine, to: usize) -> Result<usize> {
+        self.check(engine, self.len(), &[])?;
+        self.check_reached(to)?;
+        if self.check_remembered(to).is_ok() {
+            self.cache.truncate(to);
+            return Ok(0);
+        }
+        let ids = self.cache.ids()[..to].to_vec();
+        self.cache.truncate(0);
+        self.extend(engine, &ids, Want::None)?;
+        Ok(to)
+    }
+
+    /// Puts `ids` in the place of everything from position `at` on and returns the logits that
+    /// `want` names, of `ids`. Tokens that stay the same are kept: all of them for [`Want::None`],
+    /// all but the last for [`Want::Last`], whose logits need one token to be computed. What local
+    /// layers have forgotten is computed again, as by [`Session::rewind`].
+    ///
+    /// # Errors
+    /// [`Error::RollbackForward`] when the session is shorter than `at`, and those of
+    /// [`Session::extend`]; the session is then unchanged.
+    pub fn edit(&mut self, engine: &Engine, at: usize, ids: &[u32], want: Want) -> Result<Logits> {
+        self.check_reached(at)?;
+        self.check(engine, at, ids)?;
+        let old = &self.cache.ids()[at..];
+        let common = old.iter().zip(ids).take_while(|(a, b)| a == b).count();
+        let kept = match want {
+            Want::None => common,
+            Want::Last => common.min(ids.len().saturating_sub(1)),
+            Want::All => 0,
+        };
+        self.rewind(engine, at + kept)?;
+        self.extend(engine, &ids[kept..], want)
     }
 
     /// A second session with the same tokens, sharing every page.
@@ -140,9 +199,10 @@ impl Session {
     /// unchanged.
     ///
     /// # Errors
-    /// [`Error::RollbackForward`] when the session is shorter than `to`.
+    /// Those of [`Session::rollback`].
     pub fn truncate_fork(&self, to: usize) -> Result<Self> {
         self.check_reached(to)?;
+        self.check_remembered(to)?;
         Ok(Self {
             engine: self.engine,
             cache: self.cache.fork_at(to),
@@ -158,7 +218,26 @@ impl Session {
         }
     }
 
-    /// Pages of 64 positions it holds.
+    fn check_remembered(&self, to: usize) -> Result<()> {
+        let exact_from = self.exact_from();
+        if to > 0 && to < exact_from {
+            Err(Error::RollbackForgotten {
+                to,
+                exact_from,
+                recompute: to,
+            })
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Bytes of keys and values it holds, in whole pages, those it shares with others included.
+    /// Token ids take 4 bytes each beside them.
+    pub fn bytes(&self) -> usize {
+        self.cache.bytes()
+    }
+
+    /// Pages of 64 positions it holds, those of global and of local layers together.
     pub fn n_pages(&self) -> usize {
         self.cache.n_pages()
     }

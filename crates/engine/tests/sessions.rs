@@ -2,22 +2,15 @@
 //! errors.
 
 mod common;
+#[path = "sessions/properties.rs"]
+mod properties;
 
-use common::{N_CONFIGS, Random, model};
+use common::{N_CONFIGS, Random, bits, model, one_pass};
 use cwm_engine::{Engine, Error, Numerics, Options, Session, Want, Weights};
 use cwm_kernels::{INT8_GROUP, dequantize_int8, quantize_int8};
-use proptest::prelude::*;
 
 fn engine(kind: usize, options: Options) -> Engine {
     Engine::new(model(kind, 7), options).expect("the options fit the test model")
-}
-
-/// All logits of `ids` in one call on a fresh session.
-fn one_pass(engine: &Engine, ids: &[u32]) -> Vec<f32> {
-    let logits = Session::new(engine)
-        .extend(engine, ids, Want::All)
-        .expect("the ids fit");
-    logits.as_slice().to_vec()
 }
 
 /// All logits of `ids` in chunks of random lengths up to `longest`.
@@ -41,10 +34,6 @@ fn max_difference(a: &[f32], b: &[f32]) -> f32 {
         .zip(b)
         .map(|(a, b)| (a - b).abs())
         .fold(0.0, f32::max)
-}
-
-fn bits(logits: &[f32]) -> Vec<u32> {
-    logits.iter().map(|x| x.to_bits()).collect()
 }
 
 #[test]
@@ -249,6 +238,11 @@ fn errors_say_what_is_wrong_and_change_nothing() {
         Err(Error::RollbackForward { to: 41, len: 40 })
     );
     assert!(session.truncate_fork(41).is_err());
+    assert_eq!(session.rewind(&second, 4), Err(Error::WrongEngine));
+    assert_eq!(
+        session.edit(&second, 4, &[5], Want::Last),
+        Err(Error::WrongEngine)
+    );
     assert_eq!(session.tokens().collect::<Vec<_>>(), [3; 40]);
     assert!(
         session.extend(&first, &[5; 10], Want::Last).is_ok(),
@@ -308,6 +302,88 @@ fn forks_run_on_their_own_threads() {
     assert_eq!(trunk.n_shared_pages(), 0, "the forks have gone");
 }
 
+/// Local layers of shape 0 see 5 positions and let go of whole pages of 64.
+#[test]
+fn what_local_layers_have_forgotten_is_refused_or_recomputed() {
+    let engine = engine(
+        0,
+        Options {
+            local_slack: Some(20),
+            ..Options::default()
+        },
+    );
+    let ids = Random(8).ids(200, 67);
+    let mut session = Session::new(&engine);
+    session
+        .extend(&engine, &ids, Want::None)
+        .expect("the ids fit");
+    assert_eq!(session.exact_from(), 132, "128 are forgotten");
+    let refused = Error::RollbackForgotten {
+        to: 131,
+        exact_from: 132,
+        recompute: 131,
+    };
+    assert_eq!(session.rollback(131), Err(refused.clone()));
+    assert_eq!(
+        refused.to_string(),
+        "cannot go back to 131 tokens without recomputing 131: local layers remember enough from \
+         132 tokens on; `Session::rewind` recomputes them, and a larger `Options::local_slack` \
+         remembers more"
+    );
+    assert_eq!(session.truncate_fork(131).err(), Some(refused));
+    assert_eq!(session.len(), 200, "a refusal changes nothing");
+    let empty = session.truncate_fork(0).expect("nothing is needed");
+    assert_eq!((empty.len(), empty.bytes()), (0, 0));
+    assert_eq!(session.rewind(&engine, 132), Ok(0));
+    assert_eq!(session.rewind(&engine, 131), Ok(131));
+    assert_eq!(
+        session.rewind(&engine, 132),
+        Err(Error::RollbackForward { to: 132, len: 131 })
+    );
+    let logits = session.extend(&engine, &ids[131..133], Want::All);
+    let logits = logits.expect("the ids fit");
+    let expected = one_pass(&engine, &ids[..133]);
+    assert_eq!(bits(logits.as_slice()), bits(&expected[131 * 67..]));
+}
+
+#[test]
+fn edits_keep_what_stays_the_same() {
+    let engine = engine(1, Options::default());
+    let (old, mut new) = (Random(9).ids(150, 67), Random(9).ids(150, 67));
+    new[140] = (new[140] + 1) % 67;
+    let mut session = Session::new(&engine);
+    session
+        .extend(&engine, &old, Want::None)
+        .expect("the ids fit");
+    let witness = session.fork();
+    let logits = session.edit(&engine, 5, &new[5..], Want::Last);
+    let logits = logits.expect("the ids fit");
+    let expected = one_pass(&engine, &new);
+    assert_eq!(bits(logits.row(0)), bits(&expected[149 * 67..]));
+    assert_eq!(
+        (session.n_pages(), session.n_shared_pages()),
+        (6, 4),
+        "the two pages below position 128 of each group were not computed again"
+    );
+    assert!(witness.tokens().eq(old));
+
+    let nothing_new = session.edit(&engine, 5, &new[5..], Want::Last);
+    assert_eq!(nothing_new, Ok(logits));
+    let none = session
+        .edit(&engine, 5, &[], Want::All)
+        .expect("a rollback");
+    assert_eq!((none.n_rows(), session.len()), (0, 5));
+
+    let before = session.tokens().collect::<Vec<_>>();
+    let unknown = session.edit(&engine, 2, &[67], Want::Last);
+    assert!(matches!(unknown, Err(Error::UnknownToken { .. })));
+    let full = session.edit(&engine, 2, &[3; 399], Want::Last);
+    assert!(matches!(full, Err(Error::ContextFull { len: 2, .. })));
+    let forward = session.edit(&engine, 6, &[3], Want::Last);
+    assert_eq!(forward, Err(Error::RollbackForward { to: 6, len: 5 }));
+    assert_eq!(session.tokens().collect::<Vec<_>>(), before);
+}
+
 #[test]
 fn common_prefix_finds_what_can_be_reused() {
     let engine = engine(3, Options::default());
@@ -319,101 +395,4 @@ fn common_prefix_finds_what_can_be_reused() {
     assert_eq!(session.common_prefix(&[4, 5, 6, 7]), 3);
     assert_eq!(session.common_prefix(&[]), 0);
     assert_eq!((session.token(2), session.token(3)), (Some(6), None));
-}
-
-/// One act on a pile of sessions; numbers are taken modulo what is possible.
-#[derive(Clone, Debug)]
-enum Act {
-    Extend {
-        session: usize,
-        ids: Vec<u32>,
-        all: bool,
-    },
-    Rollback {
-        session: usize,
-        to: usize,
-    },
-    Fork {
-        session: usize,
-    },
-    TruncateFork {
-        session: usize,
-        to: usize,
-    },
-    Drop {
-        session: usize,
-    },
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    let ids = prop_oneof![
-        3 => proptest::collection::vec(0..67u32, 1..4),
-        1 => proptest::collection::vec(0..67u32, 1..90),
-    ];
-    prop_oneof![
-        4 => (any::<usize>(), ids, any::<bool>())
-            .prop_map(|(session, ids, all)| Act::Extend { session, ids, all }),
-        2 => any::<(usize, usize)>().prop_map(|(session, to)| Act::Rollback { session, to }),
-        1 => any::<usize>().prop_map(|session| Act::Fork { session }),
-        1 => any::<(usize, usize)>().prop_map(|(session, to)| Act::TruncateFork { session, to }),
-        1 => any::<usize>().prop_map(|session| Act::Drop { session }),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
-
-    /// Whatever happened to a session and its relatives, its logits are those of its tokens run
-    /// from scratch.
-    #[test]
-    fn sessions_equal_runs_from_scratch(
-        kind in 0..N_CONFIGS,
-        acts in proptest::collection::vec(act(), 1..24),
-    ) {
-        let engine = engine(kind, Options::default());
-        let mut pile = vec![(Session::new(&engine), Vec::<u32>::new())];
-        for act in acts {
-            match act {
-                Act::Extend { session, mut ids, all } => {
-                    let n = pile.len();
-                    let (session, tokens) = &mut pile[session % n];
-                    ids.truncate(engine.max_positions() - tokens.len());
-                    tokens.extend(&ids);
-                    let want = if all { Want::All } else { Want::Last };
-                    let logits = session.extend(&engine, &ids, want).expect("the ids fit");
-                    let scratch = one_pass(&engine, tokens);
-                    let rows = &scratch[scratch.len() - logits.as_slice().len()..];
-                    prop_assert!(bits(logits.as_slice()) == bits(rows));
-                }
-                Act::Rollback { session, to } => {
-                    let n = pile.len();
-                    let (session, tokens) = &mut pile[session % n];
-                    let to = to % (tokens.len() + 1);
-                    session.rollback(to).expect("not forward");
-                    tokens.truncate(to);
-                }
-                Act::Fork { session } => {
-                    let (session, tokens) = &pile[session % pile.len()];
-                    let copy = (session.fork(), tokens.clone());
-                    pile.push(copy);
-                }
-                Act::TruncateFork { session, to } => {
-                    let (session, tokens) = &pile[session % pile.len()];
-                    let to = to % (tokens.len() + 1);
-                    let copy = session.truncate_fork(to).expect("not forward");
-                    pile.push((copy, tokens[..to].to_vec()));
-                }
-                Act::Drop { session } => {
-                    if pile.len() > 1 {
-                        let n = pile.len();
-                        pile.swap_remove(session % n);
-                    }
-                }
-            }
-            for (session, tokens) in &pile {
-                prop_assert_eq!(session.len(), tokens.len());
-                prop_assert!(session.tokens().eq(tokens.iter().copied()));
-            }
-        }
-    }
 }

@@ -55,7 +55,7 @@ pub enum Error {
         dir: PathBuf,
     },
     /// A tensor the config calls for is in none of the weights files.
-    #[error("{}: tensor `{tensor}` is missing, but config.json calls for it", path.display())]
+    #[error("{}: tensor `{tensor}` is missing, but the model's config calls for it", path.display())]
     MissingTensor {
         /// The weights file or index.
         path: PathBuf,
@@ -63,7 +63,7 @@ pub enum Error {
         tensor: String,
     },
     /// A tensor the config does not call for.
-    #[error("{}: tensor `{tensor}` is not part of the model that config.json describes", path.display())]
+    #[error("{}: tensor `{tensor}` is not part of the model that its config describes", path.display())]
     ExtraTensor {
         /// The weights file.
         path: PathBuf,
@@ -79,7 +79,7 @@ pub enum Error {
         tensor: String,
     },
     /// A tensor of another shape than the config calls for.
-    #[error("{}: tensor `{tensor}` has shape {found:?}, but config.json calls for {expected:?}{}", path.display(), shape_hint(tensor))]
+    #[error("{}: tensor `{tensor}` has shape {found:?}, but the model's config calls for {expected:?}{}", path.display(), shape_hint(tensor))]
     Shape {
         /// The weights file.
         path: PathBuf,
@@ -103,12 +103,62 @@ pub enum Error {
         expected: &'static str,
     },
     /// A tensor with infinities or NaN, as a diverged run leaves behind.
-    #[error("{}: tensor `{tensor}` holds values that are not finite; the run that made it diverged or the file is damaged", path.display())]
+    #[error("{}: tensor `{tensor}` holds {value} at index {index}; the run that made it diverged or the file is damaged", path.display())]
     NotFinite {
         /// The weights file.
         path: PathBuf,
         /// Name of the tensor.
         tensor: String,
+        /// First element that is not finite, counted along the rows.
+        index: usize,
+        /// What stands there.
+        value: f32,
+    },
+    /// A path at which there is no form of weights that this crate reads.
+    #[error("{} is no model that can be read: {reason}", path.display())]
+    UnknownForm {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found, and what would do.
+        reason: String,
+    },
+    /// Rows of a tensor that it does not have, or a buffer of another size.
+    #[error("cannot read rows {start}..{end} of tensor `{tensor}` {shape:?} into {len} values")]
+    Rows {
+        /// Name of the tensor.
+        tensor: String,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// First row asked for.
+        start: usize,
+        /// Row after the last asked for.
+        end: usize,
+        /// Length of the buffer.
+        len: usize,
+    },
+    /// A form that the writer in question does not have.
+    #[error("{} cannot hold {form} weights; choose one of {choices}", path.display())]
+    Form {
+        /// What was to be written.
+        path: PathBuf,
+        /// The form asked for.
+        form: &'static str,
+        /// Those there are.
+        choices: &'static str,
+    },
+    /// A weight beyond the range of the form it was to be written in.
+    #[error("{}: tensor `{tensor}` holds {value} at index {index}, which {form} cannot hold; choose bf16 or f32", path.display())]
+    Overflow {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// Name of the tensor.
+        tensor: String,
+        /// The first such element, counted along the rows.
+        index: usize,
+        /// What stands there.
+        value: f32,
+        /// The form asked for.
+        form: &'static str,
     },
     /// A row of tokens that does not fit the model or itself.
     #[error("unusable row: {0}")]

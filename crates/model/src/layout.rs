@@ -32,6 +32,31 @@ impl TensorSpec {
     pub fn is_matrix(&self) -> bool {
         self.shape.len() == 2
     }
+
+    /// Rows of a matrix; a norm is one row.
+    pub fn n_rows(&self) -> usize {
+        match self.shape[..] {
+            [rows, _] => rows,
+            _ => 1,
+        }
+    }
+
+    /// Values in a row.
+    pub fn n_cols(&self) -> usize {
+        self.len / self.n_rows()
+    }
+
+    /// What it is whatever its layer, such as `q_proj`, `embed_tokens` or `lm_head`.
+    pub fn kind(&self) -> &str {
+        let mut words = self.name.trim_end_matches(".weight").rsplit('.');
+        let is_word = |word: &&str| !word.bytes().all(|byte| byte.is_ascii_digit());
+        words.find(is_word).unwrap_or(&self.name)
+    }
+
+    /// Whether it is a table that ids are looked up in, or the head that chooses among them.
+    pub fn is_table(&self) -> bool {
+        self.kind().starts_with("embed") || self.kind() == "lm_head"
+    }
 }
 
 /// Ranges of one layer's tensors in the flat vector.

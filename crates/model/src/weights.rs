@@ -1,39 +1,40 @@
-//! Weights on disk: safetensors under Hugging Face's names.
+//! Weights on disk, under Hugging Face's names.
 //!
-//! Promises: a folder that loads had every tensor the config calls for, in
-//! the right shape, finite, and no other; a file that is truncated, foreign or
-//! damaged is refused with its name, before memory is set aside for it.
-//! Saving replaces the old file only once the new one is complete.
+//! Promises: a model that opens has every tensor the config calls for, in the right shape, and no
+//! other; a file that is truncated, foreign or damaged is refused with its name, before memory is
+//! set aside for it. Files are mapped and read a tensor, or a few rows of one, at a time. Writing
+//! replaces an old file only once the new one is complete.
 //!
-//! Besides F32, BF16 and F16 there is our int8 form: a matrix `name` is stored
-//! as I8 codes beside `name.scales`, F32, one scale per row and group of 32
-//! columns (the last group may be short); weight = code * scale.
+//! Besides F32, BF16 and F16 a folder of safetensors may hold forms of ours: a matrix `name` is
+//! stored as codes beside `name.scales`. In int8 the codes are I8 and the scales F32, one per row
+//! and group of 32 columns (the last group may be short); weight = code * scale. In int4 the codes
+//! are U8, two in a byte, and the scales F16, one for 32 or for 128 columns: see
+//! [`Dtype::Int4Group32`]. `quantization_config` in `config.json` names method and group.
 
+mod blocks;
+mod bytes;
+mod checkpoint;
+mod dtype;
+mod folder;
 mod load;
 mod save;
+mod stream;
 
-/// How weights are stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dtype {
-    /// Exact.
-    F32,
-    /// Rounded to 8 bits of mantissa.
-    Bf16,
-    /// Matrices as 8-bit codes with a scale per group; norms exact. Read by
-    /// this crate only.
-    Int8,
-}
+pub use checkpoint::{Checkpoint, Tensor};
+pub use dtype::Dtype;
 
 /// Name of unsharded weights inside a model folder.
 pub const WEIGHTS_FILE: &str = "model.safetensors";
 /// Name of the table of shards.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
 
-/// Name of the scales of int8 tensor `name`.
+/// Name of the scales of the codes in tensor `name`.
 fn scales_name(name: &str) -> String {
     format!("{name}.scales")
 }
 
-fn all_finite(values: &[f32]) -> bool {
-    values.iter().all(|value| value.is_finite())
+/// Index and value of the first infinity or NaN.
+fn first_not_finite(values: &[f32]) -> Option<(usize, f32)> {
+    let index = values.iter().position(|value| !value.is_finite())?;
+    Some((index, values[index]))
 }

@@ -245,7 +245,11 @@ fn round_trip_of_every_type() {
     for fixture in fixtures() {
         let ids = fixture.ids("input_ids");
         let exact = fixture.model.logits(&ids).expect("valid ids");
-        for (dtype, least) in [(Dtype::F32, 1.0), (Dtype::Bf16, 0.999), (Dtype::Int8, 0.99)] {
+        for (dtype, least) in [
+            (Dtype::F32, 1.0),
+            (Dtype::Bf16, 0.999),
+            (Dtype::Int8Group32, 0.99),
+        ] {
             let dir = tempfile::tempdir().expect("a temporary folder");
             fixture.model.save(dir.path(), dtype).expect("saves");
             let again = Model::load(dir.path()).expect("loads");

@@ -95,7 +95,7 @@ pub(crate) fn export(args: &ExportArgs) -> Result<()> {
     let dtype = match args.dtype {
         Weights::F32 => Dtype::F32,
         Weights::Bf16 => Dtype::Bf16,
-        Weights::Int8 => Dtype::Int8,
+        Weights::Int8 => Dtype::Int8Group32,
     };
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("cannot create `{}`", args.out.display()))?;

@@ -391,7 +391,7 @@ impl Predictor {
             known -= 1;
         }
         if known < lane.session.len() {
-            lane.session.rollback(known)?;
+            lane.session.rewind(&self.engine, known)?;
         }
         if known < ids.len() {
             let logits = lane

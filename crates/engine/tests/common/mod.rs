@@ -1,5 +1,6 @@
 //! Tiny random models whose logits are lively enough that a wrong mask or position shows.
 
+use cwm_engine::{Engine, Session, Want};
 use cwm_model::{Config, LayerType, Llama3Scaling, Model, Rope, RunEmbedding};
 
 /// A small deterministic generator (SplitMix64) for weights and tokens.
@@ -93,4 +94,16 @@ pub(crate) fn model(kind: usize, seed: u64) -> Model {
         }
     }
     model
+}
+
+/// All logits of `ids` in one call on a fresh session.
+pub(crate) fn one_pass(engine: &Engine, ids: &[u32]) -> Vec<f32> {
+    let logits = Session::new(engine)
+        .extend(engine, ids, Want::All)
+        .expect("the ids fit");
+    logits.as_slice().to_vec()
+}
+
+pub(crate) fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|x| x.to_bits()).collect()
 }

@@ -7,9 +7,13 @@ use serde_json::{Value, json};
 use super::{Config, LayerType, Llama3Scaling, Refusal, Rope, refuse};
 use crate::{Dtype, RunEmbedding};
 
-/// `quant_method` under which our int8 weights are announced. It makes
-/// `transformers` refuse the folder instead of reading codes as weights.
-const INT8_METHOD: &str = "cwm-int8";
+/// Values of `quant_method` and `group_size` under which our forms of codes are announced. They
+/// make `transformers` refuse the folder instead of reading codes as weights.
+const METHODS: [(Dtype, &str, u64); 3] = [
+    (Dtype::Int8Group32, "cwm-int8", 32),
+    (Dtype::Int4Group32, "cwm-int4", 32),
+    (Dtype::Int4Group128, "cwm-int4", 128),
+];
 
 #[derive(Serialize, Deserialize)]
 pub(super) struct HfConfig {
@@ -132,14 +136,15 @@ impl HfConfig {
             mlp_bias: false,
             dtype: Some(
                 match dtype {
-                    Dtype::F32 | Dtype::Int8 => "float32",
                     Dtype::Bf16 => "bfloat16",
+                    Dtype::F16 => "float16",
+                    _ => "float32",
                 }
                 .to_owned(),
             ),
-            quantization_config: (dtype == Dtype::Int8).then(
-                || json!({"quant_method": INT8_METHOD, "group_size": cwm_kernels::INT8_GROUP}),
-            ),
+            quantization_config: (METHODS.iter())
+                .find(|(stored, ..)| *stored == dtype)
+                .map(|(_, name, group)| json!({"quant_method": name, "group_size": group})),
         }
     }
 
@@ -168,10 +173,16 @@ impl HfConfig {
         }
         if let Some(quantization) = &self.quantization_config {
             let method = quantization.get("quant_method").and_then(Value::as_str);
-            if method != Some(INT8_METHOD) {
+            let group = quantization.get("group_size").and_then(Value::as_u64);
+            let is_ours = |&&(_, name, size): &&(Dtype, &str, u64)| {
+                method == Some(name) && group.is_none_or(|group| group == size)
+            };
+            if METHODS.iter().find(is_ours).is_none() {
+                let group = group.map(|size| format!(" in groups of {size}"));
                 return refuse(format!(
-                    "weights quantised by `{}` are not supported; take the unquantised ones",
-                    method.unwrap_or("an unnamed method")
+                    "weights quantised by `{}`{} are not supported; take the unquantised ones",
+                    method.unwrap_or("an unnamed method"),
+                    group.unwrap_or_default()
                 ));
             }
         }

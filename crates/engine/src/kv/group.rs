@@ -1,0 +1,128 @@
+//! The pages of all layers that keep the same positions: a run of pages behind `Arc`, copied only
+//! when written.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::ledger::{Charge, Ledger};
+use super::page::{PAGE, Page, PageShape};
+
+/// A page and its entry in the books.
+#[derive(Debug)]
+struct Slot {
+    page: Page,
+    _charge: Charge,
+}
+
+/// Pages number `first..first + pages.len()` of one sequence. A page that is shared is never
+/// changed. A group of no layers holds no page. `Clone` shares every page.
+#[derive(Clone, Debug)]
+pub(super) struct Group {
+    shape: PageShape,
+    first: usize,
+    pages: Vec<Arc<Slot>>,
+    ledger: Arc<Ledger>,
+}
+
+impl Group {
+    pub(super) fn new(shape: PageShape, ledger: Arc<Ledger>) -> Self {
+        Self {
+            shape,
+            first: 0,
+            pages: Vec::new(),
+            ledger,
+        }
+    }
+
+    /// The least position whose rows are still here.
+    pub(super) fn begin(&self) -> usize {
+        self.first * PAGE
+    }
+
+    pub(super) fn n_pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Pages that some other group holds too.
+    pub(super) fn n_shared_pages(&self) -> usize {
+        let is_shared = |page: &&Arc<Slot>| Arc::strong_count(page) > 1;
+        self.pages.iter().filter(is_shared).count()
+    }
+
+    /// Bytes of its pages, shared ones included.
+    pub(super) fn bytes(&self) -> usize {
+        self.pages.len() * self.shape.bytes()
+    }
+
+    /// Lets go of every page that has no position below `len`.
+    pub(super) fn truncate(&mut self, len: usize) {
+        let end = len.div_ceil(PAGE);
+        self.pages.truncate(end.saturating_sub(self.first));
+        self.first = self.first.min(end);
+    }
+
+    /// A group with the pages of the positions below `len`.
+    pub(super) fn fork_at(&self, len: usize) -> Self {
+        let end = len.div_ceil(PAGE);
+        let n_pages = end.saturating_sub(self.first).min(self.pages.len());
+        Self {
+            shape: self.shape,
+            first: self.first.min(end),
+            pages: self.pages[..n_pages].to_vec(),
+            ledger: Arc::clone(&self.ledger),
+        }
+    }
+
+    /// Lets go of every page that lies wholly before `position`, which it has reached.
+    pub(super) fn forget_before(&mut self, position: usize) {
+        let dropped = (position / PAGE).saturating_sub(self.first);
+        if self.shape.n_layers > 0 && dropped > 0 {
+            self.pages.drain(..dropped);
+            self.first += dropped;
+        }
+    }
+
+    /// Makes private rows for `positions`, the first of which follows the last one held.
+    pub(super) fn reserve(&mut self, positions: Range<usize>) {
+        self.truncate(positions.start);
+        if self.shape.n_layers == 0 || positions.is_empty() {
+            return;
+        }
+        if self.pages.is_empty() {
+            self.first = positions.start / PAGE;
+        }
+        for index in positions.start / PAGE..=(positions.end - 1) / PAGE {
+            let rows = (positions.end - index * PAGE).min(PAGE);
+            self.private(index).reserve(rows);
+        }
+    }
+
+    /// The page `index`, which may be the next one, for this group alone.
+    fn private(&mut self, index: usize) -> &mut Page {
+        let at = index - self.first;
+        let page = match self.pages.get_mut(at) {
+            None => Some(Page::new(self.shape)),
+            Some(slot) if Arc::strong_count(slot) > 1 => Some(slot.page.clone()),
+            Some(_) => None,
+        };
+        if let Some(page) = page {
+            let charge = Charge::new(&self.ledger, self.shape.bytes());
+            self.pages.truncate(at);
+            self.pages.push(Arc::new(Slot {
+                page,
+                _charge: charge,
+            }));
+        }
+        self.page_mut(index)
+    }
+
+    pub(super) fn page(&self, index: usize) -> &Page {
+        &self.pages[index - self.first].page
+    }
+
+    /// A page that [`Group::reserve`] has made private.
+    pub(super) fn page_mut(&mut self, index: usize) -> &mut Page {
+        let slot = Arc::get_mut(&mut self.pages[index - self.first]);
+        &mut slot.expect("reserved pages are private").page
+    }
+}
