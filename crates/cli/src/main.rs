@@ -4,6 +4,7 @@
 //! bars and exit codes live here, nothing else. Exit codes: 0 success, 1 the
 //! work could not be done, 2 the command line is wrong.
 
+mod bench;
 mod bridge;
 mod calls;
 mod data;
@@ -57,6 +58,8 @@ enum Command {
     Scale(scale::Command),
     /// Write a trained model as a folder to ship
     Export(train::ExportArgs),
+    /// Measure how fast this machine runs a model
+    Bench(bench::Args),
     /// Look into a store of checkpoints, and fetch from it
     #[command(subcommand)]
     Store(store::Command),
@@ -77,6 +80,7 @@ fn main() -> ExitCode {
         Command::Debug(args) => debug::run(&args),
         Command::Data(command) => data::run(&command),
         Command::Train(args) => watch::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Scale(command) => scale::run(&command),
         Command::Export(args) => train::export(&args),
         Command::Store(command) => store::run(&command),

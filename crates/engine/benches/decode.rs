@@ -8,7 +8,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use cwm_engine::{Engine, Numerics, Options, Session, Want, Weights};
+use cwm_engine::{Engine, Options, Session, Want, WeightFormat};
 use cwm_model::{Config, LayerType, Model, Rope};
 
 const CONTEXT: usize = 400;
@@ -55,17 +55,14 @@ fn shapes() -> [(&'static str, Config); 2] {
 
 fn main() {
     for (name, config) in shapes() {
-        for weights in [Weights::F32, Weights::Int8] {
-            for numerics in [Numerics::Invariant, Numerics::Fast] {
-                for threads in [1, 2] {
-                    let options = Options {
-                        threads,
-                        weights,
-                        numerics,
-                        ..Options::default()
-                    };
-                    measure(name, &config, options);
-                }
+        for weights in WeightFormat::ALL {
+            for threads in [1, 2] {
+                let options = Options {
+                    threads,
+                    weights,
+                    ..Options::default()
+                };
+                measure(name, &config, options);
             }
         }
     }
@@ -78,10 +75,7 @@ fn measure(name: &str, config: &Config, options: Options) {
         Err(error) => return eprintln!("{name}: {error}"),
     };
     let Options {
-        threads,
-        weights,
-        numerics,
-        ..
+        threads, weights, ..
     } = options;
     let prompt: Vec<u32> = (0..CONTEXT as u32).map(|i| i * 37 % 1024).collect();
     let mut context = Session::new(&engine);
@@ -104,7 +98,7 @@ fn measure(name: &str, config: &Config, options: Options) {
             "{}",
             serde_json::json!({
                 "bench": what, "model": name, "n_params": n_params, "context": CONTEXT,
-                "weights": format!("{weights:?}"), "numerics": format!("{numerics:?}"),
+                "weights": weights.name(),
                 "threads": threads, "tokens_per_second": (tokens as f64 / seconds).round(),
                 "bytes_per_token": engine.bytes_per_token(),
             })

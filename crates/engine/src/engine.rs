@@ -3,24 +3,23 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cwm_kernels::{AttentionShape, RopeTable};
-use cwm_model::{Config, Model};
+use cwm_kernels::{KvFormat, Pool, RopeTable, WeightFormat};
+use cwm_model::{Checkpoint, Config, Model};
 
 use crate::decoder::{Context, Dims, Workspace};
 use crate::error::{Error, Result};
 use crate::kv::CacheShape;
-use crate::weights::{Decoder, Numerics, Weights};
+use crate::weights::{self, Decoder, Noise, Source};
 
 /// How an [`Engine`] computes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Threads that share the work of one call when it brings many tokens; single tokens are
-    /// computed on the caller's thread. At least 1.
+    /// Threads that share the work of a call, the caller's included. At least 1.
     pub threads: usize,
-    /// How the weight matrices are held.
-    pub weights: Weights,
-    /// Whether the bits may depend on how tokens were chunked.
-    pub numerics: Numerics,
+    /// How the weight matrices are held. Where they have 4 bits, embeddings and head have 8.
+    pub weights: WeightFormat,
+    /// How keys and values are held.
+    pub kv: KvFormat,
     /// Longest session in tokens; `None` takes the model's `max_position_embeddings`.
     pub max_positions: Option<usize>,
     /// Tokens that local (windowed) layers keep beyond their window: going back by as many is
@@ -30,12 +29,12 @@ pub struct Options {
 }
 
 impl Default for Options {
-    /// One thread, exact weights, results independent of the chunking, rollback of any distance.
+    /// One thread, exact weights, keys and values, rollback of any distance.
     fn default() -> Self {
         Self {
             threads: 1,
-            weights: Weights::F32,
-            numerics: Numerics::Invariant,
+            weights: WeightFormat::F32,
+            kv: KvFormat::F32,
             max_positions: None,
             local_slack: None,
         }
@@ -50,6 +49,7 @@ pub struct Engine {
     options: Options,
     decoder: Decoder,
     rope: RopeTable,
+    pool: Pool,
     max_positions: usize,
     cache_shape: Arc<CacheShape>,
     /// Buffers of finished calls, for the next one.
@@ -57,25 +57,49 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Takes over (and, for int8, quantises) the weights of `model`.
+    /// Packs the weights of `model` in the format that `options` names.
     ///
     /// # Errors
     /// [`Error::Option`] for options that cannot be satisfied, [`Error::Model`] for a model whose
     /// parts do not fit together.
     pub fn new(model: Model, options: Options) -> Result<Self> {
+        weights::check(&model)?;
+        Self::from_source(model.config.clone(), &model, options)
+    }
+
+    /// Packs the weights of a checkpoint as it is read: no copy of the whole in f32 is made.
+    ///
+    /// # Errors
+    /// As [`Engine::new`]; a weight that is not finite is a [`Error::Model`] that names it.
+    pub fn open(checkpoint: &Checkpoint, options: Options) -> Result<Self> {
+        Self::from_source(checkpoint.config().clone(), checkpoint, options)
+    }
+
+    /// A model of random weights, to measure speed and memory of a shape with.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for options that cannot be satisfied, [`Error::Model`] for a config that
+    /// contradicts itself.
+    pub fn random(config: Config, seed: u64, options: Options) -> Result<Self> {
+        if let Err(error) = config.validate() {
+            let problem = error.to_string();
+            return Err(Error::Model { problem });
+        }
+        Self::from_source(config, &Noise { seed }, options)
+    }
+
+    fn from_source(config: Config, source: &impl Source, options: Options) -> Result<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        let max_positions = check(&model.config, &options)?;
-        let config = model.config.clone();
-        let decoder = Decoder::new(model, options.weights)?;
-        let rope = RopeTable::new(&config.inv_freq(), max_positions);
+        let max_positions = check(&config, &options)?;
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            cache_shape: Arc::new(CacheShape::new(&config, options.local_slack)),
+            decoder: Decoder::new(&config, source, options.weights)?,
+            rope: RopeTable::new(&config.inv_freq(), max_positions),
+            pool: Pool::new(options.threads),
+            max_positions,
+            cache_shape: Arc::new(CacheShape::new(&config, options.local_slack, options.kv)),
             config,
             options,
-            decoder,
-            rope,
-            max_positions,
             idle: Mutex::default(),
         })
     }
@@ -101,6 +125,11 @@ impl Engine {
         self.decoder.bytes_per_token()
     }
 
+    /// Bytes of all weights.
+    pub fn n_weight_bytes(&self) -> usize {
+        self.decoder.n_bytes()
+    }
+
     /// Tells this engine's sessions from others'.
     pub(crate) fn id(&self) -> u64 {
         self.id
@@ -114,21 +143,16 @@ impl Engine {
     /// What a forward pass reads.
     pub(crate) fn context(&self) -> Context<'_> {
         let config = &self.config;
-        let attention = AttentionShape {
-            n_heads: config.n_heads,
-            n_kv_heads: config.n_kv_heads,
-            head_dim: config.head_dim,
-        };
         Context {
             decoder: &self.decoder,
             rope: &self.rope,
+            pool: &self.pool,
             dims: Dims {
                 hidden: config.hidden_size,
                 inner: config.intermediate_size,
-                attention,
+                attention: config.attention_shape(),
                 eps: config.rms_norm_eps,
             },
-            numerics: self.options.numerics,
         }
     }
 

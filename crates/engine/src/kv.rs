@@ -17,16 +17,16 @@ mod group;
 mod ledger;
 mod page;
 
-use std::ops::RangeInclusive;
+use std::ops::Range;
 use std::sync::Arc;
 
-use cwm_kernels::KvPage;
+use cwm_kernels::{KvFormat, KvPlane};
 use cwm_model::{Config, LayerType};
 
 use group::Group;
 use page::PageShape;
 
-pub use cost::{KvCost, KvElement};
+pub use cost::KvCost;
 pub(crate) use ledger::Ledger;
 pub use page::PAGE;
 
@@ -50,9 +50,12 @@ pub(crate) struct CacheShape {
 }
 
 impl CacheShape {
-    pub(crate) fn new(config: &Config, slack: Option<usize>) -> Self {
-        let kv_dim = config.n_kv_heads * config.head_dim;
-        let group = |n_layers| PageShape { n_layers, kv_dim };
+    pub(crate) fn new(config: &Config, slack: Option<usize>, format: KvFormat) -> Self {
+        let group = |n_layers| PageShape {
+            n_layers,
+            heads: config.attention_shape(),
+            format,
+        };
         let (mut global, mut local) = (group(0), group(0));
         let mut layers = Vec::new();
         for kind in &config.layer_types {
@@ -181,27 +184,33 @@ impl Cache {
         page.write(layer, position % PAGE, key, value);
     }
 
-    /// Appends to `out` the rows of one layer at the positions of `visible`, which must have been
-    /// written and be within the window of some position from `len` on.
-    ///
-    /// How the rows are cut into pages depends on the positions only, never on how they were fed
-    /// in: attention over them therefore adds up in the same order for every chunking.
+    /// Positions that a query of a layer sees, itself included; `None` for all.
+    pub(crate) fn window(&self, layer: usize) -> Option<usize> {
+        match self.shape.layers[layer] {
+            Place::Global(_) => None,
+            Place::Local(_) => Some(self.shape.window),
+        }
+    }
+
+    /// Appends to `out` the pages of one layer that hold what queries at `positions` see, and
+    /// returns the number of the first. The queries stand at or behind the end of the cache, and
+    /// what they see has been written.
     pub(crate) fn visible<'a>(
         &'a self,
         layer: usize,
-        visible: RangeInclusive<usize>,
-        out: &mut Vec<KvPage<'a>>,
-    ) {
-        let (group, layer) = match self.shape.layers[layer] {
-            Place::Global(layer) => (&self.global, layer),
-            Place::Local(layer) => (&self.local, layer),
+        positions: Range<usize>,
+        out: &mut Vec<KvPlane<'a>>,
+    ) -> usize {
+        let (group, layer, first) = match self.shape.layers[layer] {
+            Place::Global(layer) => (&self.global, layer, 0),
+            Place::Local(layer) => {
+                let first = self.shape.window_start(positions.start);
+                (&self.local, layer, first / PAGE)
+            }
         };
-        let (first, last) = visible.into_inner();
-        out.extend((first / PAGE..=last / PAGE).map(|index| {
-            let begin = first.saturating_sub(index * PAGE);
-            let end = (last + 1 - index * PAGE).min(PAGE);
-            group.page(index).read(layer, begin..end)
-        }));
+        let pages = first..positions.end.div_ceil(PAGE);
+        out.extend(pages.map(|index| group.page(index).plane(layer)));
+        first
     }
 
     /// Accepts the first `n` reserved positions and lets go of local pages that are past their use.

@@ -10,12 +10,12 @@
 //! a [`Mask`] of what is legal.
 //!
 //! # What holds of the numbers
-//! - Logits equal those of [`cwm_model::Model::logits`] within 1e-4 with f32 weights.
-//! - Under [`Numerics::Invariant`] (the default) they depend on the tokens alone, bit for bit, on
-//!   one machine with one set of CPU kernels: not on chunking, rollbacks, forks or threads.
-//! - Under [`Numerics::Fast`] chunks of four tokens or more are computed by the blocked matrix
-//!   product: equal up to rounding only.
-//! - [`Weights::Int8`] is an approximation of the model, but is itself chunking-invariant.
+//! - They depend on a session's tokens alone, bit for bit, on one machine with one set of CPU
+//!   kernels: not on chunking, rollbacks, forks, threads, or on other sessions in the same
+//!   [`Engine::extend_batch`]. It holds for every format of weights and of keys and values.
+//! - With f32 throughout, logits equal those of [`cwm_model::Model::logits`] within 1e-4.
+//! - Other formats approximate the model: weights are rounded once, and the inputs of products as
+//!   [`WeightFormat`] says.
 //!
 //! ```no_run
 //! use cwm_engine::{Engine, Mask, Options, Session, Want, greedy};
@@ -41,12 +41,12 @@ mod sample;
 mod session;
 mod weights;
 
+pub use cwm_kernels::{KvFormat, WeightFormat};
 pub use decoder::Want;
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
-pub use kv::{KvCost, KvElement, PAGE};
+pub use kv::{KvCost, PAGE};
 pub use sample::{
     Choice, Mask, Sampler, SamplerOptions, TokenSet, greedy, log_softmax, log_sum_exp, logprob,
 };
-pub use session::{Logits, Session};
-pub use weights::{Numerics, Weights};
+pub use session::{BatchItem, Logits, Session};

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::decoder::Want;
+use crate::decoder::{Segment, Want, Workspace};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::kv::{Cache, Ledger};
 
-/// Tokens computed together; bounds the memory of activations whatever the length of a call.
+/// Tokens computed in one pass; bounds the memory of activations whatever the length of a call.
 const CHUNK: usize = 256;
 
 /// The state of one token sequence under one [`Engine`]: its cached keys and values.
@@ -39,40 +39,29 @@ impl Session {
     /// positions `len()..len() + ids.len()` and returns the logits that `want` names. No tokens
     /// give no logits.
     ///
-    /// Under [`Numerics::Invariant`](crate::Numerics::Invariant) the logits depend on the tokens
-    /// alone, bit for bit: not on how they are split into calls, on rollbacks and forks before, or
-    /// on the number of threads.
+    /// The logits depend on the tokens alone, bit for bit: not on how they are split into calls, on
+    /// rollbacks and forks before, on what is computed with them
+    /// ([`Engine::extend_batch`]), or on the number of threads.
     ///
     /// # Errors
     /// [`Error::WrongEngine`], [`Error::UnknownToken`] or [`Error::ContextFull`]; the session is
     /// then unchanged.
     pub fn extend(&mut self, engine: &Engine, ids: &[u32], want: Want) -> Result<Logits> {
         self.check(engine, self.len(), ids)?;
-        let mut logits = Logits {
-            data: Vec::new(),
-            vocab_size: engine.config().vocab_size,
-        };
-        let context = engine.context();
+        let mut logits = Logits::none(engine);
         engine.with_workspace(|workspace| {
-            let n_chunks = ids.len().div_ceil(CHUNK);
-            for (index, chunk) in ids.chunks(CHUNK).enumerate() {
-                let is_last = index + 1 == n_chunks;
-                let want = if want == Want::Last && !is_last {
-                    Want::None
-                } else {
-                    want
+            for (begin, end) in chunks(ids.len(), CHUNK) {
+                let mut work = Work {
+                    session: self,
+                    ids: &ids[begin..end],
+                    want: if end == ids.len() {
+                        want
+                    } else {
+                        want.before_last()
+                    },
+                    logits: &mut logits.data,
                 };
-                self.cache.reserve(chunk);
-                let threads = engine.options().threads;
-                workspace.run(
-                    &context,
-                    &mut self.cache,
-                    chunk,
-                    want,
-                    threads,
-                    &mut logits.data,
-                );
-                self.cache.commit(chunk.len());
+                compute(engine, workspace, std::slice::from_mut(&mut work));
             }
         });
         Ok(logits)
@@ -248,6 +237,96 @@ impl Session {
     }
 }
 
+/// One session's part of [`Engine::extend_batch`].
+#[derive(Debug)]
+pub struct BatchItem<'a> {
+    /// The session that is extended.
+    pub session: &'a mut Session,
+    /// The tokens to append.
+    pub ids: &'a [u32],
+    /// Whose logits to return.
+    pub want: Want,
+}
+
+impl Engine {
+    /// Extends many sessions, reading the weights once for all of them, and returns the logits of
+    /// each: the same, bit for bit, as [`Session::extend`] would one by one.
+    ///
+    /// # Errors
+    /// Those of [`Session::extend`], for the first item that has one; no session is changed then.
+    pub fn extend_batch(&self, items: &mut [BatchItem<'_>]) -> Result<Vec<Logits>> {
+        for item in &*items {
+            item.session.check(self, item.session.len(), item.ids)?;
+        }
+        let mut logits: Vec<Logits> = items.iter().map(|_| Logits::none(self)).collect();
+        let mut done = vec![0; items.len()];
+        self.with_workspace(|workspace| {
+            loop {
+                let mut room = CHUNK;
+                let mut work = Vec::new();
+                for ((item, done), logits) in items.iter_mut().zip(&mut done).zip(&mut logits) {
+                    let n = (item.ids.len() - *done).min(room);
+                    if n == 0 {
+                        continue;
+                    }
+                    let ids = &item.ids[*done..*done + n];
+                    *done += n;
+                    room -= n;
+                    let is_last = *done == item.ids.len();
+                    work.push(Work {
+                        session: &mut *item.session,
+                        ids,
+                        want: if is_last {
+                            item.want
+                        } else {
+                            item.want.before_last()
+                        },
+                        logits: &mut logits.data,
+                    });
+                }
+                if work.is_empty() {
+                    break;
+                }
+                compute(self, workspace, &mut work);
+            }
+        });
+        Ok(logits)
+    }
+}
+
+/// A part of a session's new tokens that goes through the model in one pass.
+struct Work<'a> {
+    session: &'a mut Session,
+    ids: &'a [u32],
+    want: Want,
+    logits: &'a mut Vec<f32>,
+}
+
+/// One pass. The ids were checked.
+fn compute(engine: &Engine, workspace: &mut Workspace, work: &mut [Work<'_>]) {
+    for work in &mut *work {
+        work.session.cache.reserve(work.ids);
+    }
+    let mut segments: Vec<Segment<'_>> = (work.iter_mut())
+        .map(|work| Segment {
+            cache: &mut work.session.cache,
+            ids: work.ids,
+            want: work.want,
+            logits: &mut *work.logits,
+        })
+        .collect();
+    workspace.run(&engine.context(), &mut segments);
+    for work in work {
+        work.session.cache.commit(work.ids.len());
+    }
+}
+
+/// `0..len` in pieces of at most `longest`.
+fn chunks(len: usize, longest: usize) -> impl Iterator<Item = (usize, usize)> {
+    let begins = (0..len).step_by(longest);
+    begins.map(move |begin| (begin, len.min(begin + longest)))
+}
+
 /// Rows of logits, one for each token that was asked for, in the order of the tokens.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Logits {
@@ -256,6 +335,13 @@ pub struct Logits {
 }
 
 impl Logits {
+    fn none(engine: &Engine) -> Self {
+        Self {
+            data: Vec::new(),
+            vocab_size: engine.config().vocab_size,
+        }
+    }
+
     /// Number of rows.
     pub fn n_rows(&self) -> usize {
         self.data.len() / self.vocab_size

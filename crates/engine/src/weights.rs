@@ -1,229 +1,188 @@
-//! The model's weights, arranged for decoding.
+//! The model's weights, packed for decoding.
 //!
-//! Matrices that read the same input are adjacent in the model's parameters (query/key/value;
-//! gate/up) and are multiplied as one, so that a token costs four matrix-vector products per
-//! layer, each over one contiguous block of memory. With f32 weights nothing is copied: the
-//! engine takes over the model's parameters.
+//! Matrices that read the same input are multiplied as one (query, key and value; gate and up), so
+//! that a token costs four products per layer. They are packed row by row from wherever they lie:
+//! no copy of a whole model in f32 is made on the way.
 
-use std::ops::{Deref, Range};
-use std::sync::Arc;
+use std::ops::Range;
 
-use cwm_kernels::{INT8_GROUP, MatMut, MatRef, Store, gemm, gemv, gemv_int8, quantize_int8};
-use cwm_model::{Config, LayerType, Layout, Model, RunEmbedding};
+use cwm_kernels::{Linear, WeightFormat};
+use cwm_model::{Checkpoint, Config, LayerTensors, Layout, Model, RunEmbedding};
 
 use crate::error::{Error, Result};
 
-/// How the weight matrices are held in memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Weights {
-    /// 32-bit floats: exact.
-    F32,
-    /// 8-bit integers with one f32 scale for each 32 weights along a row (1.125 bytes per weight),
-    /// quantised at load. The token embeddings that are looked up and the norm weights stay f32.
-    Int8,
+/// Where weights come from: any range of a model's parameters in the order of its [`Layout`].
+pub(crate) trait Source {
+    /// Writes the parameters from `offset` on, which lie in one row of one tensor.
+    fn read(&self, offset: usize, out: &mut [f32]) -> Result<()>;
 }
 
-/// How the products of several tokens at once are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Numerics {
-    /// Every token goes through the same arithmetic whatever it is batched with: any chunking of
-    /// the same tokens gives the same bits, for any number of threads.
-    Invariant,
-    /// Long chunks go through the blocked matrix product, which adds up in another order: faster
-    /// prefill, equal to the other only up to rounding (about 1e-5 in the logits of small models).
-    /// Has no effect on int8 weights.
-    Fast,
-}
-
-/// Some of the model's parameters, shared or copied.
-#[derive(Clone, Debug)]
-pub(crate) struct Floats {
-    params: Arc<Vec<f32>>,
-    range: Range<usize>,
-}
-
-impl Deref for Floats {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
-        &self.params[self.range.clone()]
+/// A model in memory.
+impl Source for Model {
+    fn read(&self, offset: usize, out: &mut [f32]) -> Result<()> {
+        out.copy_from_slice(&self.params[offset..offset + out.len()]);
+        Ok(())
     }
 }
 
-/// A matrix `[n, k]` that maps `x [k]` to `y [n]`.
-#[derive(Debug)]
-pub(crate) struct Matrix {
-    pub(crate) n: usize,
-    pub(crate) k: usize,
-    data: Data,
+/// A model on disk.
+impl Source for Checkpoint {
+    fn read(&self, offset: usize, out: &mut [f32]) -> Result<()> {
+        let specs = self.layout().tensors();
+        let spec = &specs[specs.partition_point(|spec| spec.offset <= offset) - 1];
+        let row = (offset - spec.offset) / spec.n_cols();
+        let tensor = self.tensor(&spec.name);
+        let read = tensor.and_then(|tensor| tensor.rows(row..row + 1, out));
+        read.map_err(|error| Error::Model {
+            problem: error.to_string(),
+        })?;
+        match out.iter().position(|x| !x.is_finite()) {
+            None => Ok(()),
+            Some(column) => Err(Error::Model {
+                problem: format!(
+                    "`{}` holds {} at row {row}, column {column}",
+                    spec.name, out[column]
+                ),
+            }),
+        }
+    }
 }
 
-#[derive(Debug)]
-enum Data {
-    F32(Floats),
-    Int8 { q: Vec<i8>, scales: Vec<f32> },
+/// Weights of a seed, for measurements: their speed is that of real ones.
+pub(crate) struct Noise {
+    pub(crate) seed: u64,
 }
 
-/// From this many rows on, [`Numerics::Fast`] uses the matrix product.
-const GEMM_ROWS: usize = 4;
-
-/// Weights of a block that should stay in the first-level cache beside the inputs.
-const BLOCK_BYTES: usize = 16 * 1024;
-
-impl Matrix {
-    /// Bytes of the weights.
-    pub(crate) fn bytes(&self) -> usize {
-        match &self.data {
-            Data::F32(w) => size_of_val(&w[..]),
-            Data::Int8 { q, scales } => q.len() + size_of_val(&scales[..]),
+impl Source for Noise {
+    fn read(&self, offset: usize, out: &mut [f32]) -> Result<()> {
+        let mut state = self.seed ^ (offset as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        for x in out {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            *x = ((state >> 40) as f32 / (1u64 << 23) as f32 - 1.0) * 0.035;
         }
-    }
-
-    /// `y [m, n] = x [m, k] · Wᵀ`.
-    pub(crate) fn apply(&self, y: &mut [f32], x: &[f32], numerics: Numerics) {
-        let m = x.len() / self.k;
-        match &self.data {
-            Data::F32(w) if numerics == Numerics::Fast && m >= GEMM_ROWS => {
-                let c = MatMut::new(y, m, self.n);
-                let (a, b) = (MatRef::new(x, m, self.k), MatRef::new(w, self.n, self.k));
-                gemm(c, a, b.t(), Store::Overwrite);
-            }
-            _ if m == 1 => self.product(y, 0..self.n, x),
-            _ => self.apply_row_by_row(y, x),
-        }
-    }
-
-    /// The batch-invariant product: every token meets every block of weights in a matrix-vector
-    /// product of its own, while the block is still in the first-level cache.
-    fn apply_row_by_row(&self, y: &mut [f32], x: &[f32]) {
-        // A multiple of every row-blocking the kernels use, so that a weight row meets the same
-        // code as in the undivided product.
-        let block = (BLOCK_BYTES / (4 * self.k)).max(1).next_multiple_of(16);
-        for begin in (0..self.n).step_by(block) {
-            let rows = begin..(begin + block).min(self.n);
-            for (y, x) in y.chunks_exact_mut(self.n).zip(x.chunks_exact(self.k)) {
-                self.product(&mut y[rows.clone()], rows.clone(), x);
-            }
-        }
-    }
-
-    /// `y = W[rows] · x`.
-    fn product(&self, y: &mut [f32], rows: Range<usize>, x: &[f32]) {
-        let span = rows.start * self.k..rows.end * self.k;
-        match &self.data {
-            Data::F32(w) => gemv(y, &w[span], x),
-            Data::Int8 { q, scales } => {
-                let groups = self.k.div_ceil(INT8_GROUP);
-                gemv_int8(
-                    y,
-                    &q[span],
-                    &scales[rows.start * groups..rows.end * groups],
-                    x,
-                );
-            }
-        }
+        Ok(())
     }
 }
 
 /// The weights of one layer.
 #[derive(Debug)]
 pub(crate) struct Layer {
-    /// Positions a query sees, itself included; `None` for all.
-    pub(crate) window: Option<usize>,
-    pub(crate) attention_norm: Floats,
+    pub(crate) attention_norm: Vec<f32>,
     /// Query, key and value projections: `[(n_heads + 2 n_kv_heads) * head_dim, hidden]`.
-    pub(crate) qkv: Matrix,
+    pub(crate) qkv: Linear,
     /// `[hidden, n_heads * head_dim]`.
-    pub(crate) output: Matrix,
-    pub(crate) mlp_norm: Floats,
+    pub(crate) output: Linear,
+    pub(crate) mlp_norm: Vec<f32>,
     /// Gate and up projections: `[2 * intermediate, hidden]`.
-    pub(crate) gate_up: Matrix,
+    pub(crate) gate_up: Linear,
     /// `[hidden, intermediate]`.
-    pub(crate) down: Matrix,
+    pub(crate) down: Linear,
 }
 
 /// All weights.
 #[derive(Debug)]
 pub(crate) struct Decoder {
-    /// `[vocab, hidden]`, looked up by token.
-    pub(crate) embeddings: Floats,
+    /// `[vocab, hidden]`, looked up by token; `None` where the head is the same matrix.
+    embedding: Option<Linear>,
     /// `[vocab, hidden]` each, looked up by the tokens before, nearest first.
-    pub(crate) previous: Vec<Floats>,
+    pub(crate) previous: Vec<Vec<f32>>,
     /// `[n_places, hidden]`, looked up by the place of a token in its run.
-    pub(crate) run: Option<(RunEmbedding, Floats)>,
+    pub(crate) run: Option<(RunEmbedding, Vec<f32>)>,
     pub(crate) layers: Vec<Layer>,
-    pub(crate) final_norm: Floats,
+    pub(crate) final_norm: Vec<f32>,
     /// `[vocab, hidden]`.
-    pub(crate) head: Matrix,
+    pub(crate) head: Linear,
 }
 
 impl Decoder {
-    /// Takes over the parameters of `model`, quantising the matrices where asked.
-    pub(crate) fn new(model: Model, weights: Weights) -> Result<Self> {
-        let Model {
-            config,
-            layout,
-            params,
-        } = model;
-        check(&config, &layout, params.len())?;
+    /// Packs the parameters that `source` has for a model of this config.
+    pub(crate) fn new(config: &Config, source: &impl Source, format: WeightFormat) -> Result<Self> {
+        let layout = Layout::new(config);
+        let packer = Packer { source };
         let hidden = config.hidden_size;
-        let source = Source {
-            params: Arc::new(params),
-            weights,
+        let tables = table_format(format);
+        let layer = |at: &LayerTensors| -> Result<Layer> {
+            Ok(Layer {
+                attention_norm: packer.floats(&at.attention_norm, hidden)?,
+                qkv: packer.matrix(&at.qkv(), hidden, format)?,
+                output: packer.matrix(&at.o, config.query_width(), format)?,
+                mlp_norm: packer.floats(&at.mlp_norm, hidden)?,
+                gate_up: packer.matrix(&at.gate_up(), hidden, format)?,
+                down: packer.matrix(&at.down, config.intermediate_size, format)?,
+            })
         };
-        let layer = |(kind, at): (&LayerType, &cwm_model::LayerTensors)| Layer {
-            window: match kind {
-                LayerType::Full => None,
-                LayerType::Sliding => Some(config.sliding_window),
-            },
-            attention_norm: source.floats(&at.attention_norm),
-            qkv: source.matrix(at.qkv(), hidden),
-            output: source.matrix(at.o.clone(), at.o.len() / hidden),
-            mlp_norm: source.floats(&at.mlp_norm),
-            gate_up: source.matrix(at.gate_up(), hidden),
-            down: source.matrix(at.down.clone(), config.intermediate_size),
+        let embedding = (!config.tie_word_embeddings)
+            .then(|| packer.matrix(&layout.embedding(), hidden, tables))
+            .transpose()?;
+        let previous = layout.previous_embeddings().iter();
+        let run = match (&config.run_embedding, layout.run_embedding()) {
+            (Some(runs), Some(range)) => Some((runs.clone(), packer.floats(&range, hidden)?)),
+            _ => None,
         };
         Ok(Self {
-            embeddings: source.floats(&layout.embedding()),
-            previous: layout
-                .previous_embeddings()
-                .iter()
-                .map(|range| source.floats(range))
-                .collect(),
-            run: config
-                .run_embedding
-                .clone()
-                .zip(layout.run_embedding().map(|range| source.floats(&range))),
-            layers: config
-                .layer_types
-                .iter()
-                .zip(layout.layers())
-                .map(layer)
-                .collect(),
-            final_norm: source.floats(&layout.final_norm()),
-            head: source.matrix(layout.head(), hidden),
+            embedding,
+            previous: previous
+                .map(|range| packer.floats(range, hidden))
+                .collect::<Result<_>>()?,
+            run,
+            layers: layout.layers().iter().map(layer).collect::<Result<_>>()?,
+            final_norm: packer.floats(&layout.final_norm(), hidden)?,
+            head: packer.matrix(&layout.head(), hidden, tables)?,
         })
+    }
+
+    /// Writes the embedding of a token.
+    pub(crate) fn embed(&self, id: u32, out: &mut [f32]) {
+        let table = self.embedding.as_ref().unwrap_or(&self.head);
+        table.row(id as usize, out);
     }
 
     /// Bytes read for one decoded token, apart from the cache.
     pub(crate) fn bytes_per_token(&self) -> usize {
-        let layer =
-            |l: &Layer| l.qkv.bytes() + l.output.bytes() + l.gate_up.bytes() + l.down.bytes();
-        self.layers.iter().map(layer).sum::<usize>() + self.head.bytes()
+        let layer = |l: &Layer| {
+            l.qkv.n_bytes() + l.output.n_bytes() + l.gate_up.n_bytes() + l.down.n_bytes()
+        };
+        self.layers.iter().map(layer).sum::<usize>() + self.head.n_bytes()
+    }
+
+    /// Bytes of all weights.
+    pub(crate) fn n_bytes(&self) -> usize {
+        let embedding = self.embedding.as_ref().map_or(0, Linear::n_bytes);
+        let previous: usize = self
+            .previous
+            .iter()
+            .map(|table| size_of_val(&table[..]))
+            .sum();
+        let run = self
+            .run
+            .as_ref()
+            .map_or(0, |(_, table)| size_of_val(&table[..]));
+        self.bytes_per_token() + embedding + previous + run
+    }
+}
+
+/// Embeddings and head are held in 8 bits where the rest has 4: they are what suffers most, and
+/// least of what is read.
+fn table_format(format: WeightFormat) -> WeightFormat {
+    match format {
+        WeightFormat::Int4Group32 | WeightFormat::Int4Group128 => WeightFormat::Int8,
+        other => other,
     }
 }
 
 /// A model's fields are public: refuses one that was put together from parts that do not fit.
-fn check(config: &Config, layout: &Layout, n_params: usize) -> Result<()> {
+pub(crate) fn check(model: &Model) -> Result<()> {
     let refuse = |problem: String| Err(Error::Model { problem });
-    if let Err(error) = config.validate() {
+    if let Err(error) = model.config.validate() {
         return refuse(error.to_string());
     }
-    if *layout != Layout::new(config) {
+    if *model.layout != Layout::new(&model.config) {
         return refuse("its layout was made for another configuration".to_owned());
     }
-    if n_params != layout.total() {
-        let total = layout.total();
+    let (n_params, total) = (model.params.len(), model.layout.total());
+    if n_params != total {
         return refuse(format!(
             "it has {n_params} parameters, its layout asks for {total}"
         ));
@@ -231,41 +190,28 @@ fn check(config: &Config, layout: &Layout, n_params: usize) -> Result<()> {
     Ok(())
 }
 
-/// Where the weights come from and what becomes of them.
-struct Source {
-    params: Arc<Vec<f32>>,
-    weights: Weights,
+struct Packer<'a, S> {
+    source: &'a S,
 }
 
-impl Source {
-    /// Values kept as f32: shared, or copied where the rest of the parameters is to be freed.
-    fn floats(&self, range: &Range<usize>) -> Floats {
-        match self.weights {
-            Weights::F32 => Floats {
-                params: Arc::clone(&self.params),
-                range: range.clone(),
-            },
-            Weights::Int8 => {
-                let copy = self.params[range.clone()].to_vec();
-                Floats {
-                    params: Arc::new(copy),
-                    range: 0..range.len(),
-                }
-            }
+impl<S: Source> Packer<'_, S> {
+    /// Rows of `k` at `range`, as they are.
+    fn floats(&self, range: &Range<usize>, k: usize) -> Result<Vec<f32>> {
+        let mut all = vec![0.0; range.len()];
+        for (row, out) in all.chunks_exact_mut(k).enumerate() {
+            self.source.read(range.start + row * k, out)?;
         }
+        Ok(all)
     }
 
     /// The matrix of rows of `k` that lies at `range`.
-    fn matrix(&self, range: Range<usize>, k: usize) -> Matrix {
-        let n = range.len() / k;
-        let data = match self.weights {
-            Weights::F32 => Data::F32(self.floats(&range)),
-            Weights::Int8 => {
-                let (mut q, mut scales) = (vec![0; n * k], vec![0.0; n * k.div_ceil(INT8_GROUP)]);
-                quantize_int8(&mut q, &mut scales, &self.params[range], k);
-                Data::Int8 { q, scales }
+    fn matrix(&self, range: &Range<usize>, k: usize, format: WeightFormat) -> Result<Linear> {
+        let mut read = Ok(());
+        let packed = Linear::pack(format, range.len() / k, k, |row, out| {
+            if read.is_ok() {
+                read = self.source.read(range.start + row * k, out);
             }
-        };
-        Matrix { n, k, data }
+        });
+        read.map(|()| packed)
     }
 }

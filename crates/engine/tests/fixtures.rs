@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
-use cwm_engine::{Engine, Mask, Numerics, Options, Session, Want, greedy};
-use cwm_model::Model;
+use cwm_engine::{Engine, Mask, Options, Session, Want, greedy};
+use cwm_model::{Checkpoint, Model};
 use safetensors::SafeTensors;
 
 /// The folder of a fixture, or `None` (said aloud) where the shared data is not mounted.
@@ -59,15 +59,16 @@ fn check(name: &str, unseen: usize) {
     let input = ids(&expected, "input_ids");
     let reference = floats(&expected, "logits");
     let continuation = ids(&expected, "greedy_ids");
-    for numerics in [Numerics::Invariant, Numerics::Fast] {
-        let model = Model::load(&dir).expect("the fixture loads");
-        let options = Options {
-            numerics,
-            max_positions: Some(512),
-            ..Options::default()
-        };
-        let engine = Engine::new(model, options).expect("the options fit");
-
+    let options = Options {
+        max_positions: Some(512),
+        ..Options::default()
+    };
+    let model = Model::load(&dir).expect("the fixture loads");
+    let checkpoint = Checkpoint::open(&dir).expect("the fixture opens");
+    for engine in [
+        Engine::new(model, options.clone()).expect("the options fit"),
+        Engine::open(&checkpoint, options).expect("the options fit"),
+    ] {
         let mut session = Session::new(&engine);
         let mut logits = Vec::new();
         for chunk in input.chunks(23) {
@@ -82,14 +83,11 @@ fn check(name: &str, unseen: usize) {
             .zip(&reference)
             .map(|(a, b)| (a - b).abs())
             .fold(0.0, f32::max);
-        assert!(
-            error < 1e-4,
-            "{name}, {numerics:?}: logits differ by {error}"
-        );
+        assert!(error < 1e-4, "{name}: logits differ by {error}");
 
         let expected = &continuation[unseen..];
         let got = continue_greedily(&engine, &expected[..40 - unseen], 32);
-        assert_eq!(got, expected, "{name}, {numerics:?}");
+        assert_eq!(got, expected, "{name}");
     }
 }
 

@@ -6,8 +6,8 @@ mod common;
 mod properties;
 
 use common::{N_CONFIGS, Random, bits, model, one_pass};
-use cwm_engine::{Engine, Error, Numerics, Options, Session, Want, Weights};
-use cwm_kernels::{INT8_GROUP, dequantize_int8, quantize_int8};
+use cwm_engine::{BatchItem, Engine, Error, KvFormat, Options, Session, Want, WeightFormat};
+use cwm_kernels::Linear;
 
 fn engine(kind: usize, options: Options) -> Engine {
     Engine::new(model(kind, 7), options).expect("the options fit the test model")
@@ -42,59 +42,112 @@ fn any_chunking_equals_the_model() {
     for kind in 0..N_CONFIGS {
         let ids = random.ids(170, 67);
         let expected = model(kind, 7).logits(&ids).expect("the ids fit");
-        for numerics in [Numerics::Invariant, Numerics::Fast] {
-            let engine = engine(
-                kind,
-                Options {
-                    numerics,
-                    ..Options::default()
-                },
-            );
-            for longest in [1, 9, 100, 170] {
+        let engine = engine(kind, Options::default());
+        for longest in [1, 9, 100, 170] {
+            let logits = in_chunks(&engine, &ids, longest, &mut random);
+            let error = max_difference(&logits, &expected);
+            assert!(error < 1e-4, "shape {kind}, chunks to {longest}: {error}");
+        }
+    }
+}
+
+/// Every way to hold weights and the cache.
+fn formats() -> impl Iterator<Item = Options> {
+    let kv = [KvFormat::F32, KvFormat::Bf16];
+    WeightFormat::ALL.into_iter().flat_map(move |weights| {
+        kv.into_iter().map(move |kv| Options {
+            weights,
+            kv,
+            ..Options::default()
+        })
+    })
+}
+
+#[test]
+fn every_chunking_and_number_of_threads_gives_the_same_bits() {
+    let mut random = Random(2);
+    for kind in 0..N_CONFIGS {
+        for options in formats() {
+            let ids = random.ids(300, 67);
+            let name = format!("shape {kind}, {options:?}");
+            let threaded = Options {
+                threads: 3,
+                ..options.clone()
+            };
+            let (engine, threaded) = (engine(kind, options), engine(kind, threaded));
+            let expected = bits(&one_pass(&engine, &ids));
+            for longest in [1, 7, 40, 290] {
                 let logits = in_chunks(&engine, &ids, longest, &mut random);
-                let error = max_difference(&logits, &expected);
-                assert!(
-                    error < 1e-4,
-                    "shape {kind}, {numerics:?}, chunks to {longest}: {error}"
-                );
+                assert!(bits(&logits) == expected, "{name}, chunks to {longest}");
+            }
+            assert!(bits(&one_pass(&threaded, &ids)) == expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn sessions_in_a_batch_get_what_they_get_alone() {
+    let mut random = Random(8);
+    for kind in 0..N_CONFIGS {
+        for options in formats() {
+            let engine = engine(kind, options);
+            let prompts: Vec<Vec<u32>> = (0..5)
+                .map(|_| {
+                    let n = random.below(120);
+                    random.ids(n, 67)
+                })
+                .collect();
+            let wants = [Want::All, Want::Last, Want::None, Want::All, Want::Last];
+            // Two rounds: more tokens than go through in one pass, then a few each.
+            let mut together: Vec<Session> = wants.map(|_| Session::new(&engine)).into();
+            let mut alone = together.clone();
+            for round in 0..2 {
+                let mut items: Vec<BatchItem<'_>> = (together.iter_mut())
+                    .zip(&prompts)
+                    .zip(wants)
+                    .map(|((session, ids), want)| BatchItem {
+                        session,
+                        ids: if round == 0 {
+                            ids
+                        } else {
+                            &ids[..ids.len().min(3)]
+                        },
+                        want,
+                    })
+                    .collect();
+                let batch = engine.extend_batch(&mut items).expect("the ids fit");
+                let ids: Vec<Vec<u32>> = items.iter().map(|item| item.ids.to_vec()).collect();
+                for (index, logits) in batch.iter().enumerate() {
+                    let solo = alone[index].extend(&engine, &ids[index], wants[index]);
+                    let solo = solo.expect("the ids fit");
+                    let same = bits(logits.as_slice()) == bits(solo.as_slice());
+                    assert!(
+                        same,
+                        "shape {kind}, {:?}, session {index}",
+                        engine.options()
+                    );
+                }
+            }
+            for (a, b) in together.iter().zip(&alone) {
+                assert!(a.tokens().eq(b.tokens()));
             }
         }
     }
 }
 
 #[test]
-fn invariant_numerics_give_the_same_bits_for_every_chunking_and_thread_count() {
-    let mut random = Random(2);
-    for kind in 0..N_CONFIGS {
-        for weights in [Weights::F32, Weights::Int8] {
-            let ids = random.ids(300, 67);
-            let engine = engine(
-                kind,
-                Options {
-                    weights,
-                    ..Options::default()
-                },
-            );
-            let expected = bits(&one_pass(&engine, &ids));
-            for longest in [1, 7, 40, 290] {
-                let logits = in_chunks(&engine, &ids, longest, &mut random);
-                assert!(
-                    bits(&logits) == expected,
-                    "shape {kind}, {weights:?}, chunks to {longest}"
-                );
-            }
-            let threaded = Options {
-                weights,
-                threads: 3,
-                ..Options::default()
-            };
-            let threaded = Engine::new(model(kind, 7), threaded).expect("three threads are fine");
-            assert!(
-                bits(&one_pass(&threaded, &ids)) == expected,
-                "shape {kind}, {weights:?}"
-            );
-        }
-    }
+fn a_batch_with_a_mistake_changes_nothing() {
+    let engine = engine(0, Options::default());
+    let (mut a, mut b) = (Session::new(&engine), Session::new(&engine));
+    let item = |session, ids| BatchItem {
+        session,
+        ids,
+        want: Want::Last,
+    };
+    let mut items = [item(&mut a, &[1, 2]), item(&mut b, &[3, 99])];
+    let refused = engine.extend_batch(&mut items);
+    assert!(matches!(refused, Err(Error::UnknownToken { id: 99, .. })));
+    assert!(a.is_empty() && b.is_empty());
 }
 
 #[test]
@@ -125,67 +178,77 @@ fn wanting_less_gives_the_same_rows() {
     }
 }
 
-/// Quantisation is the only loss: int8 weights act as the f32 weights they stand for.
+/// Rounding the weights and the inputs of products is the only loss: an engine is near a model
+/// whose weights are what its format makes of them.
 #[test]
-fn int8_equals_f32_with_the_rounded_weights() {
+fn packed_weights_act_as_the_weights_they_stand_for() {
     let mut random = Random(6);
     for kind in 0..N_CONFIGS {
-        let mut rounded = model(kind, 7);
-        if rounded.config.tie_word_embeddings {
-            // The embeddings stay exact where they are looked up and are rounded as the head.
-            continue;
-        }
-        let layout = rounded.layout.clone();
-        for spec in layout.tensors() {
-            if spec.shape.len() == 2 && !spec.name.starts_with("model.embed_") {
-                round_to_int8(
-                    &mut rounded.params[spec.offset..][..spec.len],
-                    spec.shape[1],
-                );
-            }
-        }
-        let ids = random.ids(90, 67);
-        let expected = rounded.logits(&ids).expect("the ids fit");
-        let int8 = engine(
-            kind,
-            Options {
-                weights: Weights::Int8,
+        let ids = random.ids(60, 67);
+        let exact = model(kind, 7).logits(&ids).expect("the ids fit");
+        for (weights, bound) in [
+            (WeightFormat::Bf16, 0.02),
+            (WeightFormat::Int8, 0.03),
+            (WeightFormat::Int4Group32, 0.05),
+            (WeightFormat::Int4Group128, 0.05),
+        ] {
+            let expected = rounded(kind, weights).logits(&ids).expect("the ids fit");
+            let options = Options {
+                weights,
                 ..Options::default()
-            },
-        );
-        let error = max_difference(&one_pass(&int8, &ids), &expected);
-        assert!(error < 1e-4, "shape {kind}: {error}");
+            };
+            let packed = one_pass(&engine(kind, options), &ids);
+            let error = rms_difference(&packed, &expected) / rms(&exact);
+            assert!(error < bound, "shape {kind}, {weights}: {error}");
+        }
     }
 }
 
-fn round_to_int8(weights: &mut [f32], k: usize) {
-    let mut q = vec![0; weights.len()];
-    let mut scales = vec![0.0; weights.len() / k * k.div_ceil(INT8_GROUP)];
-    quantize_int8(&mut q, &mut scales, weights, k);
-    dequantize_int8(weights, &q, &scales, k);
+/// The test model with the weights that `format` makes of its own.
+fn rounded(kind: usize, format: WeightFormat) -> cwm_model::Model {
+    let mut model = model(kind, 7);
+    let layout = model.layout.clone();
+    let (mut seen, tables) = (Vec::new(), table_format(format));
+    for spec in layout.tensors() {
+        let is_packed = spec.is_matrix() && !spec.name.starts_with("model.embed_previous");
+        if !is_packed || spec.name == "model.embed_run.weight" || seen.contains(&spec.offset) {
+            continue;
+        }
+        seen.push(spec.offset);
+        let format = if spec.is_table() { tables } else { format };
+        let (rows, k) = (spec.n_rows(), spec.n_cols());
+        let weights = &mut model.params[spec.offset..][..spec.len];
+        let packed = Linear::pack(format, rows, k, |row, out| {
+            out.copy_from_slice(&weights[row * k..][..k]);
+        });
+        for (row, out) in weights.chunks_exact_mut(k).enumerate() {
+            packed.row(row, out);
+        }
+    }
+    model
+}
+
+/// Embeddings and head have 8 bits where the rest has 4.
+fn table_format(format: WeightFormat) -> WeightFormat {
+    match format {
+        WeightFormat::Int4Group32 | WeightFormat::Int4Group128 => WeightFormat::Int8,
+        other => other,
+    }
 }
 
 #[test]
-fn int8_weights_stay_close_to_f32() {
-    let mut random = Random(4);
-    for kind in 0..N_CONFIGS {
-        let ids = random.ids(60, 67);
-        let exact = one_pass(&engine(kind, Options::default()), &ids);
-        let int8 = engine(
-            kind,
-            Options {
-                weights: Weights::Int8,
-                ..Options::default()
-            },
-        );
-        let f32_bytes = engine(kind, Options::default()).bytes_per_token();
-        assert!(
-            3 * int8.bytes_per_token() < f32_bytes,
-            "int8 must save memory traffic"
-        );
-        let error = rms_difference(&one_pass(&int8, &ids), &exact) / rms(&exact);
-        assert!(error < 0.05, "shape {kind}: relative error {error}");
-    }
+fn smaller_formats_read_less() {
+    // Groups of 128 pay for rows of at least as many weights, which a test model has not.
+    let bytes = [0, 1, 2, 3].map(|index| {
+        let weights = WeightFormat::ALL[index];
+        let options = Options {
+            weights,
+            ..Options::default()
+        };
+        let engine = Engine::random(common::config(3), 1, options).expect("a valid config");
+        engine.bytes_per_token()
+    });
+    assert!(bytes.windows(2).all(|pair| pair[1] < pair[0]), "{bytes:?}");
 }
 
 fn rms(x: &[f32]) -> f32 {

@@ -55,6 +55,25 @@ unsafe impl Sync for Shared {}
 // SAFETY: as above; the pointer in `job` is to something `Sync`.
 unsafe impl Send for Shared {}
 
+/// A slice that threads take their own parts of.
+struct Parts<T>(*mut T);
+
+// SAFETY: see `Parts::slice`.
+unsafe impl<T: Send> Sync for Parts<T> {}
+
+impl<T> Parts<T> {
+    /// A part of the slice.
+    ///
+    /// # Safety
+    /// It lies inside the slice, which is exclusively borrowed for as long, and nobody else has a
+    /// part that overlaps.
+    #[expect(clippy::mut_from_ref, reason = "parts are disjoint by contract")]
+    unsafe fn slice(&self, begin: usize, len: usize) -> &mut [T] {
+        // SAFETY: passed on from the caller.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(begin), len) }
+    }
+}
+
 /// The operation under way: a borrowed closure without its lifetime.
 #[derive(Clone, Copy)]
 struct Job {
@@ -101,6 +120,28 @@ impl Pool {
     #[must_use]
     pub fn threads(&self) -> usize {
         self.workers.len() + 1
+    }
+
+    /// Calls `work` once for each chunk of `chunk_len` elements of `data` (the last may be shorter)
+    /// with its number, as [`Pool::run`] does.
+    ///
+    /// # Panics
+    /// When a call panics, or `chunk_len` is 0.
+    pub fn for_each_chunk<T: Send>(
+        &self,
+        data: &mut [T],
+        chunk_len: usize,
+        work: impl Fn(usize, &mut [T]) + Sync,
+    ) {
+        let len = data.len();
+        let parts = Parts(data.as_mut_ptr());
+        self.run(len.div_ceil(chunk_len), &|chunk| {
+            let begin = chunk * chunk_len;
+            // SAFETY: chunks do not overlap, each number is passed once, and `data` is borrowed
+            // until all calls have returned.
+            let part = unsafe { parts.slice(begin, chunk_len.min(len - begin)) };
+            work(chunk, part);
+        });
     }
 
     /// Calls `work` once for each of `0..chunks`, in any order and on any thread, and returns when
@@ -261,6 +302,20 @@ mod tests {
             for chunks in (0..40).chain([1_000]) {
                 assert_eq!(counts(&pool, chunks), vec![1; chunks], "{threads} threads");
             }
+        }
+    }
+
+    #[test]
+    fn every_part_of_a_slice_is_visited_once() {
+        let pool = Pool::new(3);
+        for len in [0, 1, 7, 100] {
+            let mut data = vec![0; len];
+            pool.for_each_chunk(&mut data, 7, |chunk, part| {
+                assert_eq!(part.len(), 7.min(len - chunk * 7));
+                part.iter_mut().for_each(|x| *x += chunk + 1);
+            });
+            let want: Vec<usize> = (0..len).map(|at| at / 7 + 1).collect();
+            assert_eq!(data, want);
         }
     }
 

@@ -42,6 +42,7 @@ mod layout;
 mod linear;
 mod model;
 mod pass;
+mod presets;
 mod row;
 mod run_embedding;
 mod weights;

@@ -1,48 +1,40 @@
 //! One page of the cache: keys and values of [`PAGE`] consecutive positions of a few layers.
 //!
-//! This is the only place that knows how keys and values lie in memory and of what type they are:
-//! others ask for a page of a shape, write one row of one layer, and read rows of one layer.
+//! This is the only place that knows how a page lies in memory: a plane for each layer, in the
+//! arrangement that [`attention_paged`](cwm_kernels::attention_paged) reads.
 
-use std::ops::Range;
+use cwm_kernels::{AttentionShape, KvBuffer, KvFormat, KvPlane, plane_len};
 
-use cwm_kernels::KvPage;
-
-/// Positions in one page.
-pub const PAGE: usize = 64;
+pub use cwm_kernels::PAGE;
 
 /// What a page must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PageShape {
     /// Layers whose rows it keeps.
     pub(crate) n_layers: usize,
-    /// Elements in one key (or value) row of one layer: `n_kv_heads * head_dim`.
-    pub(crate) kv_dim: usize,
+    pub(crate) heads: AttentionShape,
+    pub(crate) format: KvFormat,
 }
 
 impl PageShape {
-    /// Elements of one layer's keys (or values) in a page.
-    fn plane(self) -> usize {
-        PAGE * self.kv_dim
-    }
-
     /// Elements in a page.
     fn len(self) -> usize {
-        2 * self.n_layers * self.plane()
+        self.n_layers * plane_len(self.heads)
     }
 
     /// Bytes of a page, however many of its rows are filled.
     pub(crate) fn bytes(self) -> usize {
-        self.len() * size_of::<f32>()
+        self.len() * self.format.n_bytes()
     }
 }
 
-/// [`PAGE`] positions, laid out `[layer][keys, values][position][kv_dim]`.
+/// [`PAGE`] positions.
 #[derive(Debug)]
 pub(crate) struct Page {
     shape: PageShape,
     /// Rows that have ever been reserved: what a copy has to carry over.
     rows: usize,
-    data: Vec<f32>,
+    data: KvBuffer,
 }
 
 impl Page {
@@ -50,7 +42,7 @@ impl Page {
         Self {
             shape,
             rows: 0,
-            data: vec![0.0; shape.len()],
+            data: KvBuffer::zeros(shape.format, shape.len()),
         }
     }
 
@@ -61,24 +53,12 @@ impl Page {
 
     /// Stores the key and value of one layer in a reserved row.
     pub(crate) fn write(&mut self, layer: usize, row: usize, key: &[f32], value: &[f32]) {
-        let PageShape { kv_dim, .. } = self.shape;
-        let plane = self.shape.plane();
-        let at = 2 * layer * plane + row * kv_dim;
-        self.data[at..at + kv_dim].copy_from_slice(key);
-        self.data[at + plane..at + plane + kv_dim].copy_from_slice(value);
+        self.data.write(layer, self.shape.heads, row, key, value);
     }
 
-    /// The keys and values of one layer in `rows`, which must have been written.
-    pub(crate) fn read(&self, layer: usize, rows: Range<usize>) -> KvPage<'_> {
-        let PageShape { kv_dim, .. } = self.shape;
-        let plane = self.shape.plane();
-        let (keys, values) = self.data[2 * layer * plane..][..2 * plane].split_at(plane);
-        let elements = rows.start * kv_dim..rows.end * kv_dim;
-        KvPage {
-            k: &keys[elements.clone()],
-            v: &values[elements],
-            rows: rows.len(),
-        }
+    /// The keys and values of one layer.
+    pub(crate) fn plane(&self, layer: usize) -> KvPlane<'_> {
+        self.data.plane(layer, self.shape.heads)
     }
 }
 
@@ -88,11 +68,8 @@ impl Clone for Page {
     fn clone(&self) -> Self {
         let mut copy = Self::new(self.shape);
         copy.rows = self.rows;
-        let used = self.rows * self.shape.kv_dim;
-        let planes = self.data.chunks_exact(self.shape.plane());
-        for (dst, src) in copy.data.chunks_exact_mut(self.shape.plane()).zip(planes) {
-            dst[..used].copy_from_slice(&src[..used]);
-        }
+        copy.data
+            .copy_positions(&self.data, self.shape.heads, self.rows);
         copy
     }
 }

@@ -1,12 +1,21 @@
 //! Pages of both groups: shared, copied, let go, counted.
 
+use cwm_kernels::AttentionShape;
+
 use super::*;
+
+const HEADS: AttentionShape = AttentionShape {
+    n_heads: 1,
+    n_kv_heads: 1,
+    head_dim: 3,
+};
 
 /// Layers of both kinds, in an order that tells a layer from its number within its group.
 fn cache(window: usize, slack: Option<usize>) -> Cache {
     let group = |n_layers| PageShape {
         n_layers,
-        kv_dim: 3,
+        heads: HEADS,
+        format: KvFormat::F32,
     };
     let shape = CacheShape {
         layers: vec![Place::Local(0), Place::Global(0), Place::Local(1)],
@@ -47,20 +56,22 @@ fn check(cache: &Cache, ids: &[u32], first: usize) {
             continue;
         }
         let mut pages = Vec::new();
-        cache.visible(layer, first..=ids.len() - 1, &mut pages);
-        let keys: Vec<f32> = pages.iter().flat_map(|page| page.k.to_vec()).collect();
-        let values: Vec<f32> = pages.iter().flat_map(|page| page.v.to_vec()).collect();
-        let expected = |offset| -> Vec<f32> {
-            (first..ids.len())
-                .flat_map(|p| row(layer, p, ids[p], offset))
-                .collect()
-        };
-        assert_eq!(keys, expected(0.0), "keys of layer {layer}");
-        assert_eq!(values, expected(0.5), "values of layer {layer}");
-        assert_eq!(
-            pages.iter().map(|page| page.rows).sum::<usize>(),
-            ids.len() - first
-        );
+        let first_page = cache.visible(layer, ids.len()..ids.len(), &mut pages);
+        for position in first..ids.len() {
+            let (mut key, mut value) = ([0.0; 3], [0.0; 3]);
+            let page = pages[position / PAGE - first_page];
+            page.read(HEADS, position % PAGE, &mut key, &mut value);
+            assert_eq!(
+                key,
+                row(layer, position, ids[position], 0.0),
+                "layer {layer}"
+            );
+            assert_eq!(
+                value,
+                row(layer, position, ids[position], 0.5),
+                "layer {layer}"
+            );
+        }
     }
 }
 
