@@ -7,7 +7,8 @@
 //! ([`Session::fork`]) cost pages of 64 positions, never a recomputed token. To save memory, local
 //! layers may forget what is far behind ([`Options::local_slack`]); going back further than that is
 //! [`Session::rewind`], which recomputes. [`greedy`] and [`Sampler`] turn logits into tokens under
-//! a [`Mask`] of what is legal.
+//! a [`Mask`] of what is legal. A [`SessionStore`] keeps named sessions and finished ones under a
+//! memory budget.
 //!
 //! # What holds of the numbers
 //! - Logits equal those of [`cwm_model::Model::logits`] within 1e-4 with f32 weights.
@@ -37,8 +38,10 @@ mod engine;
 mod error;
 mod kv;
 pub mod live;
+mod radix;
 mod sample;
 mod session;
+mod store;
 mod weights;
 
 pub use decoder::Want;
@@ -49,4 +52,5 @@ pub use sample::{
     Choice, Mask, Sampler, SamplerOptions, TokenSet, greedy, log_softmax, log_sum_exp, logprob,
 };
 pub use session::{Logits, Session};
+pub use store::{Lent, Opened, SessionStore, StoreOptions};
 pub use weights::{Numerics, Weights};
