@@ -58,6 +58,43 @@ pub enum Error {
          one"
     )]
     WrongEngine,
+    /// A store has no session of that name.
+    #[error(
+        "there is no session `{name}`: it was never made, or was deleted, has expired or was evicted"
+    )]
+    UnknownSession {
+        /// The name.
+        name: String,
+    },
+    /// A name is taken.
+    #[error("there is a session `{name}` already; delete it or take another name")]
+    SessionExists {
+        /// The name.
+        name: String,
+    },
+    /// A session is lent.
+    #[error("session `{name}` is in use; try again when it has been given back")]
+    SessionInUse {
+        /// The name.
+        name: String,
+    },
+    /// A session was given to a store that did not make it.
+    #[error("this session is not of this store, which cannot account for its memory")]
+    ForeignSession,
+    /// A request does not fit the memory budget of a store, whoever else is evicted.
+    #[error(
+        "{needed} bytes of keys and values do not fit: of a budget of {budget}, {kept} are pinned, \
+         in use or promised; give back, unpin or delete sessions, ask for less room, or raise \
+         `StoreOptions::budget`"
+    )]
+    OutOfBudget {
+        /// Bytes that the request may need.
+        needed: usize,
+        /// The budget.
+        budget: usize,
+        /// Bytes that cannot be freed.
+        kept: usize,
+    },
     /// `Options` cannot be satisfied.
     #[error("engine option `{option}`: {problem}")]
     Option {

@@ -24,9 +24,11 @@ use cwm_kernels::{KvFormat, KvPlane};
 use cwm_model::{Config, LayerType};
 
 use group::Group;
+use ledger::Account;
 use page::PageShape;
 
 pub use cost::KvCost;
+pub(crate) use group::Holding;
 pub(crate) use ledger::Ledger;
 pub use page::PAGE;
 
@@ -81,6 +83,19 @@ impl CacheShape {
     }
 }
 
+/// Bytes of pages to come, of each group.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Growth {
+    global: usize,
+    local: usize,
+}
+
+impl Growth {
+    pub(crate) fn bytes(self) -> usize {
+        self.global + self.local
+    }
+}
+
 /// The cached positions `0..len` of one session. `Clone` shares every page.
 #[derive(Clone, Debug)]
 pub(crate) struct Cache {
@@ -95,8 +110,8 @@ pub(crate) struct Cache {
 impl Cache {
     pub(crate) fn new(shape: Arc<CacheShape>, ledger: &Arc<Ledger>) -> Self {
         Self {
-            global: Group::new(shape.global, Arc::clone(ledger)),
-            local: Group::new(shape.local, Arc::clone(ledger)),
+            global: Group::new(shape.global, Account::new(Arc::clone(ledger))),
+            local: Group::new(shape.local, Account::new(Arc::clone(ledger))),
             shape,
             ids: Vec::new(),
             len: 0,
@@ -121,6 +136,40 @@ impl Cache {
     /// Bytes of the pages held, shared ones included.
     pub(crate) fn bytes(&self) -> usize {
         self.global.bytes() + self.local.bytes()
+    }
+
+    /// Every page held.
+    pub(crate) fn holdings(&self) -> impl Iterator<Item = Holding> + '_ {
+        self.global.holdings().chain(self.local.holdings())
+    }
+
+    /// Where its pages are counted.
+    pub(crate) fn ledger(&self) -> &Arc<Ledger> {
+        self.global.ledger()
+    }
+
+    /// Most bytes that `room` more tokens can take, however far the cache is cut back before, when
+    /// they come in chunks of at most `chunk`.
+    pub(crate) fn growth(&self, room: usize, chunk: usize) -> Growth {
+        let shape = &self.shape;
+        // One more page for a start in the middle of one, which may have to be copied.
+        let pages = |positions: usize| match positions {
+            0 => 0,
+            n => n.div_ceil(PAGE) + 1,
+        };
+        let most_kept = shape.slack.map_or(usize::MAX, |slack| {
+            shape.window.saturating_add(slack).saturating_add(chunk)
+        });
+        Growth {
+            global: pages(room) * shape.global.bytes(),
+            local: pages(room.min(most_kept)) * shape.local.bytes(),
+        }
+    }
+
+    /// Promises bytes for pages to come, in the place of any earlier promise.
+    pub(crate) fn grant(&mut self, growth: Growth) {
+        self.global.grant(growth.global);
+        self.local.grant(growth.local);
     }
 
     /// The least length from which on the cache can be cut to any length with all that the next

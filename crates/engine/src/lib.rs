@@ -7,7 +7,8 @@
 //! ([`Session::fork`]) cost pages of 64 positions, never a recomputed token. To save memory, local
 //! layers may forget what is far behind ([`Options::local_slack`]); going back further than that is
 //! [`Session::rewind`], which recomputes. [`greedy`] and [`Sampler`] turn logits into tokens under
-//! a [`Mask`] of what is legal.
+//! a [`Mask`] of what is legal. A [`SessionStore`] keeps named sessions and finished ones under a
+//! memory budget.
 //!
 //! # What holds of the numbers
 //! - They depend on a session's tokens alone, bit for bit, on one machine with one set of CPU
@@ -37,8 +38,10 @@ mod engine;
 mod error;
 mod kv;
 pub mod live;
+mod radix;
 mod sample;
 mod session;
+mod store;
 mod weights;
 
 pub use cwm_kernels::{KvFormat, WeightFormat};
@@ -50,3 +53,4 @@ pub use sample::{
     Choice, Mask, Sampler, SamplerOptions, TokenSet, greedy, log_softmax, log_sum_exp, logprob,
 };
 pub use session::{BatchItem, Logits, Session};
+pub use store::{Lent, Opened, SessionStore, StoreOptions};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::decoder::{Segment, Want, Workspace};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::kv::{Cache, Ledger};
+use crate::kv::{Cache, Growth, Ledger};
 
 /// Tokens computed in one pass; bounds the memory of activations whatever the length of a call.
 const CHUNK: usize = 256;
@@ -224,6 +224,21 @@ impl Session {
     /// Token ids take 4 bytes each beside them.
     pub fn bytes(&self) -> usize {
         self.cache.bytes()
+    }
+
+    /// Its cache.
+    pub(crate) fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Most bytes of pages that `room` more tokens can take.
+    pub(crate) fn growth(&self, room: usize) -> Growth {
+        self.cache.growth(room, CHUNK)
+    }
+
+    /// Promises it bytes of pages, in the place of any earlier promise.
+    pub(crate) fn grant(&mut self, growth: Growth) {
+        self.cache.grant(growth);
     }
 
     /// Pages of 64 positions it holds, those of global and of local layers together.

@@ -4,14 +4,24 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::ledger::{Charge, Ledger};
+use super::ledger::{Account, Charge, Ledger};
 use super::page::{PAGE, Page, PageShape};
 
 /// A page and its entry in the books.
 #[derive(Debug)]
 struct Slot {
     page: Page,
-    _charge: Charge,
+    charge: Charge,
+}
+
+/// What a group has of one page.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Holding {
+    /// Tells living pages apart.
+    pub(crate) page: usize,
+    /// Groups that hold it.
+    pub(crate) n_holders: usize,
+    pub(crate) bytes: usize,
 }
 
 /// Pages number `first..first + pages.len()` of one sequence. A page that is shared is never
@@ -21,16 +31,16 @@ pub(super) struct Group {
     shape: PageShape,
     first: usize,
     pages: Vec<Arc<Slot>>,
-    ledger: Arc<Ledger>,
+    account: Account,
 }
 
 impl Group {
-    pub(super) fn new(shape: PageShape, ledger: Arc<Ledger>) -> Self {
+    pub(super) fn new(shape: PageShape, account: Account) -> Self {
         Self {
             shape,
             first: 0,
             pages: Vec::new(),
-            ledger,
+            account,
         }
     }
 
@@ -49,6 +59,24 @@ impl Group {
         self.pages.iter().filter(is_shared).count()
     }
 
+    /// Its pages: which one each is, and how many groups hold it.
+    pub(super) fn holdings(&self) -> impl Iterator<Item = Holding> + '_ {
+        self.pages.iter().map(|page| Holding {
+            page: Arc::as_ptr(page).addr(),
+            n_holders: Arc::strong_count(page),
+            bytes: self.shape.bytes(),
+        })
+    }
+
+    /// Promises `bytes` for pages to come.
+    pub(super) fn grant(&mut self, bytes: usize) {
+        self.account.grant(bytes);
+    }
+
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        self.account.ledger()
+    }
+
     /// Bytes of its pages, shared ones included.
     pub(super) fn bytes(&self) -> usize {
         self.pages.len() * self.shape.bytes()
@@ -57,7 +85,8 @@ impl Group {
     /// Lets go of every page that has no position below `len`.
     pub(super) fn truncate(&mut self, len: usize) {
         let end = len.div_ceil(PAGE);
-        self.pages.truncate(end.saturating_sub(self.first));
+        let kept = end.saturating_sub(self.first).min(self.pages.len());
+        self.let_go(kept..self.pages.len());
         self.first = self.first.min(end);
     }
 
@@ -69,7 +98,7 @@ impl Group {
             shape: self.shape,
             first: self.first.min(end),
             pages: self.pages[..n_pages].to_vec(),
-            ledger: Arc::clone(&self.ledger),
+            account: self.account.clone(),
         }
     }
 
@@ -77,8 +106,17 @@ impl Group {
     pub(super) fn forget_before(&mut self, position: usize) {
         let dropped = (position / PAGE).saturating_sub(self.first);
         if self.shape.n_layers > 0 && dropped > 0 {
-            self.pages.drain(..dropped);
+            self.let_go(0..dropped);
             self.first += dropped;
+        }
+    }
+
+    /// Drops some pages; those that were its alone count as room again.
+    fn let_go(&mut self, pages: Range<usize>) {
+        for slot in self.pages.drain(pages) {
+            if let Some(slot) = Arc::into_inner(slot) {
+                self.account.refund(slot.charge);
+            }
         }
     }
 
@@ -106,12 +144,9 @@ impl Group {
             Some(_) => None,
         };
         if let Some(page) = page {
-            let charge = Charge::new(&self.ledger, self.shape.bytes());
+            let charge = self.account.charge(self.shape.bytes());
             self.pages.truncate(at);
-            self.pages.push(Arc::new(Slot {
-                page,
-                _charge: charge,
-            }));
+            self.pages.push(Arc::new(Slot { page, charge }));
         }
         self.page_mut(index)
     }
