@@ -7,6 +7,10 @@
 //! ([`Session::fork`]) cost pages of 64 positions, never a recomputed token. [`greedy`] and
 //! [`Sampler`] turn logits into tokens under a [`Mask`] of what is legal.
 //!
+//! A [`Request`] asks for a whole generation: stop strings, log-probabilities, a [`Constraint`], a
+//! [`Drafter`]. A [`Scheduler`] serves many of them at once, in steps of bounded size; [`Server`]
+//! gives it a thread. What a request gets does not depend on what else is served.
+//!
 //! # What holds of the numbers
 //! - Logits equal those of [`cwm_model::Model::logits`] within 1e-4 with f32 weights.
 //! - Under [`Numerics::Invariant`] (the default) they depend on the tokens alone, bit for bit, on
@@ -36,7 +40,9 @@ mod engine;
 mod error;
 mod kv;
 pub mod live;
+mod request;
 mod sample;
+mod scheduler;
 mod session;
 mod weights;
 
@@ -45,8 +51,14 @@ pub use decoder::Want;
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
 pub use kv::PAGE;
-pub use sample::{
-    Choice, Mask, Sampler, SamplerOptions, TokenSet, greedy, log_softmax, log_sum_exp, logprob,
+pub use request::{
+    Event, Finish, Finished, Keep, Released, Request, Scored, Source, Stop, TextStream, Token,
+    TokenText, Usage,
 };
+pub use sample::{
+    Choice, Mask, Sampler, SamplerOptions, TokenLogprob, TokenSet, greedy, log_softmax,
+    log_sum_exp, logprob, top_logprobs,
+};
+pub use scheduler::{Handle, RequestId, Scheduler, SchedulerOptions, Server, Ticket};
 pub use session::{Logits, Session};
 pub use weights::{Numerics, Weights};
