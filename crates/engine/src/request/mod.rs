@@ -37,7 +37,8 @@ pub struct Request {
     pub prompt_logprobs: Option<usize>,
     /// On whose behalf: those who ask share the engine evenly, however much each of them asks for.
     pub client: u64,
-    /// Which requests go first: those with the higher number.
+    /// Which requests are admitted first: those with the higher number. Once they run, all are
+    /// equal.
     pub priority: i32,
     /// When the answer is of no use any more, by the clock that is passed to
     /// [`Scheduler::step`](crate::Scheduler::step).
@@ -47,7 +48,8 @@ pub struct Request {
     /// Guesses that are verified in one pass. They change how soon tokens come, never which.
     pub drafter: Option<Box<dyn Drafter + Send>>,
     /// A session to start from: what it has in common with the prompt is not computed again,
-    /// except where `prompt_logprobs` needs it.
+    /// except where `prompt_logprobs` needs it. Until the request is admitted, its pages are
+    /// nobody's but the caller's.
     pub session: Option<Session>,
     /// What becomes of the session in the end.
     pub keep: Keep,
@@ -260,7 +262,8 @@ pub enum Finish {
     Cancelled,
     /// Its deadline passed.
     TooLate,
-    /// It could not go on: the constraint allows nothing, or the model gives no numbers.
+    /// It could not go on: the constraint allows nothing or contradicts itself, or the model gives
+    /// no numbers.
     Failed(Error),
 }
 
@@ -284,7 +287,7 @@ pub struct Usage {
     pub generated: usize,
     /// Those of them that the constraint forced.
     pub forced: usize,
-    /// Guesses that were verified.
+    /// Guesses of the drafter that were verified.
     pub drafted: usize,
     /// Those of them that were right.
     pub accepted: usize,

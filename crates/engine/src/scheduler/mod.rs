@@ -55,7 +55,7 @@ pub struct SchedulerOptions {
     /// `max_running`, so that every request that runs gets one.
     pub step_tokens: usize,
     /// Pages of [`PAGE`](crate::PAGE) positions that the sessions of all requests that run may grow
-    /// to together.
+    /// to together, shared ones counted for each. Sessions that callers hold are not counted.
     pub max_pages: usize,
     /// Guesses of a drafter that are verified in one step, for each request.
     pub max_draft: usize,

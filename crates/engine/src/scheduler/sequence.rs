@@ -46,6 +46,8 @@ pub(super) struct Sequence {
     forced: VecDeque<u32>,
     /// The tokens of the pass in progress: the granted ones, then guesses.
     fed: Vec<u32>,
+    /// How many of them are a drafter's guesses.
+    n_drafted: usize,
     /// How many of the tokens before the end of the pass are known to be right.
     matched: usize,
     /// Scores of the prompt so far.
@@ -88,6 +90,7 @@ impl Sequence {
             vocab_size: engine.config().vocab_size,
             forced: VecDeque::new(),
             fed: Vec::new(),
+            n_drafted: 0,
             matched: reused,
             prompt_scores: Vec::new(),
             usage: Usage {
@@ -138,6 +141,7 @@ impl Sequence {
     pub(super) fn prepare(&mut self, max_guesses: usize) {
         let known = self.session.len()..self.session.len() + self.granted;
         self.matched = known.end;
+        self.n_drafted = 0;
         self.fed.clear();
         self.fed.extend_from_slice(&self.tokens[known]);
         if max_guesses == 0 {
@@ -164,6 +168,7 @@ impl Sequence {
             n = n_legal(constraint.as_mut(), &guesses[..n]);
         }
         self.fed.extend_from_slice(&guesses[..n]);
+        self.n_drafted = n;
         self.usage.drafted += n;
     }
 
@@ -316,7 +321,7 @@ impl Sequence {
             self.forced.pop_front();
             self.usage.forced += 1;
         }
-        self.match_guess(id, source);
+        self.match_guess(id);
         self.tokens.push(id);
         if let Some(drafter) = &mut self.request.drafter {
             drafter.accept(&[id]);
@@ -339,12 +344,12 @@ impl Sequence {
     }
 
     /// Notes whether the next token is the one that was fed in its place.
-    fn match_guess(&mut self, id: u32, source: Source) {
+    fn match_guess(&mut self, id: u32) {
         let first = self.session.len() - self.fed.len();
         let is_right = self.matched == self.tokens.len();
         if is_right && self.fed.get(self.matched - first) == Some(&id) {
             self.matched += 1;
-            self.usage.accepted += usize::from(source == Source::Sampled);
+            self.usage.accepted += usize::from(self.n_drafted > 0);
         }
     }
 

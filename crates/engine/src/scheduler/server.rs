@@ -37,6 +37,23 @@ struct Listener {
 
 /// The thread that serves. Dropping it cancels what is still asked for, which is reported, and ends
 /// the thread.
+///
+/// ```no_run
+/// use std::sync::Arc;
+/// use cwm_engine::{Engine, Event, Options, Request, Scheduler, SchedulerOptions, Server};
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let model = cwm_model::Model::load("models/cwm-nano".as_ref())?;
+/// let engine = Arc::new(Engine::new(model, Options::default())?);
+/// let server = Server::start(Scheduler::new(engine, SchedulerOptions::default())?)?;
+/// let ticket = server.handle().submit(Request::new(vec![1, 2, 3], 50))?;
+/// for event in ticket.events() {
+///     if let Event::Token(token) = event {
+///         println!("{}", token.id);
+///     }
+/// }
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Server {
     handle: Handle,
