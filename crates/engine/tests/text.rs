@@ -35,12 +35,13 @@ proptest! {
         tokens in proptest::collection::vec(
             prop_oneof![
                 8 => "[abé😀]{0,4}".prop_map(String::into_bytes),
+                8 => "[ab]{0,6}".prop_map(String::into_bytes),
                 2 => proptest::collection::vec(any::<u8>(), 0..3),
                 2 => proptest::sample::select(vec![vec![0xc3u8], vec![0xa9], vec![0xf0, 0x9f]]),
             ],
             0..30,
         ),
-        stops in proptest::collection::vec("[abé😀]{1,5}", 0..4),
+        stops in proptest::collection::vec(prop_oneof!["[abé😀]{1,5}", "[ab]{4,9}"], 0..4),
     ) {
         let all: Vec<u8> = tokens.concat();
         let (end, expected) = cut(&all, &stops);
@@ -89,6 +90,7 @@ fn text_is_held_back_only_while_it_may_end() {
         "a|\nb|| <\n\n>"
     );
     assert_eq!(pieces(&["aab"], &[b"aaa", b"b"]), "a| <aab>");
+    assert_eq!(pieces(&["aabaaac"], &[b"aabaaabaaac"]), "aaba <aabaaac>");
     assert_eq!(pieces(&["END"], &[b"xE", b"N", b"x"]), "x||ENx|");
     assert_eq!(pieces(&["END"], &[b"xE", b"N"]), "x||EN");
     assert_eq!(pieces(&["b", "ab"], &[b"xab"]), "x <ab>");

@@ -128,3 +128,29 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::SamplerOptions;
+
+    #[test]
+    fn a_client_without_requests_has_no_account() {
+        let mut queue = Queue::new(4);
+        for (id, client) in [(0, 7), (1, 7), (2, 8)] {
+            let mut request = Request::new(vec![1], 1);
+            request.client = client;
+            queue.push(Waiting {
+                id: RequestId(id),
+                request,
+                sampler: Sampler::new(SamplerOptions::GREEDY).expect("greedy is in range"),
+                pages: 1,
+            });
+        }
+        for (client, n_left) in [(7, 2), (8, 1), (7, 0)] {
+            queue.charge(client, 10);
+            queue.leave(client);
+            assert_eq!(queue.accounts.len(), n_left);
+        }
+    }
+}

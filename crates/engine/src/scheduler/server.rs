@@ -85,6 +85,12 @@ impl Server {
         })
     }
 
+    /// Tells it to cancel everything and to end, and does not wait for that.
+    pub fn stop(&self) {
+        // Fails only where the thread has ended, and then there is nothing to stop.
+        let _ = self.handle.commands.send(Command::Stop);
+    }
+
     /// A way to ask it; clones of it can go to other threads.
     pub fn handle(&self) -> Handle {
         self.handle.clone()
@@ -93,8 +99,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Fails only where the thread has ended, and then there is nothing to stop.
-        let _ = self.handle.commands.send(Command::Stop);
+        self.stop();
         if let Some(thread) = self.thread.take() {
             // A panic of the thread has been printed, and its callers have seen their channels end.
             let _ = thread.join();

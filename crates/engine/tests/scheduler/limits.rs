@@ -163,6 +163,26 @@ fn priorities_go_first_and_clients_share() {
 }
 
 #[test]
+fn who_comes_late_has_no_claim_to_what_others_got() {
+    let mut scheduler = scheduler(0, ONE);
+    let early: Vec<RequestId> = (0..9).map(|_| submit(&mut scheduler, 1, 0)).collect();
+    let mut events = Vec::new();
+    let n_ended = |events: &[(RequestId, Event)]| {
+        let is_end = |event: &&(RequestId, Event)| matches!(event.1, Event::Finished(_));
+        events.iter().filter(is_end).count()
+    };
+    while n_ended(&events) < 5 {
+        scheduler.step(Duration::ZERO, &mut events);
+    }
+    let late: Vec<RequestId> = (0..3).map(|_| submit(&mut scheduler, 2, 0)).collect();
+    // They take turns from now on.
+    let expected = [
+        early[5], late[0], early[6], late[1], early[7], late[2], early[8],
+    ];
+    assert_eq!(order(&mut scheduler), expected);
+}
+
+#[test]
 fn requests_wait_for_room_and_leave_it() {
     let pages = |request: &Request| (request.prompt.len() + request.max_tokens).div_ceil(PAGE);
     let options = SchedulerOptions {

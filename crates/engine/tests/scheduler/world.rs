@@ -121,11 +121,13 @@ impl Constraint for Rule {
     }
 }
 
-/// Knows what will come, and lies now and then.
+/// Knows what will come, and lies now and then, or has lost its place.
 #[derive(Debug)]
 pub(crate) struct Oracle {
     pub(crate) truth: Vec<u32>,
     pub(crate) seen: usize,
+    /// How many tokens it leaves out before its first guess.
+    pub(crate) skip: usize,
     /// Of a hundred guesses, how many are wrong.
     pub(crate) lies: usize,
     pub(crate) random: Random,
@@ -133,7 +135,7 @@ pub(crate) struct Oracle {
 
 impl Drafter for Oracle {
     fn draft(&mut self, max: usize, out: &mut Vec<u32>) {
-        let truth = self.truth.get(self.seen..).unwrap_or_default();
+        let truth = self.truth.get(self.seen + self.skip..).unwrap_or_default();
         for &id in truth.iter().chain(&[3, 99, 4]).take(max) {
             let lies = self.random.below(100) < self.lies;
             // Some lies are no tokens at all.
@@ -222,6 +224,7 @@ impl Spec {
         request.drafter = Some(Box::new(Oracle {
             truth,
             seen: 0,
+            skip: usize::from(random.below(4) == 0),
             lies: [0, 10, 60, 100][random.below(4)],
             random: random.clone(),
         }));
