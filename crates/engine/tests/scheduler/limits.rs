@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use cwm_engine::{
-    Error, Event, Finish, Keep, PAGE, Request, RequestId, Scheduler, SchedulerOptions, Session,
-    Want,
+    Constraint, Error, Event, Finish, Keep, Mask, PAGE, Request, RequestId, Result, Scheduler,
+    SchedulerOptions, Session, Want,
 };
 
 use crate::plain::{self, Outcome};
@@ -271,6 +271,60 @@ fn a_cancelled_request_leaves_nothing_behind() {
         }
         assert_eq!(cancelled.finish, Some(Finish::Cancelled));
         assert_eq!(untouched, other);
+    }
+}
+
+/// Forces a token, and refuses it when it comes.
+#[derive(Debug)]
+struct Contrary(u32);
+
+impl Constraint for Contrary {
+    fn mask(&mut self) -> Mask<'_> {
+        Mask::all()
+    }
+
+    fn forced(&mut self, out: &mut Vec<u32>) {
+        out.push(self.0);
+    }
+
+    fn accept(&mut self, _id: u32) -> Result<()> {
+        Err(Error::NothingAllowed { vocab_size: VOCAB })
+    }
+
+    fn rollback(&mut self, _n: usize) {}
+
+    fn is_complete(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_constraint_that_contradicts_itself_fails_alone() {
+    let neighbour = plain::run(&engine(0), &Letters, greedy(3, 20, 10));
+    for (id, message) in [
+        (5, "no token is allowed here: the mask is empty over 67 ids"),
+        (
+            99,
+            "request field `constraint` has token 99 at index 0; ids are below 67",
+        ),
+    ] {
+        let mut scheduler = scheduler(0, SchedulerOptions::default());
+        let mut request = greedy(0, 10, 5);
+        request.constraint = Some(Box::new(Contrary(id)));
+        let failing = scheduler.submit(request).expect("nobody knows yet");
+        let other = scheduler.submit(greedy(3, 20, 10)).expect("a good request");
+        let mut events = drain(&mut scheduler);
+        let mut outcome = |id| {
+            let mut outcome = Outcome::new();
+            let events = events.remove(&id).expect("it was served");
+            events.into_iter().for_each(|event| outcome.take(event));
+            outcome
+        };
+        let Some(Finish::Failed(error)) = outcome(failing).finish else {
+            panic!("it cannot go on");
+        };
+        assert_eq!(error.to_string(), message);
+        assert_eq!(outcome(other), neighbour);
     }
 }
 

@@ -207,6 +207,23 @@ fn greedy(seed: u64, prompt: usize, max_tokens: usize) -> Request {
     Request::new(Random(seed).ids(prompt, world::VOCAB), max_tokens)
 }
 
+/// Steps until a request has ended, its outcome, and how many of its tokens were forced.
+fn steps(scheduler: &mut Scheduler, id: RequestId) -> (usize, Outcome, usize) {
+    let (mut outcome, mut steps, mut events) = (Outcome::new(), 0, Vec::new());
+    while outcome.finish.is_none() {
+        scheduler.step(Duration::ZERO, &mut events);
+        steps += 1;
+        for (of, event) in events.drain(..) {
+            if of == id {
+                outcome.take(event);
+            }
+        }
+    }
+    let forced = |token: &&(u32, Source, _)| token.1 == Source::Forced;
+    let n_forced = outcome.tokens.iter().filter(forced).count();
+    (steps, outcome, n_forced)
+}
+
 #[test]
 fn good_guesses_save_passes_and_change_nothing() {
     for kind in 0..N_CONFIGS {
@@ -222,17 +239,10 @@ fn good_guesses_save_passes_and_change_nothing() {
                 random: Random(5),
             }));
             let mut scheduler = scheduler(kind, SchedulerOptions::default());
-            scheduler.submit(request).expect("a good request");
-            let (mut events, mut outcome, mut steps) = (Vec::new(), Outcome::new(), 0);
-            while !scheduler.is_idle() {
-                scheduler.step(Duration::ZERO, &mut events);
-                steps += 1;
-            }
-            for (_, event) in events {
-                outcome.take(event);
-            }
+            let id = scheduler.submit(request).expect("a good request");
+            let (n_steps, outcome, _) = steps(&mut scheduler, id);
             assert_eq!(outcome, expected);
-            passes.push(steps);
+            passes.push(n_steps);
         }
         // One for the prompt, which gives a token; 39 more by the row of one and sixteen guesses.
         assert_eq!(passes[0], 1 + 39_usize.div_ceil(17));
@@ -246,24 +256,6 @@ fn ruled(max_tokens: usize) -> Request {
     let mut request = greedy(3, 10, max_tokens);
     request.constraint = Some(Box::new(world::Rule::new(1000, 1000)));
     request
-}
-
-/// Steps until the first request that was submitted has ended, its outcome, and how many of its
-/// tokens were forced.
-fn steps(scheduler: &mut Scheduler, id: RequestId) -> (usize, Outcome, usize) {
-    let (mut outcome, mut steps, mut events) = (Outcome::new(), 0, Vec::new());
-    while outcome.finish.is_none() {
-        scheduler.step(Duration::ZERO, &mut events);
-        steps += 1;
-        for (of, event) in events.drain(..) {
-            if of == id {
-                outcome.take(event);
-            }
-        }
-    }
-    let forced = |token: &&(u32, Source, _)| token.1 == Source::Forced;
-    let n_forced = outcome.tokens.iter().filter(forced).count();
-    (steps, outcome, n_forced)
 }
 
 #[test]
