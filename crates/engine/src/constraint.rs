@@ -4,7 +4,8 @@
 //! A constraint decides *which* tokens come out; whoever generates follows it exactly. A drafter
 //! decides only how *soon* they come out: each guess is verified against the model, so a run with
 //! a drafter yields the tokens of a run without one, bit for bit. Both are told of every token in
-//! order, exactly once, and can be told to forget the newest ones.
+//! order, and can be told to forget the newest ones: a constraint is tried on guesses before they
+//! are computed, and taken back. So a rollback has to be exact, and should be cheap.
 
 use crate::error::Result;
 
