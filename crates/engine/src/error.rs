@@ -133,6 +133,37 @@ pub enum Error {
         /// What is accepted.
         range: &'static str,
     },
+    /// A field of a request cannot be satisfied.
+    #[error("request field `{field}` {problem}")]
+    Request {
+        /// Name of the field.
+        field: &'static str,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A request needs more of the cache than all requests together may hold.
+    #[error(
+        "the request can grow to {pages} pages of the cache, but {max_pages} are allowed in all; \
+         ask for fewer tokens or raise `SchedulerOptions::max_pages`"
+    )]
+    OverBudget {
+        /// Pages the request can grow to.
+        pages: usize,
+        /// Pages there are.
+        max_pages: usize,
+    },
+    /// As many requests wait as may.
+    #[error("the queue is full: {waiting} requests wait already; try again later")]
+    QueueFull {
+        /// Requests that wait.
+        waiting: usize,
+    },
+    /// The thread that serves requests has ended, or could not be started.
+    #[error("no thread serves requests: {problem}")]
+    NotServing {
+        /// What is wrong.
+        problem: String,
+    },
 }
 
 /// Shorthand for results of this crate.

@@ -10,6 +10,10 @@
 //! a [`Mask`] of what is legal. A [`SessionStore`] keeps named sessions and finished ones under a
 //! memory budget.
 //!
+//! A [`Request`] asks for a whole generation: stop strings, log-probabilities, a [`Constraint`], a
+//! [`Drafter`]. A [`Scheduler`] serves many of them at once, in steps of bounded size; [`Server`]
+//! gives it a thread. What a request gets does not depend on what else is served.
+//!
 //! # What holds of the numbers
 //! - They depend on a session's tokens alone, bit for bit, on one machine with one set of CPU
 //!   kernels: not on chunking, rollbacks, forks, threads, or on other sessions in the same
@@ -33,24 +37,34 @@
 //! # }
 //! ```
 
+mod constraint;
 mod decoder;
 mod engine;
 mod error;
 mod kv;
 pub mod live;
 mod radix;
+mod request;
 mod sample;
+mod scheduler;
 mod session;
 mod store;
 mod weights;
 
+pub use constraint::{Constraint, Drafter};
 pub use cwm_kernels::{KvFormat, WeightFormat};
 pub use decoder::Want;
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
 pub use kv::{KvCost, PAGE};
-pub use sample::{
-    Choice, Mask, Sampler, SamplerOptions, TokenSet, greedy, log_softmax, log_sum_exp, logprob,
+pub use request::{
+    Event, Finish, Finished, Keep, Released, Request, Scored, Source, Stop, TextStream, Token,
+    TokenText, Usage,
 };
+pub use sample::{
+    Choice, Mask, Sampler, SamplerOptions, TokenLogprob, TokenSet, greedy, log_softmax,
+    log_sum_exp, logprob, top_logprobs,
+};
+pub use scheduler::{Handle, RequestId, Scheduler, SchedulerOptions, Server, Ticket};
 pub use session::{BatchItem, Logits, Session};
 pub use store::{Lent, Opened, SessionStore, StoreOptions};

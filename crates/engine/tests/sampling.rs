@@ -2,15 +2,12 @@
 
 use cwm_engine::{
     Error, Mask, Sampler, SamplerOptions, TokenSet, greedy, log_softmax, log_sum_exp, logprob,
+    top_logprobs,
 };
 use proptest::prelude::*;
+use std::collections::BTreeMap;
 
-const PLAIN: SamplerOptions = SamplerOptions {
-    temperature: 1.0,
-    top_k: 0,
-    top_p: 1.0,
-    seed: 0,
-};
+const PLAIN: SamplerOptions = SamplerOptions::PLAIN;
 
 fn sampler(options: SamplerOptions) -> Sampler {
     Sampler::new(options).expect("the options are in range")
@@ -29,7 +26,115 @@ fn cases() -> impl Strategy<Value = (Vec<f32>, Vec<u32>)> {
     )
 }
 
+/// The `n`-th number of the random sequence of a seed, from its definition.
+fn uniform(seed: u64, n: u64) -> f64 {
+    let mut z = seed.wrapping_add((n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// The sampler by its definition, a step after the other on a list of everything.
+fn reference(
+    logits: &[f32],
+    bias: &BTreeMap<u32, f32>,
+    allowed: &[u32],
+    options: SamplerOptions,
+    n: u64,
+) -> Option<u32> {
+    let biased =
+        |id: u32| f64::from(logits[id as usize]) + f64::from(bias.get(&id).copied().unwrap_or(0.0));
+    let possible = |id: &u32| logits[*id as usize] > f32::NEG_INFINITY;
+    let mut rest: Vec<(u32, f64)> = allowed
+        .iter()
+        .filter(|id| possible(id))
+        .map(|&id| (id, biased(id)))
+        .collect();
+    let rank = |a: &(u32, f64), b: &(u32, f64)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
+    let mut ranked = rest.clone();
+    ranked.sort_by(rank);
+    let top = ranked.first()?.1;
+    if options.temperature == 0.0 {
+        return Some(ranked[0].0);
+    }
+    let temperature = f64::from(options.temperature);
+    let weight = |logit: f64| (logit / temperature - top / temperature).exp();
+    if options.top_k > 0 || options.top_p < 1.0 {
+        rest = ranked;
+        if options.top_k > 0 {
+            rest.truncate(options.top_k);
+        }
+        let total: f64 = rest.iter().map(|c| weight(c.1)).sum();
+        let mut kept = Vec::new();
+        let mut sum = 0.0;
+        for candidate in rest {
+            if kept.is_empty() || sum < f64::from(options.top_p) * total {
+                kept.push(candidate);
+            }
+            sum += weight(candidate.1);
+        }
+        rest = kept;
+    }
+    rest.retain(|c| options.min_p == 0.0 || weight(c.1) >= f64::from(options.min_p));
+    let total: f64 = rest.iter().map(|c| weight(c.1)).sum();
+    let mut left = uniform(options.seed, n) * total;
+    for &(id, logit) in &rest {
+        if left < weight(logit) {
+            return Some(id);
+        }
+        left -= weight(logit);
+    }
+    rest.iter().rev().find(|c| weight(c.1) > 0.0).map(|c| c.0)
+}
+
 proptest! {
+    #[test]
+    fn the_sampler_equals_its_definition(
+        (logits, ids) in cases(),
+        bias in proptest::collection::btree_map(0u32..200, -12.0f32..12.0, 0..8),
+        temperature in prop_oneof![Just(0.0f32), 0.1f32..3.0],
+        top_k in prop_oneof![Just(0usize), 1usize..12],
+        top_p in prop_oneof![Just(1.0f32), 0.05f32..1.0],
+        min_p in prop_oneof![Just(0.0f32), 0.0f32..1.0],
+        seed: u64,
+    ) {
+        let known = |(id, _): &(u32, f32)| (*id as usize) < logits.len();
+        let bias: BTreeMap<u32, f32> = bias.into_iter().filter(known).collect();
+        let pairs: Vec<(u32, f32)> = bias.iter().rev().map(|(&id, &value)| (id, value)).collect();
+        let set: TokenSet = ids.iter().copied().collect();
+        let allowed: Vec<u32> = set.mask().iter(logits.len()).collect();
+        let options = SamplerOptions { temperature, top_k, top_p, min_p, seed };
+        let mut sampler = sampler(options).with_bias(&pairs, logits.len()).expect("in range");
+        for n in [0, 1, 2, 1000, 5] {
+            sampler.seek(n);
+            let expected = reference(&logits, &bias, &allowed, options, n);
+            let choice = sampler.sample(&logits, set.mask());
+            prop_assert_eq!(choice.as_ref().ok().map(|choice| choice.id), expected);
+            let Ok(choice) = choice else { continue };
+            sampler.seek(n);
+            prop_assert_eq!(sampler.pick(&logits, set.mask()), Ok(choice.id));
+            // What is reported is the model's, whatever bent the distribution.
+            let whole = logprob(&logits, choice.id).expect("in range");
+            prop_assert!((choice.prob.ln() - whole).abs() < 1e-9);
+        }
+    }
+
+    #[test]
+    fn top_logprobs_are_the_head_of_the_sorted_vocabulary((logits, _) in cases(), n in 0usize..220) {
+        let mut expected: Vec<(u32, f64)> = (0..logits.len() as u32)
+            .filter(|&id| logits[id as usize] > f32::NEG_INFINITY)
+            .map(|id| (id, logprob(&logits, id).expect("in range")))
+            .collect();
+        expected.sort_by(|a, b| logits[b.0 as usize].total_cmp(&logits[a.0 as usize]));
+        expected.truncate(n);
+        let top = top_logprobs(&logits, n).expect("no damage");
+        let ids = |pairs: &[(u32, f64)]| pairs.iter().map(|pair| pair.0).collect::<Vec<_>>();
+        prop_assert_eq!(top.iter().map(|t| t.id).collect::<Vec<_>>(), ids(&expected));
+        for (got, (_, logprob)) in top.iter().zip(expected) {
+            prop_assert_eq!(got.logprob, logprob.min(0.0));
+        }
+    }
+
     #[test]
     fn greedy_is_the_first_best_allowed_token((logits, ids) in cases()) {
         let set: TokenSet = ids.iter().copied().collect();
@@ -87,7 +192,7 @@ proptest! {
         seed: u64,
     ) {
         let set: TokenSet = ids.iter().copied().collect();
-        let options = SamplerOptions { temperature, top_k, top_p, seed };
+        let options = SamplerOptions { temperature, top_k, top_p, seed, ..PLAIN };
         let (mut one, mut two) = (sampler(options), sampler(options));
         let allowed = set.mask().iter(logits.len()).collect::<Vec<_>>();
         let mut better = 0;
@@ -223,12 +328,43 @@ fn damaged_logits_and_parameters_are_refused() {
             top_p: 1.5,
             ..PLAIN
         },
+        SamplerOptions {
+            min_p: -0.1,
+            ..PLAIN
+        },
+        SamplerOptions {
+            min_p: f32::NAN,
+            ..PLAIN
+        },
     ] {
         assert!(
             matches!(Sampler::new(options), Err(Error::SamplerParameter { .. })),
             "{options:?}"
         );
     }
+}
+
+#[test]
+fn biases_are_refused_by_name() {
+    let refusal = |bias: &[(u32, f32)]| {
+        let error = sampler(PLAIN)
+            .with_bias(bias, 10)
+            .expect_err("out of range");
+        error.to_string()
+    };
+    assert_eq!(
+        refusal(&[(3, 1.0), (10, 0.0)]),
+        "request field `logit_bias` names token 10; ids are below 10"
+    );
+    assert_eq!(
+        refusal(&[(3, f32::NEG_INFINITY)]),
+        "sampler parameter `logit_bias` is -inf; it must be finite; a token that must not come is \
+         for a mask"
+    );
+    assert_eq!(
+        refusal(&[(3, 1.0), (4, 1.0), (3, 2.0)]),
+        "request field `logit_bias` names token 3 twice; add the two numbers up"
+    );
 }
 
 #[test]
