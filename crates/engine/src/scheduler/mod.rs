@@ -36,7 +36,8 @@ pub use server::{Handle, Server, Ticket};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::request::{Event, Finish, Finished, Request, TokenText, Usage};
-use batch::{BatchItem, extend_batch};
+use crate::session::BatchItem;
+use batch::extend_batch;
 use queue::{Queue, Waiting};
 use sequence::Sequence;
 use share::share;
@@ -314,7 +315,7 @@ impl Scheduler {
             let ((want, n_tokens), result) = results.next().expect("one result for each item");
             self.queue.charge(sequence.request.client, n_tokens);
             finishes.push(match result {
-                Ok(logits) => sequence.advance(want, &logits, text, events),
+                Ok(logits) => sequence.advance(&self.engine, want, &logits, text, events),
                 Err(error) => Some(Finish::Failed(error)),
             });
         }

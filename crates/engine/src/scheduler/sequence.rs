@@ -8,7 +8,6 @@
 
 use std::collections::VecDeque;
 
-use super::batch::BatchItem;
 use super::queue::Waiting;
 use super::{RequestId, Text};
 use crate::Want;
@@ -20,6 +19,7 @@ use crate::request::{
     check_ids,
 };
 use crate::sample::{Mask, Sampler, TokenLogprob, logprob, top_logprobs};
+use crate::session::BatchItem;
 use crate::session::{Logits, Session};
 
 /// Tokens of a prompt whose scores are computed in one pass: each takes a row of logits.
@@ -73,9 +73,13 @@ impl Sequence {
         };
         // Its last token has to be read for the logits that follow it.
         reused = reused.min(tokens.len() - 1);
+        // Where local layers have forgotten what the prompt needs, it is read again from its start.
+        if reused < session.exact_from() {
+            reused = 0;
+        }
         let session = session
             .truncate_fork(reused)
-            .expect("a session has reached what it has in common with a prompt");
+            .expect("a session can be cut to what it has in common with a prompt");
         if let Some(drafter) = &mut request.drafter {
             drafter.accept(&tokens);
         }
@@ -198,6 +202,7 @@ impl Sequence {
     /// `logits` are.
     pub(super) fn advance(
         &mut self,
+        engine: &Engine,
         want: Want,
         logits: &Logits,
         text: Text<'_>,
@@ -213,10 +218,10 @@ impl Sequence {
             logits,
         };
         let finish = self.walk(&rows, text, events);
-        self.session
-            .rollback(self.matched)
-            .expect("what is known to be right was fed");
-        finish.unwrap_or_else(|error| Some(Finish::Failed(error)))
+        let cut = self.session.rewind(engine, self.matched);
+        finish
+            .and_then(|finish| cut.map(|_| finish))
+            .unwrap_or_else(|error| Some(Finish::Failed(error)))
     }
 
     /// Takes token after token, as far as the rows reach.

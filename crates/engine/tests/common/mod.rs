@@ -1,5 +1,7 @@
 //! Tiny random models whose logits are lively enough that a wrong mask or position shows.
 
+#![allow(dead_code, reason = "each test binary uses a part")]
+
 use cwm_engine::{Engine, Session, Want};
 use cwm_model::{Config, LayerType, Llama3Scaling, Model, Rope, RunEmbedding};
 
