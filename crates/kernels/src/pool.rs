@@ -4,8 +4,9 @@
 //! handing out work has to cost less than a microsecond, and an idle machine must stay idle. A
 //! [`Pool`] is made for that: an operation is cut into chunks, which threads claim one by one from
 //! an atomic counter. Workers look out for the next operation for about [`SPINS`] rounds and then
-//! sleep. The caller works too, and never waits for a worker that has not claimed anything: where
-//! other processes hold the cores, it does all chunks itself.
+//! sleep. The caller works too, and never waits for a worker that has not claimed anything. Where
+//! other processes want the cores, a worker may be stopped in the middle of a chunk for
+//! milliseconds; when that is seen, the caller works alone for a while.
 //!
 //! What a chunk computes must not depend on who computes it; then neither the number of threads nor
 //! their luck changes a result.
@@ -18,12 +19,19 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 /// Rounds (of a few nanoseconds to some forty, by processor) a worker looks out before it sleeps.
 const SPINS: u32 = 20_000;
 
 /// Rounds the caller waits for the last chunks before it lets other threads run.
 const PATIENCE: u32 = 2_000;
+
+/// A wait for a worker's last chunk that says it was stopped. No chunk takes as long.
+const STALLED: Duration = Duration::from_millis(1);
+
+/// Operations that are done alone after that: some tens of milliseconds of decoding.
+const ALONE: usize = 1_000;
 
 /// A fixed number of threads, the caller's included.
 ///
@@ -42,6 +50,8 @@ struct Shared {
     pending: AtomicUsize,
     job: UnsafeCell<Job>,
     sleeping: AtomicUsize,
+    /// Operations still to be done alone.
+    alone: AtomicUsize,
     stop: AtomicBool,
     /// What the first chunk that panicked left behind.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -93,6 +103,7 @@ impl Pool {
             pending: AtomicUsize::new(0),
             job: UnsafeCell::new(Job { work, chunks: 0 }),
             sleeping: AtomicUsize::new(0),
+            alone: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
@@ -150,7 +161,7 @@ impl Pool {
     /// # Panics
     /// When a call panics: with its message, after the others are done.
     pub fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
-        let alone = self.workers.is_empty() || chunks < 2;
+        let alone = self.workers.is_empty() || chunks < 2 || self.shared.is_alone();
         let busy = if alone {
             None
         } else {
@@ -188,6 +199,16 @@ impl Pool {
 }
 
 impl Shared {
+    /// Whether this operation is one of those done alone after a stall.
+    fn is_alone(&self) -> bool {
+        let left = self.alone.load(Ordering::Relaxed);
+        if left > 0 {
+            // Two callers at once may count one operation once: it is a rule of thumb.
+            self.alone.store(left - 1, Ordering::Relaxed);
+        }
+        left > 0
+    }
+
     /// The life of a worker.
     fn serve(&self) {
         let mut idle = 0;
@@ -251,13 +272,18 @@ impl Shared {
     /// Waits until every chunk is done, and passes a panic on.
     fn finish(&self) {
         let mut waited = 0;
+        let mut since = None;
         while self.pending.load(Ordering::Acquire) > 0 {
             waited += 1;
             if waited < PATIENCE {
                 spin_loop();
             } else {
+                since.get_or_insert_with(Instant::now);
                 thread::yield_now();
             }
+        }
+        if since.is_some_and(|since| since.elapsed() > STALLED) {
+            self.alone.store(ALONE, Ordering::Relaxed);
         }
         let mut panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(panic) = panic.take() {
