@@ -156,7 +156,7 @@ impl Pool {
     }
 
     /// Calls `work` once for each of `0..chunks`, in any order and on any thread, and returns when
-    /// all calls have.
+    /// all calls have. No call may wait for another: they may all run on one thread.
     ///
     /// # Panics
     /// When a call panics: with its message, after the others are done.
@@ -352,7 +352,8 @@ mod tests {
             while pool.shared.sleeping.load(Ordering::SeqCst) < 2 {
                 thread::yield_now();
             }
-            // Two chunks that wait for each other need two threads.
+            // Two chunks that wait for each other, which no other caller may do, need two threads.
+            pool.shared.alone.store(0, Ordering::Relaxed);
             let met = AtomicUsize::new(0);
             pool.run(2, &|_| {
                 met.fetch_add(1, Ordering::SeqCst);
