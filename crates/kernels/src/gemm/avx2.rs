@@ -74,7 +74,7 @@ unsafe fn tile<const ROWS: usize, const LANE: usize, const DEPTH: usize>(
     let lane_stride = if LANE == 0 { a.lane_stride } else { LANE };
     let depth_stride = if DEPTH == 0 { a.depth_stride } else { DEPTH };
     let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-    // SAFETY: the caller grants reads of `ROWS` x `depth` of `a` and of a panel of `depth * NR`
+    // SAFETY: the caller grants reads of `ROWS` x `slots` of `a` and of a panel of `depth * NR`
     // of `b`; prefetches touch nothing.
     unsafe {
         for i in 0..ROWS {
@@ -82,7 +82,7 @@ unsafe fn tile<const ROWS: usize, const LANE: usize, const DEPTH: usize>(
             _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(i * c_stride + NR - 1).cast());
         }
         let (mut a_at, mut b_at) = (a.ptr, b);
-        for _ in 0..extent.depth {
+        for _ in 0..extent.slots {
             let b0 = _mm256_loadu_ps(b_at);
             let b1 = _mm256_loadu_ps(b_at.add(8));
             for (i, sums) in sums.iter_mut().enumerate() {

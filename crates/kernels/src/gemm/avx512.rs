@@ -75,8 +75,8 @@ unsafe fn tile<const ROWS: usize, const LANE: usize, const DEPTH: usize>(
     let depth_stride = if DEPTH == 0 { a.depth_stride } else { DEPTH };
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     let (mut a_at, mut b_at) = (a.ptr, b);
-    for _ in 0..extent.depth {
-        // SAFETY: the caller grants reads of `ROWS` x `depth` of `a` and of a panel of
+    for _ in 0..extent.slots {
+        // SAFETY: the caller grants reads of `ROWS` x `slots` of `a` and of a panel of
         // `depth * NR` of `b`.
         unsafe {
             let (b0, b1) = (_mm512_loadu_ps(b_at), _mm512_loadu_ps(b_at.add(16)));

@@ -27,7 +27,7 @@ impl Kernel for Portable {
         // SAFETY: the caller grants reads of `rows` x `depth` of `a`, of a whole panel of `b`, and
         // access to `rows` x `cols` of `c`.
         unsafe {
-            for p in 0..extent.depth {
+            for p in 0..extent.slots {
                 let b: &[f32; NR] = &*b.add(p * NR).cast();
                 for (i, sums) in sums.iter_mut().enumerate().take(extent.rows) {
                     let x = *a.ptr.add(i * a.lane_stride + p * a.depth_stride);
