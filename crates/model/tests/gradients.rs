@@ -170,7 +170,7 @@ fn many_targets_equal_the_sum_of_their_parts() {
         id: index % 19,
         weight: 1.0,
     };
-    let all: Vec<Target> = (0..300).map(target).collect();
+    let all: Vec<Target> = (0..700).map(target).collect();
     let mut workspace = Workspace::new();
     let mut run = |targets: &[Target], grads: &mut [f32]| {
         let row = cwm_model::Row {
@@ -186,7 +186,7 @@ fn many_targets_equal_the_sum_of_their_parts() {
     let apart = [run(&all[..77], &mut parts), run(&all[77..], &mut parts)];
     let sum: f64 = apart.iter().map(|loss| loss.loss_sum).sum();
     assert!((together.loss_sum - sum).abs() < 1e-3);
-    assert_eq!(together.n_targets, 300);
+    assert_eq!(together.n_targets, 700);
     assert_eq!(together.correct, apart[0].correct + apart[1].correct);
     assert!(max_abs_diff(&whole, &parts) < 1e-4);
 }

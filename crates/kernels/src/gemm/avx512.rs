@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 
+use super::pack::pack_f32;
 use super::{Extent, Kernel, Lanes, avx2};
 use crate::Store;
 
@@ -46,15 +47,14 @@ impl Kernel for Avx512 {
         }
     }
 
-    unsafe fn pack(width: usize, dst: *mut f32, src: Lanes, lanes: usize, depth: usize) {
+    unsafe fn pack_a(dst: &mut [f32], src: Lanes, rows: usize, depth: usize) -> Lanes {
         // SAFETY: passed on from the caller; AVX2 is part of this kernel's requirements.
-        unsafe {
-            if width == MR {
-                avx2::pack::<MR>(dst, src, lanes, depth);
-            } else {
-                avx2::pack::<NR>(dst, src, lanes, depth);
-            }
-        }
+        unsafe { pack_f32(MR, avx2::pack::<MR>, dst, src, rows, depth) }
+    }
+
+    unsafe fn pack_b(dst: &mut [f32], src: Lanes, cols: usize, depth: usize) {
+        // SAFETY: as above.
+        unsafe { pack_f32(NR, avx2::pack::<NR>, dst, src, cols, depth) };
     }
 }
 

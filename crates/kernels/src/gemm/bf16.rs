@@ -22,6 +22,9 @@ pub(crate) struct Bf16;
 
 const MR: usize = 8;
 const NR: usize = 32;
+/// Slots that [`pack_rows`] takes at once: 8 rows of the source, as many as one set of the
+/// first-level cache has ways, since their distance is often a power of two.
+const SLOTS_AT_ONCE: usize = 4;
 /// Smallest side and smallest number of multiply-adds for which packing to bf16 pays.
 const MIN_SIDE: usize = 16;
 const MIN_WORK: usize = 1 << 20;
@@ -67,20 +70,47 @@ impl Kernel for Bf16 {
         }
     }
 
-    unsafe fn pack(width: usize, dst: *mut f32, src: Lanes, lanes: usize, depth: usize) {
-        debug_assert_eq!(width, NR, "only panels of B are packed one by one");
-        // SAFETY: passed on from the caller.
-        unsafe { pack_b(dst.cast(), src, lanes, depth) }
-    }
-
     unsafe fn pack_a(dst: &mut [f32], src: Lanes, rows: usize, depth: usize) -> Lanes {
         assert!(
             dst.len() >= packed_len_for::<Self>(rows, depth, MR),
             "a packing buffer is too short"
         );
+        let dst = dst.as_mut_ptr().cast();
         // SAFETY: the features and `src` are granted by the caller, whole panels of `dst` were
-        // asserted.
-        unsafe { pack_a(dst.as_mut_ptr().cast(), src, rows, depth) }
+        // asserted, and each function gets a source of the kind that it reads.
+        unsafe {
+            if src.lane_stride == 1 {
+                pack_rows::<MR>(dst, src, rows, depth);
+                Lanes {
+                    ptr: dst.cast_const().cast(),
+                    lane_stride: 1,
+                    depth_stride: MR,
+                }
+            } else {
+                pack_lanes(dst, src, rows, depth);
+                Lanes {
+                    ptr: dst.cast_const().cast(),
+                    lane_stride: depth.div_ceil(2),
+                    depth_stride: 1,
+                }
+            }
+        }
+    }
+
+    unsafe fn pack_b(dst: &mut [f32], src: Lanes, cols: usize, depth: usize) {
+        assert!(
+            dst.len() >= packed_len_for::<Self>(cols, depth, NR),
+            "a packing buffer is too short"
+        );
+        let dst = dst.as_mut_ptr().cast();
+        // SAFETY: as in `pack_a`.
+        unsafe {
+            if src.lane_stride == 1 {
+                pack_rows::<NR>(dst, src, cols, depth);
+            } else {
+                pack_transposed(dst, src, cols, depth);
+            }
+        }
     }
 }
 
@@ -145,85 +175,85 @@ unsafe fn tile<const ROWS: usize, const LANE: usize, const DEPTH: usize>(
     }
 }
 
-/// [`Kernel::pack_a`]: panels of 8 lanes, in the order that the source has.
+/// Packs lane by lane, slot `(lane, p)` at `lane * slots + p`.
 ///
 /// # Safety
-/// As [`Kernel::pack_a`], and `dst` is writable for whole panels.
+/// As [`Kernel::pack_a`], and `dst` is writable for all lanes.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_a(dst: *mut i32, src: Lanes, lanes: usize, depth: usize) -> Lanes {
+unsafe fn pack_lanes(dst: *mut i32, src: Lanes, lanes: usize, depth: usize) {
     let slots = depth.div_ceil(2);
-    let order = if src.lane_stride == 1 {
-        Order::PairMajor
-    } else {
-        Order::LaneMajor
-    };
-    for lane in (0..lanes).step_by(SIDE) {
+    for lane in 0..lanes {
         for slot in (0..slots).step_by(SIDE) {
-            let real = SIDE.min(lanes - lane);
-            let width = SIDE.min(slots - slot);
-            // SAFETY: `(lane, 2 * slot)` lies inside `src`, which has the rest of the block too;
-            // a panel of `MR` lanes takes `MR * slots`, and the caller grants whole panels for
-            // all lanes, so both panels of this block and the `width` slots of it are inside.
+            // SAFETY: `(lane, 2 * slot)` lies inside `src`, with `depth - 2 * slot` elements from
+            // there on; the mask keeps the store to the lane's slots.
             unsafe {
-                let block = pairs::block(
-                    src.offset(lane, 2 * slot),
-                    real,
-                    (depth - 2 * slot).min(2 * SIDE),
-                    order,
-                );
-                let panel = dst.add(lane * slots);
-                match order {
-                    Order::LaneMajor => {
-                        let mask = pairs::first(width);
-                        for (i, &pairs) in block.iter().enumerate().take(real) {
-                            let at = panel.add(i * slots + slot);
-                            _mm512_mask_storeu_epi32(at, mask, pairs);
+                let pairs = pairs::of_lane(src.offset(lane, 2 * slot), depth - 2 * slot);
+                let mask = pairs::first(slots - slot);
+                _mm512_mask_storeu_epi32(dst.add(lane * slots + slot), mask, pairs);
+            }
+        }
+    }
+}
+
+/// Packs panels of `WIDTH` lanes, 8 or a multiple of 16, of a source whose lanes are contiguous:
+/// a few rows at a time from end to end, so that they are read in order.
+///
+/// # Safety
+/// As [`Kernel::pack_b`], with `lane_stride == 1`, and `dst` is writable for whole panels.
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+unsafe fn pack_rows<const WIDTH: usize>(dst: *mut i32, src: Lanes, lanes: usize, depth: usize) {
+    let slots = depth.div_ceil(2);
+    for from in (0..slots).step_by(SLOTS_AT_ONCE) {
+        let to = slots.min(from + SLOTS_AT_ONCE);
+        for lane in (0..lanes).step_by(SIDE) {
+            let real = lanes - lane;
+            for slot in from..to {
+                // SAFETY: `(lane, 2 * slot)` lies inside `src`, with `real` lanes from there on;
+                // the stores go to slot `slot` of the panels of lanes that exist, and `dst` has
+                // these whole.
+                unsafe {
+                    let at = src.offset(lane, 2 * slot);
+                    let pairs = pairs::of_rows(at, real, depth - 2 * slot);
+                    let panel = dst.add(lane / WIDTH * WIDTH * slots);
+                    let to = panel.add(slot * WIDTH + lane % WIDTH);
+                    if WIDTH >= SIDE {
+                        _mm512_storeu_si512(to.cast(), pairs);
+                        if real <= SIDE && lane % WIDTH + SIDE < WIDTH {
+                            let rest = to.add(SIDE).cast();
+                            _mm512_storeu_si512(rest, _mm512_setzero_si512());
                         }
-                    }
-                    Order::PairMajor => {
-                        for (p, &pairs) in block.iter().enumerate().take(width) {
-                            let at = panel.add((slot + p) * MR);
-                            _mm256_storeu_si256(at.cast(), _mm512_castsi512_si256(pairs));
-                            if real > MR {
-                                let high = _mm512_extracti64x4_epi64::<1>(pairs);
-                                _mm256_storeu_si256(at.add(MR * slots).cast(), high);
-                            }
+                    } else {
+                        _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(pairs));
+                        if real > WIDTH {
+                            let high = _mm512_extracti64x4_epi64::<1>(pairs);
+                            _mm256_storeu_si256(to.add(WIDTH * slots).cast(), high);
                         }
                     }
                 }
             }
         }
     }
-    let (lane_stride, depth_stride) = match order {
-        Order::LaneMajor => (slots, 1),
-        Order::PairMajor => (1, MR),
-    };
-    Lanes {
-        ptr: dst.cast_const().cast(),
-        lane_stride,
-        depth_stride,
-    }
 }
 
-/// [`Kernel::pack`]: one panel of 32 lanes, pair by pair.
+/// Packs panels of `NR` lanes of any other source, transposing blocks in registers.
 ///
 /// # Safety
-/// As [`Kernel::pack`].
+/// As [`Kernel::pack_b`], and `dst` is writable for whole panels.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn pack_b(dst: *mut i32, src: Lanes, lanes: usize, depth: usize) {
+unsafe fn pack_transposed(dst: *mut i32, src: Lanes, lanes: usize, depth: usize) {
     let slots = depth.div_ceil(2);
-    for slot in (0..slots).step_by(SIDE) {
-        for half in 0..2 {
-            let first = half * SIDE;
+    for lane in (0..lanes.next_multiple_of(NR)).step_by(SIDE) {
+        for slot in (0..slots).step_by(SIDE) {
             // SAFETY: the block begins inside `src` or has no lanes, when nothing is read; the
-            // stores go to slots below `slots` of the panel.
+            // stores go to slots below `slots` of a panel that `dst` has.
             unsafe {
-                let real = lanes.saturating_sub(first).min(SIDE);
-                let src = src.offset(if real == 0 { 0 } else { first }, 2 * slot);
+                let real = lanes.saturating_sub(lane).min(SIDE);
+                let at = src.offset(if real == 0 { 0 } else { lane }, 2 * slot);
                 let depth = (depth - 2 * slot).min(2 * SIDE);
-                let block = pairs::block(src, real, depth, Order::PairMajor);
+                let block = pairs::block(at, real, depth, Order::PairMajor);
+                let panel = dst.add(lane / NR * NR * slots + lane % NR);
                 for (p, &pairs) in block.iter().enumerate().take(SIDE.min(slots - slot)) {
-                    _mm512_storeu_si512(dst.add((slot + p) * NR + first).cast(), pairs);
+                    _mm512_storeu_si512(panel.add((slot + p) * NR).cast(), pairs);
                 }
             }
         }

@@ -72,33 +72,20 @@ pub(crate) trait Kernel {
         store: Store,
     );
 
-    /// Packs one panel: `dst[slot * width + lane]` holds `PER_SLOT` elements of a lane, zeros for
-    /// `lane >= lanes` and past `depth`, with `width` either `NR` or what [`Kernel::pack_a`] asks
-    /// for. May write up to 8 unspecified slots past the panel.
-    ///
-    /// # Safety
-    /// The processor has the kernel's features; `src` is readable at the offsets its strides name
-    /// for `lanes` x `depth`; `dst` is writable for 8 more slots than the panel has.
-    unsafe fn pack(width: usize, dst: *mut f32, src: Lanes, lanes: usize, depth: usize);
-
-    /// Packs a block of `A` and says where its slots are; one panel of `MR` rows takes `MR` times
+    /// Packs a block of `A` and says where its slots are; a panel of `MR` rows takes `MR` times
     /// its slots.
     ///
     /// # Safety
     /// The processor has the kernel's features, and `src` is readable at the offsets its strides
     /// name for `rows` x `depth`.
-    unsafe fn pack_a(dst: &mut [f32], src: Lanes, rows: usize, depth: usize) -> Lanes
-    where
-        Self: Sized,
-    {
-        // SAFETY: passed on from the caller.
-        unsafe { pack::pack_into::<Self>(Self::MR, dst, src, rows, depth) };
-        Lanes {
-            ptr: dst.as_ptr(),
-            lane_stride: 1,
-            depth_stride: Self::MR,
-        }
-    }
+    unsafe fn pack_a(dst: &mut [f32], src: Lanes, rows: usize, depth: usize) -> Lanes;
+
+    /// Packs a block of `B` in panels: `panel[slot * NR + lane]` holds `PER_SLOT` elements of a
+    /// lane, zeros for lanes past `cols` and elements past `depth`.
+    ///
+    /// # Safety
+    /// As [`Kernel::pack_a`], for `cols` x `depth`.
+    unsafe fn pack_b(dst: &mut [f32], src: Lanes, cols: usize, depth: usize);
 }
 
 /// How much of a tile is real.
@@ -381,7 +368,7 @@ fn block_of_b<'a, K: Kernel>(b: Right<'a>, block: Block, buffer: &'a mut Buffer)
             // SAFETY: the block lies inside `b`, whose bounds were checked by the caller.
             unsafe {
                 let lanes = Lanes::cols_of(&b).offset(jc, pc);
-                pack::pack_into::<K>(K::NR, packed, lanes, cols, depth);
+                K::pack_b(packed, lanes, cols, depth);
             }
             Panels::for_kernel::<K>(packed, depth, cols)
         }

@@ -10,7 +10,7 @@
 use super::{Kernel, Lanes, nr};
 use crate::{Level, MatRef, cpu};
 
-/// Slots past the end of a packed operand that [`Kernel::pack`] may write.
+/// Slots past the end of a packed operand that a [`PackPanel`] may write.
 const SLACK: usize = 8;
 
 /// What the elements of a packed operand are rounded to.
@@ -64,7 +64,7 @@ impl<'a> Panels<'a> {
         Self::with_width(data, depth, cols, precision, nr())
     }
 
-    /// The operand that [`pack_into`] wrote for `K`.
+    /// The operand that `K` packed.
     pub(super) fn for_kernel<K: Kernel>(data: &'a [f32], depth: usize, cols: usize) -> Self {
         let precision = match K::PER_SLOT {
             1 => Precision::F32,
@@ -159,69 +159,74 @@ pub(crate) fn pack_panels(dst: &mut [f32], b: &MatRef<'_>, precision: Precision)
     unsafe {
         match (precision, cpu().level) {
             (Precision::F32, Level::Portable) => {
-                pack_into::<super::portable::Portable>(nr(), dst, lanes, b.cols, b.rows);
+                super::portable::Portable::pack_b(dst, lanes, b.cols, b.rows);
             }
             #[cfg(target_arch = "x86_64")]
             (Precision::F32, Level::Avx2) => {
-                pack_into::<super::avx2::Avx2>(nr(), dst, lanes, b.cols, b.rows);
+                super::avx2::Avx2::pack_b(dst, lanes, b.cols, b.rows);
             }
             #[cfg(target_arch = "x86_64")]
             (Precision::F32, Level::Avx512 | Level::Avx512Bf16 | Level::Amx) => {
-                pack_into::<super::avx512::Avx512>(nr(), dst, lanes, b.cols, b.rows);
+                super::avx512::Avx512::pack_b(dst, lanes, b.cols, b.rows);
             }
             #[cfg(target_arch = "x86_64")]
             (Precision::Bf16, Level::Avx512Bf16 | Level::Amx) => {
-                pack_into::<super::bf16::Bf16>(nr(), dst, lanes, b.cols, b.rows);
+                super::bf16::Bf16::pack_b(dst, lanes, b.cols, b.rows);
             }
             #[cfg(not(target_arch = "x86_64"))]
             (Precision::F32, _) => {
-                pack_into::<super::portable::Portable>(nr(), dst, lanes, b.cols, b.rows);
+                super::portable::Portable::pack_b(dst, lanes, b.cols, b.rows);
             }
             (Precision::Bf16, level) => panic!("{level} has no products in bf16"),
         }
     }
 }
 
-/// Packs `lanes` x `depth` elements in panels of `width`.
+/// Packs one panel of f32: `dst[p * width + lane] = src(lane, p)`, zero for `lane >= lanes`. May
+/// write up to [`SLACK`] unspecified elements past the panel.
 ///
 /// # Safety
-/// `src` is readable at the offsets its strides name for `lanes` x `depth`, and the processor
-/// supports `K`.
-pub(super) unsafe fn pack_into<K: Kernel>(
+/// `src(lane, p)` is readable for `lanes` x `depth`, `dst` is writable for the panel and the slack,
+/// and the processor has what the function needs.
+type PackPanel = unsafe fn(dst: *mut f32, src: Lanes, lanes: usize, depth: usize);
+
+/// Packs `lanes` x `depth` elements in panels of `width`, and says where they are.
+///
+/// # Safety
+/// `src` is readable at the offsets its strides name for `lanes` x `depth`, the processor supports
+/// `pack_panel`, and that packs panels of `width`.
+pub(super) unsafe fn pack_f32(
     width: usize,
+    pack_panel: PackPanel,
     dst: &mut [f32],
     src: Lanes,
     lanes: usize,
     depth: usize,
-) {
+) -> Lanes {
     assert!(
-        dst.len() >= packed_len_for::<K>(lanes, depth, width),
+        dst.len() >= slots_of_panels(lanes, depth, width),
         "a packing buffer is too short"
     );
-    if depth == 0 {
-        return;
-    }
-    let slots = depth.div_ceil(K::PER_SLOT);
-    for (panel, first) in (0..lanes).step_by(width).enumerate() {
+    let real_lanes = if depth == 0 { 0 } else { lanes };
+    for (panel, first) in (0..real_lanes).step_by(width).enumerate() {
         // SAFETY: the panel starts inside `src` (caller) and inside `dst`, which has room for
         // this panel, the later ones and the slack (asserted above).
         unsafe {
-            let dst = dst.as_mut_ptr().add(panel * width * slots);
-            K::pack(
-                width,
-                dst,
-                src.offset(first, 0),
-                width.min(lanes - first),
-                depth,
-            );
+            let dst = dst.as_mut_ptr().add(panel * width * depth);
+            pack_panel(dst, src.offset(first, 0), width.min(lanes - first), depth);
         }
+    }
+    Lanes {
+        ptr: dst.as_ptr(),
+        lane_stride: 1,
+        depth_stride: width,
     }
 }
 
-/// [`Kernel::pack`] in plain Rust.
+/// A [`PackPanel`] in plain Rust, for panels of `WIDTH`.
 ///
 /// # Safety
-/// As [`Kernel::pack`], without any demand on the processor.
+/// As [`PackPanel`], without any demand on the processor.
 #[inline]
 pub(super) unsafe fn pack_scalar<const WIDTH: usize>(
     dst: *mut f32,

@@ -13,9 +13,9 @@ use super::Lanes;
 /// Lanes of a block, and pairs in it.
 pub(super) const SIDE: usize = 16;
 
-/// How far ahead along `k` a block asks for the data of blocks to come, which lie too far apart
-/// for the processor to guess.
-const AHEAD: usize = 2 * SIDE;
+/// How far ahead along `k` a block of lanes asks for its data, which comes in too many streams for
+/// the processor to follow.
+const AHEAD: usize = 8 * SIDE;
 
 /// What the vectors of a block are.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,26 +40,18 @@ pub(super) unsafe fn block(
     depth: usize,
     order: Order,
 ) -> [__m512i; SIDE] {
-    // SAFETY: passed on from the caller; the last arm reads `lanes` x `depth` elements one by one
-    // and then its own copy.
+    // SAFETY: passed on from the caller; the last arm asks for lanes that exist.
     let (found, found_order) = unsafe {
         if src.depth_stride == 1 {
             (along_depth(src, lanes, depth), Order::LaneMajor)
         } else if src.lane_stride == 1 {
             (across_lanes(src, lanes, depth), Order::PairMajor)
         } else {
-            let mut copy = [0f32; 2 * SIDE * SIDE];
-            for (lane, row) in copy.chunks_exact_mut(2 * SIDE).enumerate().take(lanes) {
-                for (p, value) in row.iter_mut().enumerate().take(depth) {
-                    *value = *src.ptr.add(lane * src.lane_stride + p * src.depth_stride);
-                }
+            let mut block = [_mm512_setzero_si512(); SIDE];
+            for (lane, pairs) in block.iter_mut().enumerate().take(lanes) {
+                *pairs = of_lane(src.offset(lane, 0), depth);
             }
-            let copied = Lanes {
-                ptr: copy.as_ptr(),
-                lane_stride: 2 * SIDE,
-                depth_stride: 1,
-            };
-            (along_depth(copied, lanes, depth), Order::LaneMajor)
+            (block, Order::LaneMajor)
         }
     };
     if found_order == order {
@@ -91,20 +83,15 @@ pub(super) unsafe fn stored_block(
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn along_depth(src: Lanes, lanes: usize, depth: usize) -> [__m512i; SIDE] {
-    let (low, high) = (first(depth), first(depth.saturating_sub(SIDE)));
     let mut block = [_mm512_setzero_si512(); SIDE];
     for (lane, pairs) in block.iter_mut().enumerate().take(lanes) {
-        let at = src.ptr.wrapping_add(lane * src.lane_stride);
+        let ptr = src.ptr.wrapping_add(lane * src.lane_stride);
         for line in 0..2 {
-            let ahead = at.wrapping_add(2 * AHEAD + line * SIDE);
-            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+            let ahead = ptr.wrapping_add(AHEAD + line * SIDE);
+            _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
         }
-        // SAFETY: the masks keep the loads to the `depth` elements of a lane that exists.
-        *pairs = unsafe {
-            let low = _mm512_maskz_loadu_ps(low, at);
-            let high = _mm512_maskz_loadu_ps(high, at.wrapping_add(SIDE));
-            as_integers(_mm512_cvtne2ps_pbh(high, low))
-        };
+        // SAFETY: this lane exists, and has `depth` elements.
+        *pairs = unsafe { of_lane(Lanes { ptr, ..src }, depth) };
     }
     block
 }
@@ -116,29 +103,76 @@ unsafe fn along_depth(src: Lanes, lanes: usize, depth: usize) -> [__m512i; SIDE]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 unsafe fn across_lanes(src: Lanes, lanes: usize, depth: usize) -> [__m512i; SIDE] {
-    let real = first(lanes);
+    let mut block = [_mm512_setzero_si512(); SIDE];
+    for (pair, pairs) in block.iter_mut().enumerate().take(depth.div_ceil(2)) {
+        let ptr = src.ptr.wrapping_add(2 * pair * src.depth_stride);
+        // SAFETY: from this row on there are `depth - 2 * pair > 0` more.
+        *pairs = unsafe { of_rows(Lanes { ptr, ..src }, lanes, depth - 2 * pair) };
+    }
+    block
+}
+
+/// The first 16 pairs of the first lane, of which there are `depth` elements; what is missing is
+/// zero.
+///
+/// # Safety
+/// The processor has the features, and `src` is readable for one lane of `depth` elements.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn of_lane(src: Lanes, depth: usize) -> __m512i {
+    // SAFETY: as many elements are read as there are: all 32, or those that the masks leave, or
+    // one by one.
+    unsafe {
+        let (low, high) = if src.depth_stride != 1 {
+            let mut copy = [0f32; 2 * SIDE];
+            for (p, value) in copy.iter_mut().enumerate().take(depth) {
+                *value = *src.ptr.add(p * src.depth_stride);
+            }
+            let at = copy.as_ptr();
+            (_mm512_loadu_ps(at), _mm512_loadu_ps(at.add(SIDE)))
+        } else if depth >= 2 * SIDE {
+            (_mm512_loadu_ps(src.ptr), _mm512_loadu_ps(src.ptr.add(SIDE)))
+        } else {
+            let rest = first(depth.saturating_sub(SIDE));
+            let high = src.ptr.wrapping_add(SIDE);
+            (
+                _mm512_maskz_loadu_ps(first(depth), src.ptr),
+                _mm512_maskz_loadu_ps(rest, high),
+            )
+        };
+        as_integers(_mm512_cvtne2ps_pbh(high, low))
+    }
+}
+
+/// The first pair of the first 16 of `lanes` lanes that are contiguous, of `depth > 0` elements
+/// along `k`; what is missing is zero.
+///
+/// # Safety
+/// The processor has the features, and `src` is readable for `lanes` lanes of `depth.min(2)`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+pub(super) unsafe fn of_rows(src: Lanes, lanes: usize, depth: usize) -> __m512i {
     // Lane by lane, the halves of a vector next to each other.
     let interleaved = _mm512_set_epi16(
         31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4,
         19, 3, 18, 2, 17, 1, 16, 0,
     );
-    let mut block = [_mm512_setzero_si512(); SIDE];
-    for (pair, vector) in block.iter_mut().enumerate().take(depth.div_ceil(2)) {
-        let at = src.ptr.wrapping_add(2 * pair * src.depth_stride);
-        for row in 0..2 {
-            let ahead = at.wrapping_add((AHEAD + row) * src.depth_stride);
-            _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+    let second = src.ptr.wrapping_add(src.depth_stride);
+    // SAFETY: as many lanes are read as there are, all 16 or those that the mask leaves, and the
+    // second row only if it exists.
+    let (even, odd) = unsafe {
+        if lanes >= SIDE && depth >= 2 {
+            (_mm512_loadu_ps(src.ptr), _mm512_loadu_ps(second))
+        } else {
+            let odd = if depth >= 2 { first(lanes) } else { 0 };
+            (
+                _mm512_maskz_loadu_ps(first(lanes), src.ptr),
+                _mm512_maskz_loadu_ps(odd, second),
+            )
         }
-        let second = if 2 * pair + 1 < depth { real } else { 0 };
-        // SAFETY: the masks keep the loads to lanes that exist, of elements below `depth`.
-        *vector = unsafe {
-            let even = _mm512_maskz_loadu_ps(real, at);
-            let odd = _mm512_maskz_loadu_ps(second, at.wrapping_add(src.depth_stride));
-            let halves = as_integers(_mm512_cvtne2ps_pbh(odd, even));
-            _mm512_permutexvar_epi16(interleaved, halves)
-        };
-    }
-    block
+    };
+    let halves = as_integers(_mm512_cvtne2ps_pbh(odd, even));
+    _mm512_permutexvar_epi16(interleaved, halves)
 }
 
 /// A mask of the first `count` of 16 lanes (all of them from 16 on).
