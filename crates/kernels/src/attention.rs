@@ -7,6 +7,9 @@
 //! heads of the group. The whole row of scores is held, so the softmax needs no rescaling, and
 //! only its log-sum-exp is kept for the backward pass, which recomputes the probabilities.
 //!
+//! Products of wide heads run in bf16 where the processor has that: queries, keys, values,
+//! probabilities and their gradients are rounded as operands; scores, softmax and sums are f32.
+//!
 //! Chunks begin at fixed places, so that a row's output does not depend on which other rows are
 //! in its block, nor on how many rows follow.
 

@@ -8,7 +8,7 @@
 //! Verified at start-up: [`cpu`](crate::cpu) runs it on an odd-shaped problem whose inputs bf16
 //! holds exactly and falls back if anything differs. The packing and blocking around the tile
 //! instructions are tested everywhere, with the instructions emulated and the conversion of a tile
-//! in plain Rust.
+//! in plain Rust or, where the processor can, as it is.
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
@@ -309,13 +309,20 @@ mod tests {
                 (MatRef::new(&a, k, m).t(), MatRef::new(&b, n, k).t()),
             ] {
                 for store in [Store::Overwrite, Store::Accumulate] {
-                    let (mut got, mut want) = (vec![1.0; m * n], vec![1.0; m * n]);
-                    let c = MatMut::new(&mut got, m, n);
-                    // SAFETY: the emulation needs no tile unit, the plain packer no vectors, and
-                    // the shapes agree.
-                    unsafe { blocked(c, a, b, store, emulated, pairs::plain_block) };
+                    let mut want = vec![1.0; m * n];
                     reference::gemm(MatMut::new(&mut want, m, n), a, b, store);
-                    assert!(got == want, "{m}x{k}x{n} {store:?}");
+                    let vectors = pairs::supported().then_some(pairs::stored_block as TilePacker);
+                    for packer in [pairs::plain_block as TilePacker]
+                        .into_iter()
+                        .chain(vectors)
+                    {
+                        let mut got = vec![1.0; m * n];
+                        let c = MatMut::new(&mut got, m, n);
+                        // SAFETY: the emulation needs no tile unit, the packer is the plain one
+                        // or was asked for, and the shapes agree.
+                        unsafe { blocked(c, a, b, store, emulated, packer) };
+                        assert!(got == want, "{m}x{k}x{n} {store:?}");
+                    }
                 }
             }
         }

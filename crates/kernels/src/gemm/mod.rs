@@ -1,13 +1,19 @@
-//! Matrix products in f32: cache blocking and packing around a micro-kernel.
+//! Matrix products of f32 matrices: cache blocking and packing around a micro-kernel.
 //!
 //! The scheme is Goto's. `B` is packed into panels of `NR` columns and `A` into panels of `MR`
 //! rows, so that the micro-kernel streams both with unit stride; blocks of depth `KC` keep one
-//! panel of `B` in the first-level cache, and blocks of `MC` rows keep the packed `A` in the
-//! second. Packing is also what makes all four transpose combinations cost the same.
+//! panel of `B` in the first-level cache (in bf16 the second), and blocks of `MC` rows keep the
+//! packed `A` in the second. Packing is also what makes all four transpose combinations cost the
+//! same.
 //!
-//! Element `(i, j)` is always summed in the order of `k`, in blocks of `KC`, whatever the shape
-//! of the call and whether an operand was packed; so its bits depend on row `i` of `A` and
-//! column `j` of `B` alone.
+//! From [`Level::Avx512Bf16`] up, products that are large enough for the packing to pay run in
+//! bf16: inputs are rounded to 8 bits of mantissa while they are packed, products are summed in
+//! f32. NaN and infinities come through; what is smaller than 2^-126 counts as zero.
+//!
+//! Element `(i, j)` is always summed in the order of `k`, in blocks of the kernel's `KC`, whatever
+//! the shape of the call and whether an operand was packed; so, among products of one precision,
+//! its bits depend on row `i` of `A` and column `j` of `B` alone. Which precision a product runs
+//! in follows from its shape (`bf16::pays`, `amx::pays`) or, packed in advance, from the operand.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -29,7 +35,7 @@ pub(crate) use pack::{Panels, Precision, pack_panels, packed_len};
 use crate::buffer::Buffer;
 use crate::{Level, MatMut, MatRef, Store, checks, cpu};
 
-/// Depth of a block: a panel of `B` takes `KC * NR * 4` bytes, 16 KiB of a 32 KiB L1 at `NR` 16.
+/// Depth of a block in f32: a panel of `B` takes `KC * NR * 4` bytes, 16 KiB of a 32 KiB L1 at `NR` 16.
 pub(crate) const KC: usize = 256;
 /// Rows of a block of `A`: `MC * KC * 4` bytes, a quarter of a 512 KiB L2. A multiple of every `MR`.
 const MC: usize = 120;
