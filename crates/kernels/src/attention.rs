@@ -7,19 +7,24 @@
 //! heads of the group. The whole row of scores is held, so the softmax needs no rescaling, and
 //! only its log-sum-exp is kept for the backward pass, which recomputes the probabilities.
 //!
+//! Products of wide heads run in bf16 where the processor has that: queries, keys, values,
+//! probabilities and their gradients are rounded as operands; scores, softmax and sums are f32.
+//!
 //! Chunks begin at fixed places, so that a row's output does not depend on which other rows are
 //! in its block, nor on how many rows follow.
 
 use std::ops::Range;
 
 use crate::buffer::Buffer;
-use crate::gemm::{KC, Panels, gemm_panels, nr, pack_panels, packed_len};
-use crate::{AttentionShape, MatMut, MatRef, Scratch, Span, Store, dot, rows, scale};
+use crate::gemm::{KC, Panels, Precision, gemm_panels, pack_panels, packed_len};
+use crate::{AttentionShape, Level, MatMut, MatRef, Scratch, Span, Store, cpu, dot, rows, scale};
 
 /// Query rows per block: a multiple of every micro-kernel's height.
 const QUERY_BLOCK: usize = 48;
 /// Granularity of visibility: a multiple of every micro-kernel's width and a divisor of `KC`.
 const KEY_BLOCK: usize = 64;
+/// Width of a head from which on attention uses products in bf16, where the processor has them.
+const BF16_HEAD_DIM: usize = 32;
 
 /// See [`crate::attention`]; shapes are checked by the caller.
 #[expect(
@@ -152,8 +157,8 @@ pub(crate) fn backward(
                     zero_outside(s, &seen);
                     zero_outside(dp, &seen);
                 }
-                let queries = pack_block(&mut block_rows.0, &queries);
-                let dout_rows = pack_block(&mut block_rows.1, &dout_rows);
+                let queries = pack_block(&mut block_rows.0, &queries, precision(shape));
+                let dout_rows = pack_block(&mut block_rows.1, &dout_rows, precision(shape));
                 let kv_at = kv_head * hd;
                 visible.each(|seen, column| {
                     let part = |x| MatRef::with_stride(x, count, seen.len(), stride);
@@ -272,7 +277,7 @@ fn pack_head<'a>(
     side: Side,
 ) -> Panels<'a> {
     if t == 0 {
-        return pack_block(buffer, &MatRef::new(&[], 0, 0));
+        return pack_block(buffer, &MatRef::new(&[], 0, 0), Precision::F32);
     }
     let head = &x[kv_head * shape.head_dim..];
     let head = MatRef::with_stride(head, t, shape.head_dim, shape.kv_width());
@@ -282,13 +287,24 @@ fn pack_head<'a>(
             Side::Transposed => head.t(),
             Side::Plain => head,
         },
+        precision(shape),
     )
 }
 
-fn pack_block<'a>(buffer: &'a mut Buffer, b: &MatRef<'_>) -> Panels<'a> {
-    let packed = buffer.get(packed_len(b.cols, b.rows, nr()));
-    pack_panels(packed, b);
-    Panels::new(packed, b.rows, b.cols)
+fn pack_block<'a>(buffer: &'a mut Buffer, b: &MatRef<'_>, precision: Precision) -> Panels<'a> {
+    let packed = buffer.get(packed_len(b.cols, b.rows, precision));
+    pack_panels(packed, b, precision);
+    Panels::new(packed, b.rows, b.cols, precision)
+}
+
+/// Narrow heads stay in f32: padding and conversion would cost what bf16 saves. Nothing but the
+/// head's width decides, so that a row does not depend on how many there are.
+fn precision(shape: AttentionShape) -> Precision {
+    if cpu().level >= Level::Avx512Bf16 && shape.head_dim >= BF16_HEAD_DIM {
+        Precision::Bf16
+    } else {
+        Precision::F32
+    }
 }
 
 /// Rows of one query head, `x` starting at its first element.

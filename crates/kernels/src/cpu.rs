@@ -1,7 +1,7 @@
 //! Which path the kernels take on this processor, and why.
 //!
 //! The choice is made once, on first use: what the processor has, lowered by the environment
-//! variable `CWM_CPU`, and lowered again if a path fails its start-up check. AVX-512 and AMX are
+//! variable `CWM_CPU`, and lowered again if a path fails its start-up check. AVX-512 and what is above are
 //! checked against the reference because they cannot be tested on every machine that builds this
 //! crate. [`Cpu`] keeps the reasons, for people and for `cwm doctor`.
 
@@ -20,13 +20,21 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512F: 16 lanes in matrix products, AVX2 elsewhere.
     Avx512,
-    /// As [`Level::Avx512`], and large products run in bf16 on the AMX tile unit: inputs are
-    /// rounded to 8 bits of mantissa, sums stay f32.
+    /// As [`Level::Avx512`], and large products and attention run in bf16 with AVX512_BF16: inputs
+    /// are rounded to 8 bits of mantissa, sums stay f32.
+    Avx512Bf16,
+    /// As [`Level::Avx512Bf16`], with the largest products on the AMX tile unit.
     Amx,
 }
 
 impl Level {
-    const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx];
+    const ALL: [Self; 5] = [
+        Self::Portable,
+        Self::Avx2,
+        Self::Avx512,
+        Self::Avx512Bf16,
+        Self::Amx,
+    ];
 
     /// The name that `CWM_CPU` understands.
     #[must_use]
@@ -35,6 +43,7 @@ impl Level {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
             Self::Amx => "amx",
         }
     }
@@ -67,7 +76,7 @@ impl fmt::Display for Cpu {
 
 /// The path in use on this processor, decided on the first call.
 ///
-/// `CWM_CPU=portable|avx2|avx512|amx` forces a lower path. An unknown value changes nothing and
+/// `CWM_CPU=portable|avx2|avx512|avx512bf16|amx` forces a lower path. An unknown value changes nothing and
 /// is reported in [`Cpu::notes`].
 pub fn cpu() -> &'static Cpu {
     static CPU: OnceLock<Cpu> = OnceLock::new();
@@ -96,8 +105,8 @@ fn choose(detected: Level, asked: Option<impl AsRef<str>>) -> Cpu {
             "{VARIABLE}={asked} asks for more than this processor has, using {detected}"
         )),
         None => cpu.notes.push(format!(
-            "{VARIABLE}={asked} is not a known path (known: portable, avx2, avx512, amx), \
-             using {detected}"
+            "{VARIABLE}={asked} is not a known path (known: {}), using {detected}",
+            Level::ALL.map(Level::name).join(", ")
         )),
     }
     cpu
@@ -105,18 +114,18 @@ fn choose(detected: Level, asked: Option<impl AsRef<str>>) -> Cpu {
 
 /// Lowers the level until one passes its check. AVX2 and below are trusted: tests cover them.
 fn verified(mut cpu: Cpu, check: impl Fn(Level) -> Result<(), String>) -> Cpu {
-    // AMX rests on AVX-512 for small products, so both have to be right for it.
-    if cpu.level >= Level::Avx512
-        && let Err(reason) = check(Level::Avx512)
-    {
-        cpu.level = Level::Avx2;
-        cpu.notes.push(reason);
-    }
-    if cpu.level == Level::Amx
-        && let Err(reason) = check(Level::Amx)
-    {
-        cpu.level = Level::Avx512;
-        cpu.notes.push(reason);
+    // Each rests on the one below, which does what it does not pay for, so all have to be right.
+    for (level, below) in [
+        (Level::Avx512, Level::Avx2),
+        (Level::Avx512Bf16, Level::Avx512),
+        (Level::Amx, Level::Avx512Bf16),
+    ] {
+        if cpu.level >= level
+            && let Err(reason) = check(level)
+        {
+            cpu.level = below;
+            cpu.notes.push(reason);
+        }
     }
     cpu
 }
@@ -138,8 +147,10 @@ fn detect() -> Level {
         Level::Portable
     } else if !is_x86_feature_detected!("avx512f") {
         Level::Avx2
-    } else if !crate::gemm::amx::request() {
+    } else if !crate::gemm::has_bf16() {
         Level::Avx512
+    } else if !crate::gemm::amx::request() {
+        Level::Avx512Bf16
     } else {
         Level::Amx
     }
@@ -178,8 +189,10 @@ mod tests {
         };
         assert_eq!(verified(best(), |_| Ok(())).level, Level::Amx);
         let without_amx = verified(best(), fails(Level::Amx));
-        assert_eq!(without_amx.level, Level::Avx512);
+        assert_eq!(without_amx.level, Level::Avx512Bf16);
         assert!(without_amx.to_string().ends_with("amx is wrong"));
+        let without_bf16 = verified(best(), fails(Level::Avx512Bf16));
+        assert_eq!(without_bf16.level, Level::Avx512);
         assert_eq!(verified(best(), fails(Level::Avx512)).level, Level::Avx2);
     }
 

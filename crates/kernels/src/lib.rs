@@ -12,8 +12,10 @@
 //! - Shapes that disagree panic with both shapes in the message, as slice indexing does.
 //! - An output that is documented as overwritten is never read, so it may hold anything.
 //! - Row `i` of a product or a normalisation does not depend on how many other rows are in the
-//!   call, so that a batched request equals its solo run bit for bit. (The one exception is the
-//!   bf16 path of [`gemm`], which only large products take; see [`Level::Amx`].)
+//!   call, so that a batched request equals its solo run bit for bit. The one exception is
+//!   [`gemm`] from [`Level::Avx512Bf16`] up: products that are large enough run in bf16, so there
+//!   the size of the call decides what the inputs are rounded to, and nothing else about a row.
+//!   In [`attention`] the width of a head decides, never the number of rows.
 
 mod attention;
 #[cfg(target_arch = "x86_64")]

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Random, assert_close, assert_same_bits, poison};
+use common::{Random, assert_close, assert_same_bits, bf16, poison, rounds_to_bf16};
 use cwm_kernels::{
     INT8_GROUP, MatMut, MatRef, PackedMatrix, Store, dequantize_int8, gemm, gemm_packed, gemv,
     gemv_int8, quantize_int8, reference,
@@ -36,6 +36,14 @@ impl Stored {
         }
     }
 
+    /// The same matrix as the products in bf16 see it.
+    fn rounded(&self) -> Self {
+        Self {
+            data: bf16(&self.data),
+            ..*self
+        }
+    }
+
     fn view(&self) -> MatRef<'_> {
         if self.transposed {
             let stride = self.rows + self.padding;
@@ -46,6 +54,8 @@ impl Stored {
     }
 }
 
+type Multiply = fn(MatMut<'_>, MatRef<'_>, MatRef<'_>, Store);
+
 fn check_gemm(seed: u64, [m, k, n]: [usize; 3], [ta, tb]: [bool; 2], store: Store) {
     let mut random = Random(seed);
     let a = Stored::new(&mut random, m, k, ta);
@@ -55,39 +65,46 @@ fn check_gemm(seed: u64, [m, k, n]: [usize; 3], [ta, tb]: [bool; 2], store: Stor
         Store::Overwrite => poison(m * stride),
         Store::Accumulate => random.values(m * stride),
     };
-    let (mut got, mut want) = (before.clone(), before.clone());
-    gemm(
-        MatMut::with_stride(&mut got, m, n, stride),
-        a.view(),
-        b.view(),
-        store,
-    );
-    reference::gemm(
-        MatMut::with_stride(&mut want, m, n, stride),
-        a.view(),
-        b.view(),
-        store,
-    );
+    let product = |a: &Stored, b: &Stored, multiply: Multiply| {
+        let mut c = before.clone();
+        let whole = MatMut::with_stride(&mut c, m, n, stride);
+        multiply(whole, a.view(), b.view(), store);
+        c
+    };
+    let rows = |c: &[f32]| -> Vec<f32> {
+        let row = |i: usize| &c[i * stride..i * stride + n];
+        (0..m).flat_map(row).copied().collect()
+    };
+    let tolerance = 1e-6 * (k as f32).max(4.0).sqrt();
+
+    let exact = rows(&product(&a, &b, reference::gemm));
+    let got = product(&a, &b, gemm);
+    // A product in bf16 is that of the rounded matrices, as exactly as a product in f32 is that
+    // of the given ones. Which ones are in bf16 is the path's choice, but never mixed.
+    let in_f32 = |(got, want): (&f32, &f32)| (got - want).abs() <= tolerance * want.abs().max(1.0);
+    if rounds_to_bf16() && !rows(&got).iter().zip(&exact).all(in_f32) {
+        let rounded = rows(&product(&a.rounded(), &b.rounded(), reference::gemm));
+        assert_close("C in bf16", &rows(&got), &rounded, tolerance);
+    } else {
+        assert_close("C", &rows(&got), &exact, tolerance);
+    }
     for i in 0..m {
-        let row = i * stride..i * stride + n;
-        assert_close(
-            "C",
-            &got[row.clone()],
-            &want[row.clone()],
-            1e-6 * (k as f32).max(4.0).sqrt(),
-        );
-        let gap = row.end..(i + 1) * stride;
+        let gap = i * stride + n..(i + 1) * stride;
         assert_same_bits("between rows", &got[gap.clone()], &before[gap]);
     }
-    let mut packed = before;
-    let b = PackedMatrix::new(b.view());
+
+    let mut packed = before.clone();
     gemm_packed(
         MatMut::with_stride(&mut packed, m, n, stride),
         a.view(),
-        &b,
+        &PackedMatrix::new(b.view()),
         store,
     );
-    assert_same_bits("packed", &packed, &got);
+    if rounds_to_bf16() {
+        assert_close("packed", &rows(&packed), &exact, tolerance);
+    } else {
+        assert_same_bits("packed", &packed, &got);
+    }
 }
 
 proptest! {
@@ -134,12 +151,17 @@ proptest! {
 
 #[test]
 fn gemm_crosses_every_block_boundary() {
-    // Depth over KC, rows over MC, columns over NC, each with a remainder.
+    // Depth over KC, rows over MC, columns over NC, each with a remainder; first for the sizes
+    // that stay in f32 everywhere, then for those that bf16 takes.
     for (seed, shape) in [
         (1, [7, 517, 19]),
         (2, [247, 30, 33]),
         (3, [5, 9, 2061]),
         (4, [125, 260, 111]),
+        (5, [67, 1061, 45]),
+        (6, [17, 33, 2061]),
+        (7, [270, 71, 131]),
+        (8, [41, 515, 105]),
     ] {
         for transposed in [[false, false], [false, true], [true, false], [true, true]] {
             check_gemm(seed, shape, transposed, Store::Overwrite);
@@ -150,22 +172,56 @@ fn gemm_crosses_every_block_boundary() {
 
 #[test]
 fn a_row_of_a_product_does_not_depend_on_the_other_rows() {
-    let (m, k, n) = (61, 300, 130);
+    let (m, k, n) = (61, 300, 260);
     let mut random = Random(5);
     let (a, w) = (random.values(m * k), random.values(n * k));
     let w = MatRef::new(&w, n, k).t();
-    let mut whole = poison(m * n);
-    gemm(
-        MatMut::new(&mut whole, m, n),
-        MatRef::new(&a, m, k),
-        w,
-        Store::Overwrite,
-    );
-    for i in 0..m {
-        let mut alone = poison(n);
-        let row = MatRef::new(&a[i * k..][..k], 1, k);
-        gemm(MatMut::new(&mut alone, 1, n), row, w, Store::Overwrite);
-        assert_same_bits("row", &alone, &whole[i * n..][..n]);
+    let product = |rows: &[f32]| {
+        let m = rows.len() / k;
+        let mut c = poison(m * n);
+        let rows = MatRef::new(rows, m, k);
+        gemm(MatMut::new(&mut c, m, n), rows, w, Store::Overwrite);
+        c
+    };
+    let whole = product(&a);
+    // Where products in bf16 exist, this many rows are still large enough to be one.
+    let together = if rounds_to_bf16() { 27 } else { 1 };
+    for i in 0..=m - together {
+        let alone = product(&a[i * k..][..together * k]);
+        assert_same_bits("rows", &alone, &whole[i * n..][..together * n]);
+    }
+}
+
+#[test]
+fn what_is_not_a_number_stays_so() {
+    let (m, k, n) = (64, 130, 190);
+    let mut random = Random(9);
+    let (mut a, mut b) = (random.values(m * k), random.values(k * n));
+    a[3 * k + 7] = f32::NAN;
+    b[11 * n + 5] = f32::INFINITY;
+    for transposed in [false, true] {
+        let mut c = poison(m * n);
+        if transposed {
+            let (a, b) = (MatRef::new(&a, m, k).t(), MatRef::new(&b, k, n).t());
+            let c = MatMut::new(&mut c, n, m);
+            gemm(c, b, a, Store::Overwrite);
+        } else {
+            let (a, b) = (MatRef::new(&a, m, k), MatRef::new(&b, k, n));
+            let c = MatMut::new(&mut c, m, n);
+            gemm(c, a, b, Store::Overwrite);
+        }
+        for (at, value) in c.iter().enumerate() {
+            let (i, j) = match transposed {
+                true => (at % m, at / m),
+                false => (at / n, at % n),
+            };
+            assert_eq!(value.is_nan(), i == 3, "({i}, {j}) is {value}");
+            assert_eq!(
+                value.is_infinite(),
+                i != 3 && j == 5,
+                "({i}, {j}) is {value}"
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use cwm_kernels::{Span, Store, cross_entropy, rms_norm, rms_norm_backward};
 
 use crate::pass::{self, Tokens};
 use crate::row::{Outcome, Row, RowLoss, Target, check_targets, check_tokens};
-use crate::workspace::{HEAD_ROWS, Head, Keep};
+use crate::workspace::{Head, Keep, head_rows};
 use crate::{Config, Error, Layout, RowError, Workspace, causal_spans, init, linear};
 
 /// A transformer of the CWM family with its weights in f32.
@@ -199,7 +199,7 @@ impl Model {
         let span = |row: u32| row as usize * hidden..(row as usize + 1) * hidden;
         let mut loss = RowLoss::default();
         head.outcomes.clear();
-        for chunk in targets.chunks(HEAD_ROWS) {
+        for chunk in targets.chunks(head_rows(&self.config)) {
             head.resize(&self.config, chunk.len());
             for (index, target) in chunk.iter().enumerate() {
                 head.gathered[span(index as u32)].copy_from_slice(&last[span(target.row)]);

@@ -9,10 +9,15 @@ use cwm_kernels::{RopeTable, Scratch, Span};
 use crate::config::{Config, Rope};
 use crate::row::Outcome;
 
-/// Rows of logits that exist at a time while training: enough for the matrix
-/// product to run at full speed, few enough for a vocabulary of 128,256 ids
-/// to take 66 MB instead of half a gigabyte at 1,024 tokens.
-pub(crate) const HEAD_ROWS: usize = 128;
+/// Logits that exist at a time while training, 16 MiB of them: a chunk of rows reads and writes the
+/// head's weights and their gradient once, so few long chunks are faster than many short ones.
+const HEAD_LOGITS: usize = 1 << 22;
+
+/// Rows of logits in a chunk: at least enough for the matrix product to run at full speed, which
+/// for a vocabulary of 128,256 ids takes 66 MB instead of half a gigabyte at 1,024 tokens.
+pub(crate) fn head_rows(config: &Config) -> usize {
+    (HEAD_LOGITS / config.vocab_size.max(1)).clamp(128, 512)
+}
 
 /// Reusable memory for [`Model`](crate::Model)'s passes. Grows to the largest
 /// row it has seen; may be used with any model.
@@ -106,7 +111,7 @@ pub(crate) struct Gradients {
     pub(crate) v: Vec<f32>,
 }
 
-/// One chunk of [`HEAD_ROWS`] targets.
+/// One chunk of [`head_rows`] targets.
 #[derive(Debug, Default)]
 pub(crate) struct Head {
     /// Residual stream of the targets' rows `[n, hidden]`.
@@ -152,7 +157,7 @@ impl Workspace {
     pub fn reserve_training(&mut self, config: &Config, tokens: usize) {
         self.size_layers(config, tokens, self.keep_for_training());
         self.size_gradients(config, tokens);
-        self.head.resize(config, HEAD_ROWS.min(tokens));
+        self.head.resize(config, head_rows(config).min(tokens));
         self.rope.table(config, tokens.saturating_sub(1) as u32);
     }
 

@@ -7,16 +7,19 @@
 //!
 //! Verified at start-up: [`cpu`](crate::cpu) runs it on an odd-shaped problem whose inputs bf16
 //! holds exactly and falls back if anything differs. The packing and blocking around the tile
-//! instructions are tested everywhere, with the instructions emulated.
+//! instructions are tested everywhere, with the instructions emulated and the conversion of a tile
+//! in plain Rust or, where the processor can, as it is.
 
 use std::arch::asm;
 use std::arch::x86_64::__cpuid_count;
 use std::cell::RefCell;
 
+use super::Lanes;
+use super::pairs::{self, Order};
 use crate::{MatMut, MatRef, Store};
 
 /// Lanes of a tile, and pairs of `k` in it.
-const TILE: usize = 16;
+const TILE: usize = pairs::SIDE;
 /// Pairs in one packed tile: 1 KiB.
 const TILE_PAIRS: usize = TILE * TILE;
 /// Rows and columns of `C` per kernel call.
@@ -36,6 +39,9 @@ type Pair = u32;
 /// of either operand follows panel 0.
 type BlockKernel =
     unsafe fn(tiles: usize, a: *const Pair, b: *const Pair, c: *mut f32, c_stride: usize);
+
+/// Converts a tile: [`pairs::stored_block`].
+type TilePacker = unsafe fn(Lanes, usize, usize, Order) -> [[Pair; TILE]; TILE];
 
 /// Is this product large enough?
 pub(super) fn pays(m: usize, n: usize, k: usize) -> bool {
@@ -78,7 +84,7 @@ pub(crate) fn request() -> bool {
 /// `C = A·B` or `C += A·B` in bf16.
 ///
 /// # Safety
-/// [`request`] returned true, and the shapes agree with slices that hold them.
+/// [`request`] returned true, the processor has AVX512_BF16, and the shapes agree with slices that hold them.
 pub(super) unsafe fn multiply(c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, store: Store) {
     let configuration = Configuration::all_tiles_full();
     // SAFETY: the tile state was granted; the configuration is 64 readable bytes, which the
@@ -86,7 +92,7 @@ pub(super) unsafe fn multiply(c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, store
     // until they are released.
     unsafe {
         asm!("ldtilecfg [{0}]", in(reg) &raw const configuration, options(nostack, readonly));
-        blocked(c, a, b, store, tile_kernel);
+        blocked(c, a, b, store, tile_kernel, pairs::stored_block);
         asm!("tilerelease", options(nostack, nomem));
     }
 }
@@ -169,8 +175,15 @@ unsafe fn tile_kernel(tiles: usize, a: *const Pair, b: *const Pair, c: *mut f32,
 /// The product around a block kernel. Partial and accumulating blocks go through a temporary.
 ///
 /// # Safety
-/// `kernel` may be called, and the shapes agree with slices that hold them.
-unsafe fn blocked(c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, store: Store, kernel: BlockKernel) {
+/// `kernel` and `packer` may be called, and the shapes agree with slices that hold them.
+unsafe fn blocked(
+    c: MatMut<'_>,
+    a: MatRef<'_>,
+    b: MatRef<'_>,
+    store: Store,
+    kernel: BlockKernel,
+    packer: TilePacker,
+) {
     thread_local! {
         static PACKED: RefCell<(Vec<Pair>, Vec<Pair>)> = RefCell::default();
     }
@@ -178,10 +191,12 @@ unsafe fn blocked(c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, store: Store, ker
     PACKED.with_borrow_mut(|(a_packed, b_packed)| {
         for jc in (0..c.cols).step_by(NC) {
             let cols = NC.min(c.cols - jc);
-            pack(b_packed, b.t(), jc, cols, Order::PairMajor);
+            // SAFETY: the columns are inside `b`, and the packer is granted by the caller.
+            unsafe { pack(b_packed, b.t(), jc, cols, Order::PairMajor, packer) };
             for ic in (0..c.rows).step_by(MC) {
                 let rows = MC.min(c.rows - ic);
-                pack(a_packed, a, ic, rows, Order::LaneMajor);
+                // SAFETY: as above, of the rows of `a`.
+                unsafe { pack(a_packed, a, ic, rows, Order::LaneMajor, packer) };
                 for (j, b) in b_packed.chunks_exact(2 * tiles * TILE_PAIRS).enumerate() {
                     for (i, a) in a_packed.chunks_exact(2 * tiles * TILE_PAIRS).enumerate() {
                         let extent = [BLOCK.min(rows - i * BLOCK), BLOCK.min(cols - j * BLOCK)];
@@ -226,50 +241,35 @@ fn copy_block(
     }
 }
 
-/// The order of the pairs of a tile.
-#[derive(Clone, Copy, PartialEq)]
-enum Order {
-    LaneMajor,
-    PairMajor,
-}
-
 /// Packs rows `first..first + lanes` of `x` (lanes by `k`), zero-padded to whole blocks.
-fn pack(packed: &mut Vec<Pair>, x: MatRef<'_>, first: usize, lanes: usize, order: Order) {
+///
+/// # Safety
+/// `packer` may be called, and the rows lie inside `x`, which fits in its slice.
+unsafe fn pack(
+    packed: &mut Vec<Pair>,
+    x: MatRef<'_>,
+    first: usize,
+    lanes: usize,
+    order: Order,
+    packer: TilePacker,
+) {
     let tiles = x.cols.div_ceil(2 * TILE);
     packed.clear();
     packed.resize(lanes.next_multiple_of(BLOCK) * tiles * TILE, 0);
     for (index, tile) in packed.chunks_exact_mut(TILE_PAIRS).enumerate() {
         let (lane_at, k_at) = (index / tiles * TILE, index % tiles * 2 * TILE);
-        let lanes = lanes.saturating_sub(lane_at).min(TILE);
-        let depth = (x.cols - k_at).min(2 * TILE);
-        for lane in 0..lanes {
-            let at = (first + lane_at + lane) * x.row_stride + k_at * x.col_stride;
-            for pair in 0..depth.div_ceil(2) {
-                let value = |k: usize| {
-                    if k < depth {
-                        bf16(x.data[at + k * x.col_stride])
-                    } else {
-                        0
-                    }
-                };
-                let slot = match order {
-                    Order::LaneMajor => lane * TILE + pair,
-                    Order::PairMajor => pair * TILE + lane,
-                };
-                tile[slot] = value(2 * pair) | value(2 * pair + 1) << 16;
-            }
+        if lane_at >= lanes {
+            break;
         }
+        let (real, depth) = (TILE.min(lanes - lane_at), (x.cols - k_at).min(2 * TILE));
+        // SAFETY: `(first + lane_at, k_at)` lies inside `x`, and so do the `real` x `depth`
+        // elements from there on.
+        let pairs = unsafe {
+            let src = Lanes::rows_of(&x).offset(first + lane_at, k_at);
+            packer(src, real, depth, order)
+        };
+        tile.copy_from_slice(pairs.as_flattened());
     }
-}
-
-/// The upper half of an f32, rounded to nearest even; NaN stays NaN.
-#[inline]
-fn bf16(x: f32) -> u32 {
-    let bits = x.to_bits();
-    if x.is_nan() {
-        return bits >> 16 | 0x40;
-    }
-    (bits + 0x7fff + (bits >> 16 & 1)) >> 16
 }
 
 #[cfg(test)]
@@ -309,27 +309,22 @@ mod tests {
                 (MatRef::new(&a, k, m).t(), MatRef::new(&b, n, k).t()),
             ] {
                 for store in [Store::Overwrite, Store::Accumulate] {
-                    let (mut got, mut want) = (vec![1.0; m * n], vec![1.0; m * n]);
-                    // SAFETY: the emulation needs no tile unit, and the shapes agree.
-                    unsafe { blocked(MatMut::new(&mut got, m, n), a, b, store, emulated) };
+                    let mut want = vec![1.0; m * n];
                     reference::gemm(MatMut::new(&mut want, m, n), a, b, store);
-                    assert!(got == want, "{m}x{k}x{n} {store:?}");
+                    let vectors = pairs::supported().then_some(pairs::stored_block as TilePacker);
+                    for packer in [pairs::plain_block as TilePacker]
+                        .into_iter()
+                        .chain(vectors)
+                    {
+                        let mut got = vec![1.0; m * n];
+                        let c = MatMut::new(&mut got, m, n);
+                        // SAFETY: the emulation needs no tile unit, the packer is the plain one
+                        // or was asked for, and the shapes agree.
+                        unsafe { blocked(c, a, b, store, emulated, packer) };
+                        assert!(got == want, "{m}x{k}x{n} {store:?}");
+                    }
                 }
             }
         }
-    }
-
-    #[test]
-    fn bf16_rounds_to_nearest_even() {
-        for (x, want) in [
-            (1.0, 0x3f80),
-            (1.0 + 1.0 / 256.0, 0x3f80),
-            (1.0 + 3.0 / 256.0, 0x3f82),
-            (-2.0, 0xc000),
-        ] {
-            assert_eq!(bf16(x), want, "{x}");
-        }
-        assert_eq!(bf16(f32::NAN) & 0x7fff, 0x7fc0);
-        assert_eq!(bf16(f32::MAX), 0x7f80, "rounds up to infinity");
     }
 }

@@ -6,7 +6,8 @@
 
 use std::arch::x86_64::*;
 
-use super::{Extent, Kernel, Lanes, pack};
+use super::pack::{pack_f32, pack_scalar};
+use super::{Extent, Kernel, Lanes};
 use crate::Store;
 
 /// For processors with AVX2 and FMA.
@@ -46,15 +47,14 @@ impl Kernel for Avx2 {
         }
     }
 
-    unsafe fn pack(width: usize, dst: *mut f32, src: Lanes, lanes: usize, depth: usize) {
+    unsafe fn pack_a(dst: &mut [f32], src: Lanes, rows: usize, depth: usize) -> Lanes {
         // SAFETY: passed on from the caller.
-        unsafe {
-            if width == MR {
-                pack::<MR>(dst, src, lanes, depth);
-            } else {
-                pack::<NR>(dst, src, lanes, depth);
-            }
-        }
+        unsafe { pack_f32(MR, pack::<MR>, dst, src, rows, depth) }
+    }
+
+    unsafe fn pack_b(dst: &mut [f32], src: Lanes, cols: usize, depth: usize) {
+        // SAFETY: as above.
+        unsafe { pack_f32(NR, pack::<NR>, dst, src, cols, depth) };
     }
 }
 
@@ -74,7 +74,7 @@ unsafe fn tile<const ROWS: usize, const LANE: usize, const DEPTH: usize>(
     let lane_stride = if LANE == 0 { a.lane_stride } else { LANE };
     let depth_stride = if DEPTH == 0 { a.depth_stride } else { DEPTH };
     let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-    // SAFETY: the caller grants reads of `ROWS` x `depth` of `a` and of a panel of `depth * NR`
+    // SAFETY: the caller grants reads of `ROWS` x `slots` of `a` and of a panel of `depth * NR`
     // of `b`; prefetches touch nothing.
     unsafe {
         for i in 0..ROWS {
@@ -82,7 +82,7 @@ unsafe fn tile<const ROWS: usize, const LANE: usize, const DEPTH: usize>(
             _mm_prefetch::<_MM_HINT_T0>(c.wrapping_add(i * c_stride + NR - 1).cast());
         }
         let (mut a_at, mut b_at) = (a.ptr, b);
-        for _ in 0..extent.depth {
+        for _ in 0..extent.slots {
             let b0 = _mm256_loadu_ps(b_at);
             let b1 = _mm256_loadu_ps(b_at.add(8));
             for (i, sums) in sums.iter_mut().enumerate() {
@@ -144,7 +144,7 @@ pub(crate) fn first_lanes(count: usize) -> __m256i {
 /// Packs one panel of 6 or of a multiple of 8 lanes, transposing 8 x 8 blocks in registers when `k` is the contiguous direction.
 ///
 /// # Safety
-/// As [`Kernel::pack`].
+/// As [`PackPanel`](super::pack::PackPanel).
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn pack<const WIDTH: usize>(
     dst: *mut f32,
@@ -156,7 +156,7 @@ pub(super) unsafe fn pack<const WIDTH: usize>(
     // `p + 8 <= depth`, and only of lanes that exist.
     unsafe {
         if src.depth_stride != 1 {
-            return pack::pack_scalar::<WIDTH>(dst, src, lanes, depth);
+            return pack_scalar::<WIDTH>(dst, src, lanes, depth);
         }
         let whole = depth - depth % 8;
         for p in (0..whole).step_by(8) {
@@ -178,7 +178,7 @@ pub(super) unsafe fn pack<const WIDTH: usize>(
             ptr: src.ptr.add(whole),
             ..src
         };
-        pack::pack_scalar::<WIDTH>(dst.add(whole * WIDTH), tail, lanes, depth - whole);
+        pack_scalar::<WIDTH>(dst.add(whole * WIDTH), tail, lanes, depth - whole);
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::arch::x86_64::*;
 
+use super::pack::pack_f32;
 use super::{Extent, Kernel, Lanes, avx2};
 use crate::Store;
 
@@ -46,15 +47,14 @@ impl Kernel for Avx512 {
         }
     }
 
-    unsafe fn pack(width: usize, dst: *mut f32, src: Lanes, lanes: usize, depth: usize) {
+    unsafe fn pack_a(dst: &mut [f32], src: Lanes, rows: usize, depth: usize) -> Lanes {
         // SAFETY: passed on from the caller; AVX2 is part of this kernel's requirements.
-        unsafe {
-            if width == MR {
-                avx2::pack::<MR>(dst, src, lanes, depth);
-            } else {
-                avx2::pack::<NR>(dst, src, lanes, depth);
-            }
-        }
+        unsafe { pack_f32(MR, avx2::pack::<MR>, dst, src, rows, depth) }
+    }
+
+    unsafe fn pack_b(dst: &mut [f32], src: Lanes, cols: usize, depth: usize) {
+        // SAFETY: as above.
+        unsafe { pack_f32(NR, avx2::pack::<NR>, dst, src, cols, depth) };
     }
 }
 
@@ -75,8 +75,8 @@ unsafe fn tile<const ROWS: usize, const LANE: usize, const DEPTH: usize>(
     let depth_stride = if DEPTH == 0 { a.depth_stride } else { DEPTH };
     let mut sums = [[_mm512_setzero_ps(); 2]; ROWS];
     let (mut a_at, mut b_at) = (a.ptr, b);
-    for _ in 0..extent.depth {
-        // SAFETY: the caller grants reads of `ROWS` x `depth` of `a` and of a panel of
+    for _ in 0..extent.slots {
+        // SAFETY: the caller grants reads of `ROWS` x `slots` of `a` and of a panel of
         // `depth * NR` of `b`.
         unsafe {
             let (b0, b1) = (_mm512_loadu_ps(b_at), _mm512_loadu_ps(b_at.add(16)));

@@ -1,13 +1,19 @@
-//! Matrix products in f32: cache blocking and packing around a micro-kernel.
+//! Matrix products of f32 matrices: cache blocking and packing around a micro-kernel.
 //!
 //! The scheme is Goto's. `B` is packed into panels of `NR` columns and `A` into panels of `MR`
 //! rows, so that the micro-kernel streams both with unit stride; blocks of depth `KC` keep one
-//! panel of `B` in the first-level cache, and blocks of `MC` rows keep the packed `A` in the
-//! second. Packing is also what makes all four transpose combinations cost the same.
+//! panel of `B` in the first-level cache (in bf16 the second), and blocks of `MC` rows keep the
+//! packed `A` in the second. Packing is also what makes all four transpose combinations cost the
+//! same.
 //!
-//! Element `(i, j)` is always summed in the order of `k`, in blocks of `KC`, whatever the shape
-//! of the call and whether an operand was packed; so its bits depend on row `i` of `A` and
-//! column `j` of `B` alone.
+//! From [`Level::Avx512Bf16`] up, products that are large enough for the packing to pay run in
+//! bf16: inputs are rounded to 8 bits of mantissa while they are packed, products are summed in
+//! f32. NaN and infinities come through; what is smaller than 2^-126 counts as zero.
+//!
+//! Element `(i, j)` is always summed in the order of `k`, in blocks of the kernel's `KC`, whatever
+//! the shape of the call and whether an operand was packed; so, among products of one precision,
+//! its bits depend on row `i` of `A` and column `j` of `B` alone. Which precision a product runs
+//! in follows from its shape (`bf16::pays`, `amx::pays`) or, packed in advance, from the operand.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -15,17 +21,21 @@ pub(crate) mod amx;
 pub(crate) mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod pack;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod portable;
 
 use std::cell::RefCell;
 
-pub(crate) use pack::{Panels, pack_panels, packed_len};
+pub(crate) use pack::{Panels, Precision, pack_panels, packed_len};
 
 use crate::buffer::Buffer;
 use crate::{Level, MatMut, MatRef, Store, checks, cpu};
 
-/// Depth of a block: a panel of `B` takes `KC * NR * 4` bytes, 16 KiB of a 32 KiB L1 at `NR` 16.
+/// Depth of a block in f32: a panel of `B` takes `KC * NR * 4` bytes, 16 KiB of a 32 KiB L1 at `NR` 16.
 pub(crate) const KC: usize = 256;
 /// Rows of a block of `A`: `MC * KC * 4` bytes, a quarter of a 512 KiB L2. A multiple of every `MR`.
 const MC: usize = 120;
@@ -42,13 +52,22 @@ pub(crate) trait Kernel {
     const MR: usize;
     /// Columns of a tile and of a packed panel of `B`.
     const NR: usize;
+    /// Neighbouring `k` in one slot, the 4 bytes that a packed operand consists of: 1 in f32, 2
+    /// in bf16. Slots that hold pairs are f32 in name only.
+    const PER_SLOT: usize = 1;
+    /// Depth of a block, a multiple of `PER_SLOT`.
+    const KC: usize = KC;
+    /// Rows of a block of `A`, a multiple of `MR`.
+    const MC: usize = MC;
+    /// `A` is packed only when at least this many panels of `B` reuse it; 0 if it must be.
+    const PACK_A_MIN_PANELS: usize = PACK_A_MIN_PANELS;
 
-    /// `C[..rows, ..cols] (+)= A[..rows, ..depth] · B[..depth, ..cols]`, `rows <= MR`,
+    /// `C[..rows, ..cols] (+)= A[..rows] · B[.., ..cols]` over all slots, `rows <= MR`,
     /// `cols <= NR`.
     ///
     /// # Safety
     /// The processor has the kernel's features; `a` is readable at the offsets its strides name
-    /// for `rows` x `depth`; `b` is a packed panel of `depth * NR` elements; `c` is writable (and
+    /// for `rows` x `slots`; `b` is a packed panel of `slots * NR`; `c` is writable (and
     /// readable, to accumulate) in `rows` rows of `cols` elements, `c_stride` apart.
     unsafe fn tile(
         extent: Extent,
@@ -59,13 +78,20 @@ pub(crate) trait Kernel {
         store: Store,
     );
 
-    /// Packs one panel: `dst[p * width + lane] = src(lane, p)`, zero for `lane >= lanes`, with
-    /// `width` either `MR` or `NR`. May write up to 8 unspecified elements past the panel.
+    /// Packs a block of `A` and says where its slots are; a panel of `MR` rows takes `MR` times
+    /// its slots.
     ///
     /// # Safety
-    /// The processor has the kernel's features; `src` is readable at the offsets its strides name
-    /// for `lanes` x `depth`; `dst` is writable for `depth * width + 8` elements.
-    unsafe fn pack(width: usize, dst: *mut f32, src: Lanes, lanes: usize, depth: usize);
+    /// The processor has the kernel's features, and `src` is readable at the offsets its strides
+    /// name for `rows` x `depth`.
+    unsafe fn pack_a(dst: &mut [f32], src: Lanes, rows: usize, depth: usize) -> Lanes;
+
+    /// Packs a block of `B` in panels: `panel[slot * NR + lane]` holds `PER_SLOT` elements of a
+    /// lane, zeros for lanes past `cols` and elements past `depth`.
+    ///
+    /// # Safety
+    /// As [`Kernel::pack_a`], for `cols` x `depth`.
+    unsafe fn pack_b(dst: &mut [f32], src: Lanes, cols: usize, depth: usize);
 }
 
 /// How much of a tile is real.
@@ -73,10 +99,10 @@ pub(crate) trait Kernel {
 pub(crate) struct Extent {
     pub(crate) rows: usize,
     pub(crate) cols: usize,
-    pub(crate) depth: usize,
+    pub(crate) slots: usize,
 }
 
-/// One operand seen along `k`: element `(lane, p)` is `ptr[lane * lane_stride + p * depth_stride]`;
+/// One operand seen along `k`: element (or slot) `(lane, p)` is `ptr[lane * lane_stride + p * depth_stride]`;
 /// lanes are rows of `A` or columns of `B`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lanes {
@@ -144,8 +170,9 @@ impl PackedMatrix {
     pub fn repack(&mut self, b: MatRef<'_>) {
         b.check();
         (self.k, self.n) = (b.rows, b.cols);
-        self.data.resize(packed_len(b.cols, b.rows, nr()), 0.0);
-        pack_panels(&mut self.data, &b);
+        let len = packed_len(b.cols, b.rows, Precision::F32);
+        self.data.resize(len, 0.0);
+        pack_panels(&mut self.data, &b, Precision::F32);
     }
 
     /// Rows of the matrix: the depth of a product.
@@ -178,12 +205,12 @@ pub fn gemm(c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, store: Store) {
 }
 
 /// `C = A·B` or `C += A·B` with `B` packed in advance, always in f32. Same bits as [`gemm`],
-/// unless that takes the bf16 path of [`Level::Amx`].
+/// unless that takes the bf16 path of [`Level::Avx512Bf16`] or [`Level::Amx`].
 ///
 /// # Panics
 /// If the shapes disagree.
 pub fn gemm_packed(c: MatMut<'_>, a: MatRef<'_>, b: &PackedMatrix, store: Store) {
-    gemm_panels(c, a, Panels::new(&b.data, b.k, b.n), store);
+    gemm_panels(c, a, Panels::new(&b.data, b.k, b.n, Precision::F32), store);
 }
 
 /// As [`gemm_packed`], on part of a packed operand.
@@ -192,14 +219,14 @@ pub(crate) fn gemm_panels(c: MatMut<'_>, a: MatRef<'_>, b: Panels<'_>, store: St
     dispatch(c, a, Right::Packed(b), store);
 }
 
-/// Columns per panel of the kernel in use.
+/// Columns per panel of the kernels in use, the same in either precision.
 pub(crate) fn nr() -> usize {
     match cpu().level {
         Level::Portable => portable::Portable::NR,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => avx2::Avx2::NR,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 | Level::Amx => avx512::Avx512::NR,
+        Level::Avx512 | Level::Avx512Bf16 | Level::Amx => avx512::Avx512::NR,
         #[cfg(not(target_arch = "x86_64"))]
         _ => portable::Portable::NR,
     }
@@ -217,9 +244,31 @@ fn dispatch(c: MatMut<'_>, a: MatRef<'_>, b: Right<'_>, store: Store) {
             unsafe { amx::multiply(c, a, b, store) }
         }
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512 | Level::Amx, b) => multiply::<avx512::Avx512>(c, a, b, store),
+        (Level::Avx512Bf16 | Level::Amx, b) if in_bf16(&c, &a, b) => {
+            multiply::<bf16::Bf16>(c, a, b, store);
+        }
+        #[cfg(target_arch = "x86_64")]
+        (Level::Avx512 | Level::Avx512Bf16 | Level::Amx, b) => {
+            multiply::<avx512::Avx512>(c, a, b, store);
+        }
         #[cfg(not(target_arch = "x86_64"))]
         (_, b) => multiply::<portable::Portable>(c, a, b, store),
+    }
+}
+
+/// Whether this processor has what the bf16 kernels and their packing need.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_bf16() -> bool {
+    pairs::supported()
+}
+
+/// Whether the product runs in bf16 where the processor can: what is packed already is in one
+/// precision or the other, the rest goes by its size.
+#[cfg(target_arch = "x86_64")]
+fn in_bf16(c: &MatMut<'_>, a: &MatRef<'_>, b: Right<'_>) -> bool {
+    match b {
+        Right::Strided(_) => bf16::pays(c.rows, c.cols, a.cols),
+        Right::Packed(b) => b.precision() == Precision::Bf16,
     }
 }
 
@@ -248,6 +297,7 @@ pub(crate) fn self_check(level: Level) -> Result<(), String> {
             Level::Portable => multiply::<portable::Portable>(c, a, Right::Strided(b), store),
             Level::Avx2 => multiply::<avx2::Avx2>(c, a, Right::Strided(b), store),
             Level::Avx512 => multiply::<avx512::Avx512>(c, a, Right::Strided(b), store),
+            Level::Avx512Bf16 => multiply::<bf16::Bf16>(c, a, Right::Strided(b), store),
             // SAFETY: the caller asks for this level only once the tile state was granted.
             Level::Amx => unsafe { amx::multiply(c, a, b, store) },
         }
@@ -284,8 +334,8 @@ fn multiply<K: Kernel>(mut c: MatMut<'_>, a: MatRef<'_>, b: Right<'_>, store: St
     PACKED.with_borrow_mut(|(a_buffer, b_buffer)| {
         for jc in (0..n).step_by(NC) {
             let cols = NC.min(n - jc);
-            for pc in (0..k).step_by(KC) {
-                let depth = KC.min(k - pc);
+            for pc in (0..k).step_by(K::KC) {
+                let depth = K::KC.min(k - pc);
                 let block = Block {
                     jc,
                     cols,
@@ -320,13 +370,13 @@ fn block_of_b<'a, K: Kernel>(b: Right<'a>, block: Block, buffer: &'a mut Buffer)
     match b {
         Right::Packed(panels) => panels.cols_range(jc, cols).rows_range(pc, depth),
         Right::Strided(b) => {
-            let packed = buffer.get(packed_len(cols, depth, K::NR));
+            let packed = buffer.get(pack::packed_len_for::<K>(cols, depth, K::NR));
             // SAFETY: the block lies inside `b`, whose bounds were checked by the caller.
             unsafe {
                 let lanes = Lanes::cols_of(&b).offset(jc, pc);
-                pack::pack_into::<K>(K::NR, packed, lanes, cols, depth);
+                K::pack_b(packed, lanes, cols, depth);
             }
-            Panels::with_width(packed, depth, cols, K::NR)
+            Panels::for_kernel::<K>(packed, depth, cols)
         }
     }
 }
@@ -342,28 +392,24 @@ fn multiply_block<K: Kernel>(
 ) {
     let panels = block.cols.div_ceil(K::NR);
     let c_ptr = c.data.as_mut_ptr();
-    for ic in (0..c.rows).step_by(MC) {
-        let rows = MC.min(c.rows - ic);
+    let slots = block.depth.div_ceil(K::PER_SLOT);
+    for ic in (0..c.rows).step_by(K::MC) {
+        let rows = K::MC.min(c.rows - ic);
         // SAFETY: `(ic, pc)` lies inside `a`.
         let mut lanes = unsafe { Lanes::rows_of(a).offset(ic, block.pc) };
         let mut panel_step = K::MR * lanes.lane_stride;
-        if panels >= PACK_A_MIN_PANELS {
-            let packed = a_buffer.get(packed_len(rows, block.depth, K::MR));
+        if panels >= K::PACK_A_MIN_PANELS {
+            let packed = a_buffer.get(pack::packed_len_for::<K>(rows, block.depth, K::MR));
             // SAFETY: the block lies inside `a`, whose bounds were checked by the caller.
-            unsafe { pack::pack_into::<K>(K::MR, packed, lanes, rows, block.depth) };
-            lanes = Lanes {
-                ptr: packed.as_ptr(),
-                lane_stride: 1,
-                depth_stride: K::MR,
-            };
-            panel_step = K::MR * block.depth;
+            lanes = unsafe { K::pack_a(packed, lanes, rows, block.depth) };
+            panel_step = K::MR * slots;
         }
         let tile = |ir: usize, jr: usize| {
             let (row, col) = (ir * K::MR, jr * K::NR);
             let extent = Extent {
                 rows: K::MR.min(rows - row),
                 cols: K::NR.min(block.cols - col),
-                depth: block.depth,
+                slots,
             };
             // SAFETY: tile `(ir, jr)` covers rows `ic + row ..` of `a` and `c` and columns
             // `jc + col ..` of `c`, cut to their shapes, which the caller checked; `panel` gives
@@ -378,7 +424,7 @@ fn multiply_block<K: Kernel>(
             }
         };
         let row_panels = rows.div_ceil(K::MR);
-        if panels * K::NR * block.depth <= SMALL_B {
+        if panels * K::NR * slots <= SMALL_B {
             (0..row_panels).for_each(|ir| (0..panels).for_each(|jr| tile(ir, jr)));
         } else {
             (0..panels).for_each(|jr| (0..row_panels).for_each(|ir| tile(ir, jr)));

@@ -1,7 +1,8 @@
 //! The micro-kernel in plain Rust: 4 x 16 accumulators in arrays of constant size, which
 //! compilers turn into whatever vectors the target guarantees (SSE2, NEON).
 
-use super::{Extent, Kernel, Lanes, pack};
+use super::pack::{pack_f32, pack_scalar};
+use super::{Extent, Kernel, Lanes};
 use crate::Store;
 
 /// Runs anywhere.
@@ -27,7 +28,7 @@ impl Kernel for Portable {
         // SAFETY: the caller grants reads of `rows` x `depth` of `a`, of a whole panel of `b`, and
         // access to `rows` x `cols` of `c`.
         unsafe {
-            for p in 0..extent.depth {
+            for p in 0..extent.slots {
                 let b: &[f32; NR] = &*b.add(p * NR).cast();
                 for (i, sums) in sums.iter_mut().enumerate().take(extent.rows) {
                     let x = *a.ptr.add(i * a.lane_stride + p * a.depth_stride);
@@ -49,14 +50,13 @@ impl Kernel for Portable {
         }
     }
 
-    unsafe fn pack(width: usize, dst: *mut f32, src: Lanes, lanes: usize, depth: usize) {
+    unsafe fn pack_a(dst: &mut [f32], src: Lanes, rows: usize, depth: usize) -> Lanes {
         // SAFETY: passed on from the caller.
-        unsafe {
-            if width == MR {
-                pack::pack_scalar::<MR>(dst, src, lanes, depth);
-            } else {
-                pack::pack_scalar::<NR>(dst, src, lanes, depth);
-            }
-        }
+        unsafe { pack_f32(MR, pack_scalar::<MR>, dst, src, rows, depth) }
+    }
+
+    unsafe fn pack_b(dst: &mut [f32], src: Lanes, cols: usize, depth: usize) {
+        // SAFETY: as above.
+        unsafe { pack_f32(NR, pack_scalar::<NR>, dst, src, cols, depth) };
     }
 }

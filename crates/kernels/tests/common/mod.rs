@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
-use cwm_kernels::{AttentionShape, Span};
+use cwm_kernels::{AttentionShape, Level, Span, cpu};
 
 /// A small generator (SplitMix64), so that a failing case is its seed.
 #[derive(Debug)]
@@ -103,4 +103,18 @@ pub(crate) fn assert_same_bits(what: &str, got: &[f32], want: &[f32]) {
 /// A buffer full of NaN: an output that must be overwritten without being read.
 pub(crate) fn poison(len: usize) -> Vec<f32> {
     vec![f32::NAN; len]
+}
+
+/// Whether this processor's path rounds the inputs of some products to bf16.
+pub(crate) fn rounds_to_bf16() -> bool {
+    cpu().level >= Level::Avx512Bf16
+}
+
+/// To 8 bits of mantissa, nearest even, as the products in bf16 round their inputs. Finite values.
+pub(crate) fn bf16(x: &[f32]) -> Vec<f32> {
+    let round = |x: &f32| {
+        let bits = x.to_bits();
+        f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000)
+    };
+    x.iter().map(round).collect()
 }
