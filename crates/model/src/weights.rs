@@ -16,6 +16,7 @@ mod bytes;
 mod checkpoint;
 mod dtype;
 mod folder;
+mod gguf;
 mod load;
 mod save;
 mod stream;

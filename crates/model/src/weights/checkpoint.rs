@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::blocks::decode_row;
 use super::bytes::Bytes;
 use super::dtype::NIBBLE_RUN;
-use super::{Dtype, folder, scales_name};
+use super::{Dtype, folder, gguf, scales_name};
 use crate::{Config, Error, Layout, TensorSpec};
 
 /// A model on disk, opened for reading.
@@ -25,6 +25,7 @@ pub struct Checkpoint {
     files: Vec<WeightsFile>,
     entries: BTreeMap<String, Entry>,
     notes: Vec<String>,
+    carried: Vec<Range<usize>>,
 }
 
 /// A file of weights.
@@ -45,6 +46,8 @@ pub(super) struct Found {
     /// that form and shape call for.
     pub(super) tensors: BTreeMap<String, FoundTensor>,
     pub(super) notes: Vec<String>,
+    /// Keys of the first file that a copy in the same format should have too.
+    pub(super) carried: Vec<Range<usize>>,
 }
 
 #[derive(Debug)]
@@ -79,7 +82,6 @@ pub(super) enum RowOrder {
     Plain,
     /// Rows of a head that RoPE turns together, `j` and `j + head_dim / 2` of Hugging Face's
     /// order, are neighbours: stored as `2 j` and `2 j + 1`.
-    #[expect(dead_code, reason = "the readers of formats that do so follow")]
     Pairs {
         head_dim: usize,
     },
@@ -137,14 +139,33 @@ pub struct Tensor<'a> {
 }
 
 impl Checkpoint {
-    /// Opens the model at `path`: a folder with Hugging Face's `config.json` and
+    /// Opens the model at `path`: a GGUF file, or a folder with Hugging Face's `config.json` and
     /// `model.safetensors` (or the shards that `model.safetensors.index.json` names).
     ///
     /// # Errors
     /// When a file is missing, truncated, foreign or damaged, or a tensor is missing, unknown, of
     /// the wrong shape or in an unknown form. The message names the file and the tensor.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::checked(folder::read(path)?)
+        if !path.is_file() {
+            return Self::checked(folder::read(path)?);
+        }
+        let bytes = Bytes::map(path)?;
+        if !gguf::is_gguf(&bytes) {
+            return Err(Error::UnknownForm {
+                path: path.to_owned(),
+                reason: "it is no GGUF file; of safetensors, name the folder with config.json"
+                    .to_owned(),
+            });
+        }
+        Self::checked(gguf::read(path.to_owned(), bytes)?)
+    }
+
+    /// A checkpoint in memory: the bytes of a GGUF file.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; the messages call the file `<memory>`.
+    pub fn from_gguf(bytes: Vec<u8>) -> Result<Self, Error> {
+        Self::checked(gguf::read(PathBuf::from(IN_MEMORY), Bytes::Owned(bytes))?)
     }
 
     /// A checkpoint in memory: the bytes of one safetensors file for a model of this config.
@@ -205,6 +226,14 @@ impl Checkpoint {
         })
     }
 
+    /// Keys that a GGUF file made of this one should have too.
+    pub(super) fn carried(&self) -> Vec<&[u8]> {
+        let ranges = self.carried.iter();
+        ranges
+            .map(|range| &self.files[0].bytes[range.clone()])
+            .collect()
+    }
+
     /// The file that a tensor lies in.
     pub(super) fn file_of(&self, name: &str) -> Result<&Path, Error> {
         let (_, entry) = self.entry(name)?;
@@ -253,6 +282,7 @@ impl Checkpoint {
             files: found.files,
             entries,
             notes: found.notes,
+            carried: found.carried,
         })
     }
 }

@@ -101,6 +101,7 @@ pub(super) fn found(
         files,
         tensors,
         notes: Vec::new(),
+        carried: Vec::new(),
     })
 }
 
