@@ -6,6 +6,7 @@
 
 mod bridge;
 mod calls;
+mod convert;
 mod data;
 mod debug;
 mod dialect;
@@ -20,6 +21,7 @@ mod predict;
 mod program;
 mod progress;
 mod pytest;
+mod quantize;
 mod scale;
 mod store;
 mod trace;
@@ -57,6 +59,10 @@ enum Command {
     Scale(scale::Command),
     /// Write a trained model as a folder to ship
     Export(train::ExportArgs),
+    /// Write a model in another file format or type of numbers
+    Convert(convert::Args),
+    /// Write a model in 8 or 4 bits, and say what that loses
+    Quantize(quantize::Args),
     /// Look into a store of checkpoints, and fetch from it
     #[command(subcommand)]
     Store(store::Command),
@@ -79,6 +85,8 @@ fn main() -> ExitCode {
         Command::Train(args) => watch::run(&args),
         Command::Scale(command) => scale::run(&command),
         Command::Export(args) => train::export(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Store(command) => store::run(&command),
         Command::Eval(command) => eval::run(&command),
         Command::Logits(args) => logits::run(&args),

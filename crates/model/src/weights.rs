@@ -14,6 +14,7 @@
 mod blocks;
 mod bytes;
 mod checkpoint;
+mod compare;
 mod dtype;
 mod folder;
 mod gguf;
@@ -22,6 +23,7 @@ mod save;
 mod stream;
 
 pub use checkpoint::{Checkpoint, Tensor};
+pub use compare::KindLoss;
 pub use dtype::Dtype;
 
 /// Name of unsharded weights inside a model folder.

@@ -400,6 +400,11 @@ impl Tensor<'_> {
         self.shape.last().copied().unwrap_or(1)
     }
 
+    /// Bytes of the values, scales included.
+    pub fn bytes(&self) -> u64 {
+        (self.data.len() + self.scales.len()) as u64
+    }
+
     /// The bytes of row `row`, in the order of Hugging Face's tensor, and of its scales where they
     /// lie beside the codes.
     ///
