@@ -11,7 +11,7 @@ use crate::progress;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The model: a folder of safetensors or a GGUF file
+    /// The model: a folder of safetensors or in Meta's layout, or a GGUF file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Folder or file to make; it must not exist
@@ -188,7 +188,8 @@ fn copy_companions(from: &Path, to: &Path) -> Result<()> {
 fn is_companion(name: &str) -> bool {
     let is_legal = name.starts_with("LICENSE") || name.starts_with("NOTICE");
     let kind = name.rsplit_once('.').map_or("", |(_, kind)| kind);
-    let is_ours = [CONFIG_FILE, INDEX_FILE].contains(&name);
+    // The config, the index, and what Meta's layout has in place of the config.
+    let is_ours = [CONFIG_FILE, INDEX_FILE, "params.json"].contains(&name);
     !is_ours && (is_legal || ["json", "model", "jinja", "txt"].contains(&kind))
 }
 

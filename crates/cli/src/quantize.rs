@@ -23,7 +23,7 @@ use crate::progress;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The model: a folder of safetensors or a GGUF file
+    /// The model: a folder of safetensors or in Meta's layout, or a GGUF file
     #[arg(value_name = "MODEL")]
     model: PathBuf,
     /// Folder to make; it must not exist

@@ -48,6 +48,14 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// A checkpoint in Meta's layout that is damaged, or of a model this crate does not implement.
+    #[error("{} cannot be used: {reason}", path.display())]
+    Dcp {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A `model.safetensors.index.json` that cannot be followed.
     #[error("{} is not a usable index of shards: {reason}", path.display())]
     Index {

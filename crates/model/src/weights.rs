@@ -15,6 +15,7 @@ mod blocks;
 mod bytes;
 mod checkpoint;
 mod compare;
+mod dcp;
 mod dtype;
 mod folder;
 mod gguf;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::blocks::decode_row;
 use super::bytes::Bytes;
 use super::dtype::NIBBLE_RUN;
-use super::{Dtype, folder, gguf, scales_name};
+use super::{Dtype, dcp, folder, gguf, scales_name};
 use crate::{Config, Error, Layout, TensorSpec};
 
 /// A model on disk, opened for reading.
@@ -55,7 +55,40 @@ pub(super) struct FoundTensor {
     pub(super) stored: Stored,
     pub(super) shape: Vec<usize>,
     pub(super) order: RowOrder,
-    pub(super) at: Place,
+    pub(super) at: Bits,
+}
+
+/// Where the bytes of a tensor are.
+#[derive(Clone, Debug)]
+pub(super) enum Bits {
+    Whole(Place),
+    /// Rectangles that cover the tensor once, at least one.
+    Pieces(Vec<Piece>),
+}
+
+/// A rectangle of a tensor; a norm is one row.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) place: Place,
+    pub(super) rows: Range<usize>,
+    pub(super) cols: Range<usize>,
+}
+
+impl Bits {
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        let (whole, pieces) = match self {
+            Self::Whole(place) => (Some(place), [].as_slice()),
+            Self::Pieces(pieces) => (None, pieces.as_slice()),
+        };
+        whole
+            .into_iter()
+            .chain(pieces.iter().map(|piece| &piece.place))
+    }
+
+    /// The file of the first byte.
+    fn file(&self) -> usize {
+        self.places().next().map_or(0, |place| place.file)
+    }
 }
 
 /// How a format's own header declares a tensor.
@@ -117,7 +150,7 @@ struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
     order: RowOrder,
-    data: Place,
+    data: Bits,
     scales: Option<Place>,
 }
 
@@ -128,7 +161,7 @@ pub struct Tensor<'a> {
     pub dtype: Dtype,
     /// `[rows, columns]` of a matrix, `[length]` of a norm.
     pub shape: &'a [usize],
-    /// All rows, in the order of the file, which for query and key matrices is not that of their
+    /// All rows, put together where the file has them in pieces, in the order of the file, which for query and key matrices is not that of their
     /// heads in every format: [`Tensor::row`] and [`Tensor::rows`] put that right.
     pub data: Cow<'a, [u8]>,
     /// Scales of the forms that have them beside the codes ([`Dtype::scales`]), a row's after the
@@ -139,15 +172,19 @@ pub struct Tensor<'a> {
 }
 
 impl Checkpoint {
-    /// Opens the model at `path`: a GGUF file, or a folder with Hugging Face's `config.json` and
-    /// `model.safetensors` (or the shards that `model.safetensors.index.json` names).
+    /// Opens the model at `path`: a GGUF file; a folder with Hugging Face's `config.json` and
+    /// `model.safetensors` (or the shards that `model.safetensors.index.json` names); or a folder
+    /// with Meta's `params.json`, `.metadata` and `.distcp` files.
     ///
     /// # Errors
     /// When a file is missing, truncated, foreign or damaged, or a tensor is missing, unknown, of
     /// the wrong shape or in an unknown form. The message names the file and the tensor.
     pub fn open(path: &Path) -> Result<Self, Error> {
         if !path.is_file() {
-            return Self::checked(folder::read(path)?);
+            return Self::checked(match dcp::is_dcp(path) {
+                true => dcp::read(path)?,
+                false => folder::read(path)?,
+            });
         }
         let bytes = Bytes::map(path)?;
         if !gguf::is_gguf(&bytes) {
@@ -204,8 +241,7 @@ impl Checkpoint {
 
     /// Bytes of all weights.
     pub fn bytes(&self) -> u64 {
-        let places =
-            (self.entries.values()).flat_map(|e| std::iter::once(&e.data).chain(&e.scales));
+        let places = (self.entries.values()).flat_map(|e| e.data.places().chain(&e.scales));
         places.map(|place| place.range.len() as u64).sum()
     }
 
@@ -215,15 +251,40 @@ impl Checkpoint {
     /// [`Error::MissingTensor`] for a name that the model has no tensor of.
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>, Error> {
         let (name, entry) = self.entry(name)?;
-        let bytes = |place: &Place| &self.files[place.file].bytes[place.range.clone()];
+        let data = match &entry.data {
+            Bits::Whole(place) => Cow::Borrowed(self.bytes_at(place)),
+            Bits::Pieces(pieces) => Cow::Owned(self.assembled(entry, pieces)),
+        };
         Ok(Tensor {
             dtype: entry.dtype,
             shape: &entry.shape,
-            data: Cow::Borrowed(bytes(&entry.data)),
-            scales: entry.scales.as_ref().map_or(&[], bytes),
+            data,
+            scales: (entry.scales.as_ref()).map_or(&[], |place| self.bytes_at(place)),
             name,
             order: entry.order,
         })
+    }
+
+    fn bytes_at(&self, place: &Place) -> &[u8] {
+        &self.files[place.file].bytes[place.range.clone()]
+    }
+
+    /// A tensor of floats put together from its pieces, which cover it.
+    fn assembled(&self, entry: &Entry, pieces: &[Piece]) -> Vec<u8> {
+        let cols = entry.shape.last().copied().unwrap_or(1);
+        let row = entry.dtype.row_bytes(cols);
+        let row = row.expect("floats have rows of any width that was found in a file");
+        let (width, rows) = (row / cols, entry.shape.iter().product::<usize>() / cols);
+        let mut data = vec![0; rows * row];
+        for piece in pieces {
+            let from = self.bytes_at(&piece.place);
+            let span = piece.cols.start * width..piece.cols.end * width;
+            let lines = from.chunks_exact(span.len());
+            for (to, from) in data.chunks_exact_mut(row).skip(piece.rows.start).zip(lines) {
+                to[span.clone()].copy_from_slice(from);
+            }
+        }
+        data
     }
 
     /// Keys that a GGUF file made of this one should have too.
@@ -237,7 +298,7 @@ impl Checkpoint {
     /// The file that a tensor lies in.
     pub(super) fn file_of(&self, name: &str) -> Result<&Path, Error> {
         let (_, entry) = self.entry(name)?;
-        Ok(&self.files[entry.data.file].path)
+        Ok(&self.files[entry.data.file()].path)
     }
 
     fn entry(&self, name: &str) -> Result<(&str, &Entry), Error> {
@@ -312,7 +373,7 @@ impl Found {
     }
 
     fn path_of(&self, tensor: &FoundTensor) -> PathBuf {
-        self.files[tensor.at.file].path.clone()
+        self.files[tensor.at.file()].path.clone()
     }
 
     fn check_shape(
@@ -355,16 +416,20 @@ impl Found {
         let dtype = candidates.iter().copied().find(fits).unwrap_or(smallest);
         self.check_shape(&scales_name, scales, &[rows, groups(dtype)])?;
         let (_, of_scales) = dtype.scales().expect("candidates have scales");
-        if !matches!(scales.stored, Stored::As(stored) if stored == of_scales) {
-            let expected = if of_scales == Dtype::F32 {
-                "F32"
-            } else {
-                "F16"
-            };
-            return Err(self.dtype_error(&scales_name, scales, expected));
+        match (&scales.stored, &scales.at) {
+            (Stored::As(stored), Bits::Whole(place)) if *stored == of_scales => {
+                known.insert(scales_name);
+                Ok((dtype, Some(place.clone())))
+            }
+            _ => {
+                let expected = if of_scales == Dtype::F32 {
+                    "F32"
+                } else {
+                    "F16"
+                };
+                Err(self.dtype_error(&scales_name, scales, expected))
+            }
         }
-        known.insert(scales_name);
-        Ok((dtype, Some(scales.at.clone())))
     }
 
     fn dtype_error(&self, name: &str, tensor: &FoundTensor, expected: &'static str) -> Error {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::super::Dtype;
 use super::super::bytes::Bytes;
-use super::super::checkpoint::{Found, FoundTensor, Place, RowOrder, Stored, WeightsFile};
+use super::super::checkpoint::{Bits, Found, FoundTensor, Place, RowOrder, Stored, WeightsFile};
 use super::header::{Header, Reason, TensorHead};
 use super::{FOREIGN_TYPES, MAGIC, ROPE_FACTORS, TYPES, config, hugging_face_name};
 use crate::Error;
@@ -51,7 +51,7 @@ pub(in super::super) fn read(path: PathBuf, bytes: Bytes) -> Result<Found, Error
             stored: stored(head.kind),
             shape: head.shape.clone(),
             order,
-            at: Place { file: 0, range },
+            at: Bits::Whole(Place { file: 0, range }),
         };
         if tensors.insert(name.clone(), tensor).is_some() {
             return Err(unusable(format!("tensor `{}` is there twice", head.name)));
