@@ -7,6 +7,7 @@
 mod bench;
 mod bridge;
 mod calls;
+mod convert;
 mod data;
 mod debug;
 mod dialect;
@@ -21,6 +22,7 @@ mod predict;
 mod program;
 mod progress;
 mod pytest;
+mod quantize;
 mod scale;
 mod store;
 mod trace;
@@ -60,6 +62,10 @@ enum Command {
     Export(train::ExportArgs),
     /// Measure how fast this machine runs a model
     Bench(bench::Args),
+    /// Write a model in another file format or type of numbers
+    Convert(convert::Args),
+    /// Write a model in 8 or 4 bits, and say what that loses
+    Quantize(quantize::Args),
     /// Look into a store of checkpoints, and fetch from it
     #[command(subcommand)]
     Store(store::Command),
@@ -83,6 +89,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Scale(command) => scale::run(&command),
         Command::Export(args) => train::export(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Quantize(args) => quantize::run(&args),
         Command::Store(command) => store::run(&command),
         Command::Eval(command) => eval::run(&command),
         Command::Logits(args) => logits::run(&args),

@@ -101,7 +101,7 @@ pub const CONFIG_FILE: &str = "config.json";
 /// No dimension of a real model comes near this (CWM-32B's largest is its
 /// vocabulary, 128,256); a damaged config must not make us reserve terabytes.
 const MAX_DIMENSION: usize = 1 << 24;
-const MAX_LAYERS: usize = 4096;
+pub(crate) const MAX_LAYERS: usize = 4096;
 const MAX_PREVIOUS: usize = 8;
 const MAX_PLACES: usize = 1 << 16;
 
@@ -380,6 +380,16 @@ impl Llama3Scaling {
             (1.0 - kept) * frequency / factor + kept * frequency
         }
     }
+}
+
+/// Meta's rule for files that do not list their layers: every fourth layer and the last are full.
+/// (`transformers` forgets the last one.)
+pub(crate) fn meta_layer_types(n_layers: usize) -> Vec<LayerType> {
+    let kind = |layer: usize| match layer.is_multiple_of(4) || layer + 1 == n_layers {
+        true => LayerType::Full,
+        false => LayerType::Sliding,
+    };
+    (0..n_layers).map(kind).collect()
 }
 
 /// Why a config is refused, before it is known which file it came from.

@@ -40,6 +40,22 @@ pub enum Error {
         /// What the parser found.
         reason: String,
     },
+    /// A GGUF file that is damaged, or of a model this crate does not implement.
+    #[error("{} is not a usable GGUF file: {reason}", path.display())]
+    Gguf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A checkpoint in Meta's layout that is damaged, or of a model this crate does not implement.
+    #[error("{} cannot be used: {reason}", path.display())]
+    Dcp {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A `model.safetensors.index.json` that cannot be followed.
     #[error("{} is not a usable index of shards: {reason}", path.display())]
     Index {

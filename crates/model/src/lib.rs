@@ -55,5 +55,5 @@ pub use layout::{LayerTensors, Layout, TensorSpec};
 pub use model::Model;
 pub use row::{Outcome, Row, RowLoss, Target, causal_spans, packed_spans, window_spans};
 pub use run_embedding::RunEmbedding;
-pub use weights::{Checkpoint, Dtype, INDEX_FILE, Tensor, WEIGHTS_FILE};
+pub use weights::{Checkpoint, Dtype, INDEX_FILE, KindLoss, Tensor, WEIGHTS_FILE};
 pub use workspace::Workspace;

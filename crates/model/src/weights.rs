@@ -14,13 +14,17 @@
 mod blocks;
 mod bytes;
 mod checkpoint;
+mod compare;
+mod dcp;
 mod dtype;
 mod folder;
+mod gguf;
 mod load;
 mod save;
 mod stream;
 
 pub use checkpoint::{Checkpoint, Tensor};
+pub use compare::KindLoss;
 pub use dtype::Dtype;
 
 /// Name of unsharded weights inside a model folder.

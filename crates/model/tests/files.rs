@@ -5,11 +5,13 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use common::{lively_model, max_abs_diff, tiny_config};
-use cwm_model::{CONFIG_FILE, Config, Dtype, Error, INDEX_FILE, LayerType, Model, WEIGHTS_FILE};
+use cwm_model::{
+    CONFIG_FILE, Checkpoint, Config, Dtype, Error, INDEX_FILE, LayerType, Model, WEIGHTS_FILE,
+};
 use half::{bf16, f16};
 use proptest::prelude::*;
 use safetensors::tensor::TensorView;
@@ -363,6 +365,72 @@ fn empty_and_missing_folders() {
     ));
 }
 
+/// What one writer of safetensors makes is what the library makes of the same tensors, byte for byte.
+#[test]
+fn files_are_those_of_the_library() {
+    let (dir, _) = folder(Dtype::Int8Group32);
+    let path = dir.path().join(WEIGHTS_FILE);
+    let written = fs::read(&path).expect("readable");
+    let tensors = parts(&path);
+    let views = tensors.iter().map(|(name, (dtype, shape, data))| {
+        let view = TensorView::new(*dtype, shape.clone(), data);
+        (name, view.expect("consistent parts"))
+    });
+    let metadata = std::collections::HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let expected = safetensors::serialize(views, Some(metadata)).expect("serialises");
+    assert!(written == expected);
+}
+
+#[test]
+fn rows_are_read_where_they_are_asked_for() {
+    let (dir, model) = folder(Dtype::F32);
+    let checkpoint = Checkpoint::open(dir.path()).expect("opens");
+    let tensor = checkpoint.tensor(UP).expect("there");
+    assert_eq!((tensor.n_rows(), tensor.n_cols()), (14, 10));
+    let mut rows = [0.0; 20];
+    tensor.rows(3..5, &mut rows).expect("two rows");
+    let spec = model.layout.tensor(UP).expect("there");
+    assert_eq!(rows, model.params[spec.range()][30..50]);
+    for (range, len) in [
+        (13..15, 20),
+        (3..5, 19),
+        (0..0, 1),
+        (usize::MAX..usize::MAX, 0),
+    ] {
+        let error = tensor.rows(range, &mut rows[..len]).expect_err("refused");
+        assert!(matches!(error, Error::Rows { .. }), "{error}");
+    }
+    tensor.rows(14..14, &mut []).expect("no rows");
+    assert!(checkpoint.tensor("no.such").is_err());
+}
+
+/// Values are the model's business, not the reader's.
+#[test]
+fn infinite_weights_can_be_looked_at() {
+    let (dir, _) = folder(Dtype::F32);
+    let path = dir.path().join(WEIGHTS_FILE);
+    let mut tensors = parts(&path);
+    let data = &mut tensors.get_mut(UP).expect("there").2;
+    data[48..52].copy_from_slice(&f32::INFINITY.to_le_bytes());
+    write_parts(&path, &tensors);
+    let checkpoint = Checkpoint::open(dir.path()).expect("opens");
+    let mut row = [0.0; 10];
+    let tensor = checkpoint.tensor(UP).expect("there");
+    tensor.rows(1..2, &mut row).expect("a row");
+    assert_eq!(row[2], f32::INFINITY);
+    let out = dir.path().join("out");
+    let mut silent = |_| ();
+    let refusals = [
+        Model::load(dir.path()).map(drop),
+        checkpoint.save_folder(&out, Dtype::Int8Group32, u64::MAX, &mut silent),
+    ];
+    for refusal in refusals {
+        let error = refusal.expect_err("refused");
+        let is_named = matches!(&error, Error::NotFinite { tensor, index: 12, .. } if tensor == UP);
+        assert!(is_named, "{error}");
+    }
+}
+
 #[test]
 fn diverged_weights_are_not_saved_over_good_ones() {
     let (dir, mut model) = folder(Dtype::F32);
@@ -414,6 +482,38 @@ fn saved_bytes() -> &'static [u8] {
         let (dir, _) = folder(Dtype::Int8Group32);
         fs::read(dir.path().join(WEIGHTS_FILE)).expect("readable")
     })
+}
+
+/// One folder with shards, and its index.
+fn sharded() -> (&'static Path, &'static Path) {
+    static SHARDED: OnceLock<(TempDir, PathBuf)> = OnceLock::new();
+    let (dir, index) = SHARDED.get_or_init(|| {
+        let (whole, _) = folder(Dtype::F16);
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let checkpoint = Checkpoint::open(whole.path()).expect("opens");
+        checkpoint
+            .save_folder(dir.path(), Dtype::F16, 4_000, &mut |_| ())
+            .expect("saves");
+        let index = dir.path().join(INDEX_FILE);
+        (dir, index)
+    });
+    (dir.path(), index)
+}
+
+/// Files of at most so many bytes, or one tensor, that together hold the model.
+#[test]
+fn large_models_are_written_in_shards() {
+    let (dir, _) = sharded();
+    let sizes: Vec<u64> = fs::read_dir(dir)
+        .expect("readable")
+        .map(|entry| entry.expect("readable"))
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with("model-"))
+        .map(|entry| entry.metadata().expect("readable").len())
+        .collect();
+    assert!(sizes.len() > 1, "{sizes:?}");
+    let (whole, _) = folder(Dtype::F16);
+    let [shards, whole] = [dir, whole.path()].map(|dir| Model::load(dir).expect("loads").params);
+    assert_eq!(shards, whole);
 }
 
 fn load_with(config: Option<&[u8]>, file: &str, bytes: &[u8]) -> Result<Model, Error> {
@@ -468,6 +568,49 @@ proptest! {
             bytes[(place * end as f64) as usize] ^= byte;
         }
         if let Ok(model) = load_with(None, WEIGHTS_FILE, &bytes) {
+            prop_assert!(model.params.iter().all(|value| value.is_finite()));
+        }
+    }
+
+    /// Any bytes of the header, the length in front of it included, may be overwritten.
+    #[test]
+    fn any_lengths_do_not_panic(
+        at in 0.0..1.0_f64,
+        text in prop_oneof!["[0-9]{1,20}", "\\PC{1,12}"],
+    ) {
+        let mut bytes = saved_bytes().to_vec();
+        let header = 8 + u64::from_le_bytes(*bytes.first_chunk().expect("8 bytes")) as usize;
+        let at = (at * (header - 64) as f64) as usize;
+        bytes[at..at + text.len()].copy_from_slice(text.as_bytes());
+        if let Ok(checkpoint) = Checkpoint::from_safetensors(tiny_config(false), bytes) {
+            prop_assert!(Model::from_checkpoint(&checkpoint).is_ok());
+        }
+    }
+
+    /// An index that was cut short, or in which bytes have changed.
+    #[test]
+    fn damaged_indices_do_not_panic(
+        kept in 0.0..=1.0_f64,
+        places in prop::collection::vec((0.0..1.0_f64, any::<u8>()), 0..4),
+    ) {
+        let (dir, index) = sharded();
+        let whole = fs::read(index).expect("readable");
+        let mut bytes = whole[..(whole.len() as f64 * kept) as usize].to_vec();
+        for (place, byte) in places {
+            let len = bytes.len() as f64;
+            if let Some(byte_there) = bytes.get_mut((place * len) as usize) {
+                *byte_there ^= byte;
+            }
+        }
+        let copy = tempfile::tempdir().expect("a temporary folder");
+        for entry in fs::read_dir(dir).expect("readable") {
+            let path = entry.expect("readable").path();
+            let name = path.file_name().expect("a file").to_owned();
+            fs::copy(&path, copy.path().join(name)).expect("writable");
+        }
+        fs::write(copy.path().join(INDEX_FILE), &bytes).expect("writable");
+        // Which shard a tensor is said to lie in does not matter: shards say that themselves.
+        if let Ok(model) = Model::load(copy.path()) {
             prop_assert!(model.params.iter().all(|value| value.is_finite()));
         }
     }

@@ -251,15 +251,11 @@ const CWM_ROPE: Rope = Rope {
     }),
 };
 
-/// Meta's rule: every fourth layer and the last are full. (`transformers`
-/// forgets the last one when `layer_types` is missing.)
 fn default_layer_types(family: Family, n_layers: usize) -> Vec<LayerType> {
-    (0..n_layers)
-        .map(|layer| match family {
-            Family::Cwm if layer % 4 != 0 && layer + 1 != n_layers => LayerType::Sliding,
-            Family::Cwm | Family::Llama => LayerType::Full,
-        })
-        .collect()
+    match family {
+        Family::Cwm => super::meta_layer_types(n_layers),
+        Family::Llama => vec![LayerType::Full; n_layers],
+    }
 }
 
 impl TryFrom<HfConfig> for Config {

@@ -9,6 +9,9 @@ use half::{bf16, f16};
 use super::Dtype;
 use super::dtype::NIBBLE_RUN;
 
+#[cfg(test)]
+mod tests;
+
 /// Decodes one row of `out.len()` columns. `data` and `scales` hold exactly that row.
 pub(super) fn decode_row(dtype: Dtype, data: &[u8], scales: &[u8], out: &mut [f32]) {
     match dtype {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::blocks::decode_row;
 use super::bytes::Bytes;
 use super::dtype::NIBBLE_RUN;
-use super::{Dtype, folder, scales_name};
+use super::{Dtype, dcp, folder, gguf, scales_name};
 use crate::{Config, Error, Layout, TensorSpec};
 
 /// A model on disk, opened for reading.
@@ -25,6 +25,7 @@ pub struct Checkpoint {
     files: Vec<WeightsFile>,
     entries: BTreeMap<String, Entry>,
     notes: Vec<String>,
+    carried: Vec<Range<usize>>,
 }
 
 /// A file of weights.
@@ -45,6 +46,8 @@ pub(super) struct Found {
     /// that form and shape call for.
     pub(super) tensors: BTreeMap<String, FoundTensor>,
     pub(super) notes: Vec<String>,
+    /// Keys of the first file that a copy in the same format should have too.
+    pub(super) carried: Vec<Range<usize>>,
 }
 
 #[derive(Debug)]
@@ -52,7 +55,40 @@ pub(super) struct FoundTensor {
     pub(super) stored: Stored,
     pub(super) shape: Vec<usize>,
     pub(super) order: RowOrder,
-    pub(super) at: Place,
+    pub(super) at: Bits,
+}
+
+/// Where the bytes of a tensor are.
+#[derive(Clone, Debug)]
+pub(super) enum Bits {
+    Whole(Place),
+    /// Rectangles that cover the tensor once, at least one.
+    Pieces(Vec<Piece>),
+}
+
+/// A rectangle of a tensor; a norm is one row.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    pub(super) place: Place,
+    pub(super) rows: Range<usize>,
+    pub(super) cols: Range<usize>,
+}
+
+impl Bits {
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        let (whole, pieces) = match self {
+            Self::Whole(place) => (Some(place), [].as_slice()),
+            Self::Pieces(pieces) => (None, pieces.as_slice()),
+        };
+        whole
+            .into_iter()
+            .chain(pieces.iter().map(|piece| &piece.place))
+    }
+
+    /// The file of the first byte.
+    fn file(&self) -> usize {
+        self.places().next().map_or(0, |place| place.file)
+    }
 }
 
 /// How a format's own header declares a tensor.
@@ -79,7 +115,6 @@ pub(super) enum RowOrder {
     Plain,
     /// Rows of a head that RoPE turns together, `j` and `j + head_dim / 2` of Hugging Face's
     /// order, are neighbours: stored as `2 j` and `2 j + 1`.
-    #[expect(dead_code, reason = "the readers of formats that do so follow")]
     Pairs {
         head_dim: usize,
     },
@@ -115,7 +150,7 @@ struct Entry {
     dtype: Dtype,
     shape: Vec<usize>,
     order: RowOrder,
-    data: Place,
+    data: Bits,
     scales: Option<Place>,
 }
 
@@ -126,7 +161,7 @@ pub struct Tensor<'a> {
     pub dtype: Dtype,
     /// `[rows, columns]` of a matrix, `[length]` of a norm.
     pub shape: &'a [usize],
-    /// All rows, in the order of the file, which for query and key matrices is not that of their
+    /// All rows, put together where the file has them in pieces, in the order of the file, which for query and key matrices is not that of their
     /// heads in every format: [`Tensor::row`] and [`Tensor::rows`] put that right.
     pub data: Cow<'a, [u8]>,
     /// Scales of the forms that have them beside the codes ([`Dtype::scales`]), a row's after the
@@ -137,14 +172,37 @@ pub struct Tensor<'a> {
 }
 
 impl Checkpoint {
-    /// Opens the model at `path`: a folder with Hugging Face's `config.json` and
-    /// `model.safetensors` (or the shards that `model.safetensors.index.json` names).
+    /// Opens the model at `path`: a GGUF file; a folder with Hugging Face's `config.json` and
+    /// `model.safetensors` (or the shards that `model.safetensors.index.json` names); or a folder
+    /// with Meta's `params.json`, `.metadata` and `.distcp` files.
     ///
     /// # Errors
     /// When a file is missing, truncated, foreign or damaged, or a tensor is missing, unknown, of
     /// the wrong shape or in an unknown form. The message names the file and the tensor.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        Self::checked(folder::read(path)?)
+        if !path.is_file() {
+            return Self::checked(match dcp::is_dcp(path) {
+                true => dcp::read(path)?,
+                false => folder::read(path)?,
+            });
+        }
+        let bytes = Bytes::map(path)?;
+        if !gguf::is_gguf(&bytes) {
+            return Err(Error::UnknownForm {
+                path: path.to_owned(),
+                reason: "it is no GGUF file; of safetensors, name the folder with config.json"
+                    .to_owned(),
+            });
+        }
+        Self::checked(gguf::read(path.to_owned(), bytes)?)
+    }
+
+    /// A checkpoint in memory: the bytes of a GGUF file.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`]; the messages call the file `<memory>`.
+    pub fn from_gguf(bytes: Vec<u8>) -> Result<Self, Error> {
+        Self::checked(gguf::read(PathBuf::from(IN_MEMORY), Bytes::Owned(bytes))?)
     }
 
     /// A checkpoint in memory: the bytes of one safetensors file for a model of this config.
@@ -183,8 +241,7 @@ impl Checkpoint {
 
     /// Bytes of all weights.
     pub fn bytes(&self) -> u64 {
-        let places =
-            (self.entries.values()).flat_map(|e| std::iter::once(&e.data).chain(&e.scales));
+        let places = (self.entries.values()).flat_map(|e| e.data.places().chain(&e.scales));
         places.map(|place| place.range.len() as u64).sum()
     }
 
@@ -194,21 +251,54 @@ impl Checkpoint {
     /// [`Error::MissingTensor`] for a name that the model has no tensor of.
     pub fn tensor(&self, name: &str) -> Result<Tensor<'_>, Error> {
         let (name, entry) = self.entry(name)?;
-        let bytes = |place: &Place| &self.files[place.file].bytes[place.range.clone()];
+        let data = match &entry.data {
+            Bits::Whole(place) => Cow::Borrowed(self.bytes_at(place)),
+            Bits::Pieces(pieces) => Cow::Owned(self.assembled(entry, pieces)),
+        };
         Ok(Tensor {
             dtype: entry.dtype,
             shape: &entry.shape,
-            data: Cow::Borrowed(bytes(&entry.data)),
-            scales: entry.scales.as_ref().map_or(&[], bytes),
+            data,
+            scales: (entry.scales.as_ref()).map_or(&[], |place| self.bytes_at(place)),
             name,
             order: entry.order,
         })
     }
 
+    fn bytes_at(&self, place: &Place) -> &[u8] {
+        &self.files[place.file].bytes[place.range.clone()]
+    }
+
+    /// A tensor of floats put together from its pieces, which cover it.
+    fn assembled(&self, entry: &Entry, pieces: &[Piece]) -> Vec<u8> {
+        let cols = entry.shape.last().copied().unwrap_or(1);
+        let row = entry.dtype.row_bytes(cols);
+        let row = row.expect("floats have rows of any width that was found in a file");
+        let (width, rows) = (row / cols, entry.shape.iter().product::<usize>() / cols);
+        let mut data = vec![0; rows * row];
+        for piece in pieces {
+            let from = self.bytes_at(&piece.place);
+            let span = piece.cols.start * width..piece.cols.end * width;
+            let lines = from.chunks_exact(span.len());
+            for (to, from) in data.chunks_exact_mut(row).skip(piece.rows.start).zip(lines) {
+                to[span.clone()].copy_from_slice(from);
+            }
+        }
+        data
+    }
+
+    /// Keys that a GGUF file made of this one should have too.
+    pub(super) fn carried(&self) -> Vec<&[u8]> {
+        let ranges = self.carried.iter();
+        ranges
+            .map(|range| &self.files[0].bytes[range.clone()])
+            .collect()
+    }
+
     /// The file that a tensor lies in.
     pub(super) fn file_of(&self, name: &str) -> Result<&Path, Error> {
         let (_, entry) = self.entry(name)?;
-        Ok(&self.files[entry.data.file].path)
+        Ok(&self.files[entry.data.file()].path)
     }
 
     fn entry(&self, name: &str) -> Result<(&str, &Entry), Error> {
@@ -253,6 +343,7 @@ impl Checkpoint {
             files: found.files,
             entries,
             notes: found.notes,
+            carried: found.carried,
         })
     }
 }
@@ -282,7 +373,7 @@ impl Found {
     }
 
     fn path_of(&self, tensor: &FoundTensor) -> PathBuf {
-        self.files[tensor.at.file].path.clone()
+        self.files[tensor.at.file()].path.clone()
     }
 
     fn check_shape(
@@ -325,16 +416,20 @@ impl Found {
         let dtype = candidates.iter().copied().find(fits).unwrap_or(smallest);
         self.check_shape(&scales_name, scales, &[rows, groups(dtype)])?;
         let (_, of_scales) = dtype.scales().expect("candidates have scales");
-        if !matches!(scales.stored, Stored::As(stored) if stored == of_scales) {
-            let expected = if of_scales == Dtype::F32 {
-                "F32"
-            } else {
-                "F16"
-            };
-            return Err(self.dtype_error(&scales_name, scales, expected));
+        match (&scales.stored, &scales.at) {
+            (Stored::As(stored), Bits::Whole(place)) if *stored == of_scales => {
+                known.insert(scales_name);
+                Ok((dtype, Some(place.clone())))
+            }
+            _ => {
+                let expected = if of_scales == Dtype::F32 {
+                    "F32"
+                } else {
+                    "F16"
+                };
+                Err(self.dtype_error(&scales_name, scales, expected))
+            }
         }
-        known.insert(scales_name);
-        Ok((dtype, Some(scales.at.clone())))
     }
 
     fn dtype_error(&self, name: &str, tensor: &FoundTensor, expected: &'static str) -> Error {
@@ -368,6 +463,11 @@ impl Tensor<'_> {
     /// Values in a row.
     pub fn n_cols(&self) -> usize {
         self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Bytes of the values, scales included.
+    pub fn bytes(&self) -> u64 {
+        (self.data.len() + self.scales.len()) as u64
     }
 
     /// The bytes of row `row`, in the order of Hugging Face's tensor, and of its scales where they

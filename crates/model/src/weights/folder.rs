@@ -8,7 +8,7 @@ use safetensors::{Dtype as Declared, SafeTensors};
 use serde::Deserialize;
 
 use super::bytes::Bytes;
-use super::checkpoint::{Found, FoundTensor, Place, RowOrder, Stored, WeightsFile};
+use super::checkpoint::{Bits, Found, FoundTensor, Place, RowOrder, Stored, WeightsFile};
 use super::{Dtype, INDEX_FILE, WEIGHTS_FILE};
 use crate::{Config, Error};
 
@@ -101,6 +101,7 @@ pub(super) fn found(
         files,
         tensors,
         notes: Vec::new(),
+        carried: Vec::new(),
     })
 }
 
@@ -120,9 +121,9 @@ fn tensor(file: usize, data: usize, info: &TensorInfo) -> FoundTensor {
         stored,
         shape: info.shape.clone(),
         order: RowOrder::Plain,
-        at: Place {
+        at: Bits::Whole(Place {
             file,
             range: data + begin..data + end,
-        },
+        }),
     }
 }

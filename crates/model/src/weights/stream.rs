@@ -14,9 +14,11 @@ pub(super) trait Source {
 
     fn layout(&self) -> &Layout;
 
-    /// Fills `out` with rows of a tensor of the layout; a norm is one row.
-    fn read(&self, spec: &TensorSpec, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error>;
+    /// What fills a buffer with rows of a tensor of the layout; a norm is one row.
+    fn rows<'a>(&'a self, spec: &'a TensorSpec) -> Result<Box<ReadRows<'a>>, Error>;
 }
+
+type ReadRows<'a> = dyn Fn(Range<usize>, &mut [f32]) -> Result<(), Error> + 'a;
 
 impl Source for Model {
     fn config(&self) -> &Config {
@@ -27,11 +29,13 @@ impl Source for Model {
         &self.layout
     }
 
-    fn read(&self, spec: &TensorSpec, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
+    fn rows<'a>(&'a self, spec: &'a TensorSpec) -> Result<Box<ReadRows<'a>>, Error> {
         let values = &self.params[spec.range()];
         let cols = spec.n_cols();
-        out.copy_from_slice(&values[rows.start * cols..rows.end * cols]);
-        Ok(())
+        Ok(Box::new(move |rows, out| {
+            out.copy_from_slice(&values[rows.start * cols..rows.end * cols]);
+            Ok(())
+        }))
     }
 }
 
@@ -44,8 +48,9 @@ impl Source for Checkpoint {
         self.layout()
     }
 
-    fn read(&self, spec: &TensorSpec, rows: Range<usize>, out: &mut [f32]) -> Result<(), Error> {
-        self.tensor(&spec.name)?.rows(rows, out)
+    fn rows<'a>(&'a self, spec: &'a TensorSpec) -> Result<Box<ReadRows<'a>>, Error> {
+        let tensor = self.tensor(&spec.name)?;
+        Ok(Box::new(move |rows, out| tensor.rows(rows, out)))
     }
 }
 
@@ -78,12 +83,13 @@ impl Planned<'_> {
             // Neighbours in the file are no neighbours in the tensor.
             RowOrder::Pairs { .. } => 1,
         };
+        let read = source.rows(self.spec)?;
         let (mut values, mut bytes) = (Vec::new(), Vec::new());
         for begin in (0..rows).step_by(step) {
             let begin = self.order.unstored(begin);
             let chunk = begin..(begin + step).min(rows);
             values.resize(chunk.len() * cols, 0.0);
-            source.read(self.spec, chunk, &mut values)?;
+            read(chunk, &mut values)?;
             self.check(&values, begin * cols, path)?;
             bytes.clear();
             for row in values.chunks_exact(cols) {

@@ -6,6 +6,7 @@
     reason = "each test binary compiles this module and uses a part of it"
 )]
 
+pub(crate) mod python;
 pub(crate) mod reference;
 
 use cwm_model::{Config, LayerType, Llama3Scaling, Model, Rope, RunEmbedding, Span, Target};
