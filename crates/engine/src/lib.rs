@@ -30,6 +30,7 @@
 //! # }
 //! ```
 
+mod constraint;
 mod decoder;
 mod engine;
 mod error;
@@ -39,6 +40,7 @@ mod sample;
 mod session;
 mod weights;
 
+pub use constraint::{Constraint, Drafter};
 pub use decoder::Want;
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
