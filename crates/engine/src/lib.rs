@@ -32,8 +32,11 @@
 
 mod constraint;
 mod decoder;
+mod draft;
 mod engine;
 mod error;
+pub mod frames;
+mod generate;
 mod kv;
 pub mod live;
 mod sample;
@@ -42,8 +45,10 @@ mod weights;
 
 pub use constraint::{Constraint, Drafter};
 pub use decoder::Want;
+pub use draft::{Found, NgramDrafter, NgramIndex, PassCosts};
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
+pub use generate::{Generated, GeneratedToken, GenerationEnd, Guides, Limits, PassUsage, generate};
 pub use kv::PAGE;
 pub use sample::{
     Choice, Mask, Sampler, SamplerOptions, TokenSet, greedy, log_softmax, log_sum_exp, logprob,

@@ -1,5 +1,7 @@
 //! Tiny random models whose logits are lively enough that a wrong mask or position shows.
 
+#![allow(dead_code, reason = "each test file uses a part of this")]
+
 use cwm_model::{Config, LayerType, Llama3Scaling, Model, Rope, RunEmbedding};
 
 /// A small deterministic generator (SplitMix64) for weights and tokens.
