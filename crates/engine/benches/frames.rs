@@ -2,14 +2,12 @@
 //! line for all traces together.
 //!
 //! `cargo bench -p cwm-engine --bench frames -- [TOKENIZER [TRACE...]]`: a `tokenizer.model` of the
-//! Llama-3 kind (without one, tokens are bytes), and files that `cwm trace --format jsonl` wrote
-//! (without any, the traces in the dialect's specification). Each trace is followed by a grammar of
+//! Llama-3 kind (without one, tokens are bytes), and files that `cwm trace` wrote (without any,
+//! the traces in the dialect's specification). Each trace is followed by a grammar of
 //! its own, whose states are all new to it, but for those inside strings, which the vocabulary keeps.
 
 use std::error::Error;
-use std::fs::File;
 use std::hint::black_box;
-use std::io::BufReader;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,7 +15,6 @@ use cwm_engine::Constraint;
 use cwm_engine::frames::{FrameGrammar, FrameVocabulary, Frames};
 use cwm_tokenizer::llama::{Llama, Markup};
 use cwm_trace::cwm::{Document, parse, render, render_prompt};
-use cwm_trace::jsonl;
 
 const SPEC: &str = include_str!("../../trace/specs/cwm.md");
 
@@ -32,8 +29,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let mut documents = Vec::new();
     for path in arguments {
-        let trace = jsonl::read(BufReader::new(File::open(path)?))?;
-        documents.push(Document::from_trace(&trace));
+        let parsed = parse(&std::fs::read_to_string(&path)?);
+        if let Some(broken) = parsed.broken {
+            return Err(format!("{path}: {broken}").into());
+        }
+        documents.push(parsed.document);
     }
     if documents.is_empty() {
         let blocks = SPEC.split("\n```cwm\n").skip(1);
