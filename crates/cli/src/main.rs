@@ -4,6 +4,7 @@
 //! bars and exit codes live here, nothing else. Exit codes: 0 success, 1 the
 //! work could not be done, 2 the command line is wrong.
 
+mod bench;
 mod bridge;
 mod calls;
 mod data;
@@ -65,6 +66,9 @@ enum Command {
     Eval(eval::Command),
     /// Write the logits of a list of token ids
     Logits(logits::Args),
+    /// Measure the speed of the engine
+    #[command(subcommand)]
+    Bench(bench::Command),
     /// Show what this machine offers and what is used
     Doctor(doctor::Args),
 }
@@ -82,6 +86,7 @@ fn main() -> ExitCode {
         Command::Store(command) => store::run(&command),
         Command::Eval(command) => eval::run(&command),
         Command::Logits(args) => logits::run(&args),
+        Command::Bench(command) => bench::run(&command),
         Command::Doctor(args) => doctor::run(&args),
     };
     match result {

@@ -215,14 +215,65 @@ impl Default for Rate {
     }
 }
 
-impl Rate {
-    fn note(&mut self, hits: usize, missed: bool) {
-        self.hits = DECAY * self.hits + hits as f64;
-        self.trials = DECAY * self.trials + (hits + usize::from(missed)) as f64;
+/// The last guess, compared with what comes, and how such guesses went before, by classes of equally
+/// good evidence.
+#[derive(Clone, Debug)]
+pub(crate) struct Record<const CLASSES: usize> {
+    rates: [Rate; CLASSES],
+    guess: Option<Guess>,
+}
+
+#[derive(Clone, Debug)]
+struct Guess {
+    class: usize,
+    ids: Vec<u32>,
+    hits: usize,
+}
+
+impl<const CLASSES: usize> Default for Record<CLASSES> {
+    fn default() -> Self {
+        Self {
+            rates: [Rate::default(); CLASSES],
+            guess: None,
+        }
+    }
+}
+
+impl<const CLASSES: usize> Record<CLASSES> {
+    /// How often a guess of this class comes true if those before it did.
+    pub(crate) fn rate(&self, class: usize) -> f64 {
+        let Rate { hits, trials } = self.rates[class];
+        hits / trials
     }
 
-    fn value(self) -> f64 {
-        self.hits / self.trials
+    /// A guess of what comes next.
+    pub(crate) fn guess(&mut self, class: usize, ids: Vec<u32>) {
+        self.settle(false);
+        let hits = 0;
+        self.guess = Some(Guess { class, ids, hits });
+    }
+
+    /// What really came.
+    pub(crate) fn compare(&mut self, id: u32) {
+        let Some(guess) = &mut self.guess else { return };
+        let is_right = guess.ids.get(guess.hits) == Some(&id);
+        guess.hits += usize::from(is_right);
+        if !is_right || guess.hits == guess.ids.len() {
+            self.settle(!is_right);
+        }
+    }
+
+    /// Nothing that the guess was about will come.
+    pub(crate) fn forget(&mut self) {
+        self.guess = None;
+    }
+
+    fn settle(&mut self, missed: bool) {
+        if let Some(Guess { class, hits, .. }) = self.guess.take() {
+            let rate = &mut self.rates[class];
+            rate.hits = DECAY * rate.hits + hits as f64;
+            rate.trials = DECAY * rate.trials + (hits + usize::from(missed)) as f64;
+        }
     }
 }
 
@@ -232,20 +283,11 @@ pub struct NgramDrafter {
     index: NgramIndex,
     costs: PassCosts,
     /// By how long the run was that was found: longer ones are better evidence.
-    rates: [Rate; 3],
-    guess: Option<Guess>,
+    record: Record<3>,
 }
 
-/// What was last guessed, to be compared with what comes.
-#[derive(Clone, Debug)]
-struct Guess {
-    class: usize,
-    ids: Vec<u32>,
-    hits: usize,
-}
-
-/// Which of the rates a run's guesses belong to.
-fn class(length: usize) -> usize {
+/// Which rate the guesses from a run of this length belong to.
+pub(crate) fn class(length: usize) -> usize {
     match length {
         ..4 => 0,
         4..8 => 1,
@@ -259,8 +301,7 @@ impl NgramDrafter {
         Self {
             index: NgramIndex::default(),
             costs,
-            rates: Default::default(),
-            guess: None,
+            record: Record::default(),
         }
     }
 
@@ -268,49 +309,31 @@ impl NgramDrafter {
     pub fn index(&self) -> &NgramIndex {
         &self.index
     }
-
-    /// Compares the guess with a token that came.
-    fn compare(&mut self, id: u32) {
-        let Some(guess) = &mut self.guess else { return };
-        let is_right = guess.ids.get(guess.hits) == Some(&id);
-        guess.hits += usize::from(is_right);
-        if !is_right || guess.hits == guess.ids.len() {
-            self.settle(!is_right);
-        }
-    }
-
-    fn settle(&mut self, missed: bool) {
-        if let Some(guess) = self.guess.take() {
-            self.rates[guess.class].note(guess.hits, missed);
-        }
-    }
 }
 
 impl Drafter for NgramDrafter {
     fn draft(&mut self, max: usize, out: &mut Vec<u32>) {
-        self.settle(false);
         let Some(found) = self.index.find() else {
-            return;
+            return self.record.forget();
         };
         let class = class(found.length);
-        let count = self.costs.best_draft(self.rates[class].value(), max);
+        let count = self.costs.best_draft(self.record.rate(class), max);
         // One token is guessed in any case, to learn whether it would have been right.
         let mut ids = Vec::with_capacity(count.max(1));
         self.index.follow(found, count.max(1), &mut ids);
         out.extend_from_slice(&ids[..count]);
-        let hits = 0;
-        self.guess = Some(Guess { class, ids, hits });
+        self.record.guess(class, ids);
     }
 
     fn accept(&mut self, ids: &[u32]) {
         for &id in ids {
-            self.compare(id);
+            self.record.compare(id);
             self.index.push(id);
         }
     }
 
     fn rollback(&mut self, n: usize) {
-        self.guess = None;
+        self.record.forget();
         for _ in 0..n.min(self.index.len()) {
             self.index.pop();
         }

@@ -135,7 +135,7 @@ pub fn generate(
     if let Some(drafter) = &mut run.guides.drafter {
         drafter.accept(prompt);
     }
-    let end = run.to_the_end()?;
+    let end = run.finish()?;
     let unfed = run.pending.len().min(run.tokens.len());
     Ok(Generated {
         fed: run.tokens.len() - unfed,
@@ -159,15 +159,15 @@ struct Run<'a, 'g> {
 }
 
 impl Run<'_, '_> {
-    fn to_the_end(&mut self) -> Result<GenerationEnd> {
+    fn finish(&mut self) -> Result<GenerationEnd> {
         let mut end = self.begin()?;
         while end.is_none() {
             if self.pending.len() > self.room() {
                 return Ok(GenerationEnd::ContextFull);
             }
             let ahead = self.look_ahead()?;
-            let logits = self.pass(&ahead)?;
-            end = self.verify(&ahead, &logits)?;
+            let rows = self.pass(&ahead)?;
+            end = self.verify(&ahead, &rows)?;
         }
         Ok(end.unwrap_or(GenerationEnd::MaxTokens))
     }
@@ -221,33 +221,24 @@ impl Run<'_, '_> {
         Ok(ahead)
     }
 
-    /// Extends the session by what is pending and ahead, for the logits behind the last pending token
-    /// and behind each one ahead.
-    fn pass(&mut self, ahead: &[u32]) -> Result<Logits> {
-        self.usage.passes += 1;
-        self.usage.drafted += ahead.len();
+    /// Extends the session by what is pending and ahead.
+    fn pass(&mut self, ahead: &[u32]) -> Result<Rows> {
         let pending = std::mem::take(&mut self.pending);
-        if ahead.is_empty() {
-            return self.session.extend(self.engine, &pending, Want::Last);
-        }
-        let (rest, last) = pending.split_at(pending.len() - 1);
-        if !rest.is_empty() {
-            self.usage.passes += 1;
-            self.session.extend(self.engine, rest, Want::None)?;
-        }
-        let ids = [last, ahead].concat();
-        self.session.extend(self.engine, &ids, Want::All)
+        let rows = extend_ahead(self.engine, self.session, &pending, ahead)?;
+        self.usage.passes += rows.passes;
+        self.usage.drafted += ahead.len();
+        Ok(rows)
     }
 
     /// Chooses tokens by the logits as far as they reach: to the first that was not guessed.
-    fn verify(&mut self, ahead: &[u32], logits: &Logits) -> Result<Option<GenerationEnd>> {
+    fn verify(&mut self, ahead: &[u32], rows: &Rows) -> Result<Option<GenerationEnd>> {
         let before = self.session.len() - ahead.len();
         let first = self.tokens.len();
         let mut right = 0;
         let mut end = None;
         while end.is_none() && self.pending.is_empty() {
             let new = self.tokens.len();
-            end = self.choose(logits.row(right))?;
+            end = self.choose(rows.row(right))?;
             for token in &self.tokens[new..] {
                 if self.pending.is_empty() && ahead.get(right) == Some(&token.id) {
                     right += 1;
@@ -319,6 +310,53 @@ impl Run<'_, '_> {
             drafter.accept(&new);
         }
     }
+}
+
+/// Logits behind the last known token and behind each one ahead.
+pub(crate) struct Rows {
+    logits: Logits,
+    /// Rows before these.
+    first: usize,
+    /// Calls of [`Session::extend`] that it took.
+    passes: usize,
+}
+
+impl Rows {
+    /// The logits behind `index` tokens ahead.
+    pub(crate) fn row(&self, index: usize) -> &[f32] {
+        self.logits.row(self.first + index)
+    }
+}
+
+/// From so many known tokens on, a pass of their own costs less than rows of logits that nobody reads.
+const OWN_PASS: usize = 48;
+
+/// Extends the session by tokens that are known, at least one, and by guesses.
+pub(crate) fn extend_ahead(
+    engine: &Engine,
+    session: &mut Session,
+    known: &[u32],
+    ahead: &[u32],
+) -> Result<Rows> {
+    if ahead.is_empty() {
+        let logits = session.extend(engine, known, Want::Last)?;
+        return Ok(Rows {
+            logits,
+            first: 0,
+            passes: 1,
+        });
+    }
+    let mut rest = known;
+    if let (OWN_PASS.., Some((last, before))) = (known.len(), known.split_last()) {
+        session.extend(engine, before, Want::None)?;
+        rest = std::slice::from_ref(last);
+    }
+    let logits = session.extend(engine, &[rest, ahead].concat(), Want::All)?;
+    Ok(Rows {
+        logits,
+        first: rest.len() - 1,
+        passes: 1 + usize::from(rest.len() < known.len()),
+    })
 }
 
 /// The beginning of a draft that is legal, with what is forced behind it. The constraint has accepted it
