@@ -115,6 +115,21 @@ pub enum Error {
         /// Ids considered.
         vocab_size: usize,
     },
+    /// Nothing was said that a generation could go on from.
+    #[error(
+        "there is nothing to generate from: the prompt and the session are empty; begin with one token at least"
+    )]
+    EmptyPrompt,
+    /// A token was accepted that a constraint does not allow there.
+    #[error(
+        "token id {id} is not allowed as generated token {index}; choose one that the mask allows"
+    )]
+    NotAllowed {
+        /// The token.
+        id: u32,
+        /// Tokens accepted before it.
+        index: usize,
+    },
     /// A logit is NaN or plus infinity, so that no distribution exists.
     #[error("logit of token {id} is {value}; the weights are damaged or training diverged")]
     BadLogit {

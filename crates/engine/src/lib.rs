@@ -39,8 +39,11 @@
 
 mod constraint;
 mod decoder;
+mod draft;
 mod engine;
 mod error;
+pub mod frames;
+mod generate;
 mod kv;
 pub mod live;
 mod radix;
@@ -54,8 +57,10 @@ mod weights;
 pub use constraint::{Constraint, Drafter};
 pub use cwm_kernels::{KvFormat, WeightFormat};
 pub use decoder::Want;
+pub use draft::{Found, NgramDrafter, NgramIndex, PassCosts};
 pub use engine::{Engine, Options};
 pub use error::{Error, Result};
+pub use generate::{Generated, GeneratedToken, GenerationEnd, Guides, Limits, PassUsage, generate};
 pub use kv::{KvCost, PAGE};
 pub use request::{
     Event, Finish, Finished, Keep, Released, Request, Scored, Source, Stop, TextStream, Token,

@@ -1,15 +1,29 @@
 //! `cwm bench`: how fast this machine runs a model.
 
+mod engine;
 mod speed;
+mod trace;
 
 use anyhow::Result;
 
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
     #[command(flatten)]
     speed: speed::Args,
 }
 
+#[derive(clap::Subcommand)]
+enum What {
+    /// Generating a trace: plain decoding against drafts and the frame grammar
+    Trace(trace::Args),
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
-    speed::run(&args.speed)
+    match &args.what {
+        None => speed::run(&args.speed),
+        Some(What::Trace(args)) => trace::run(args),
+    }
 }

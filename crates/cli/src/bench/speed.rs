@@ -2,27 +2,19 @@
 
 use std::hint::black_box;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use cwm_engine::{Engine, KvFormat, Options, Session, Want, WeightFormat};
-use cwm_model::{Checkpoint, Config};
+use cwm_engine::{Engine, Session, Want};
 use serde_json::json;
 
+use super::engine::EngineArgs;
 use crate::progress;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A model's folder or file, or `preset:NAME` for random weights in a known shape
-    #[arg(long, value_name = "PATH|preset:NAME", default_value = "preset:m30")]
-    model: String,
-    /// How the weights are held
-    #[arg(long, value_enum, default_value_t = Quant::Int8)]
-    quant: Quant,
-    /// How keys and values are held
-    #[arg(long, value_enum, default_value_t = Kv::Bf16)]
-    kv: Kv,
+    #[command(flatten)]
+    engine: EngineArgs,
     /// Tokens of the prompt that is read; 0 leaves this out
     #[arg(long, value_name = "N", default_value_t = 512)]
     pp: usize,
@@ -32,9 +24,6 @@ pub(crate) struct Args {
     /// Tokens that are in the context before
     #[arg(long, value_name = "N", default_value_t = 0)]
     depth: usize,
-    /// Threads [default: one for each core]
-    #[arg(long, value_name = "N")]
-    threads: Option<usize>,
     /// Measured runs, after one that is not
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repetitions: u32,
@@ -43,69 +32,10 @@ pub(crate) struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Quant {
-    F32,
-    Bf16,
-    Int8,
-    /// 4 bits with a scale for each 32 weights
-    Int4,
-    /// 4 bits with a scale for each 128 weights
-    Int4G128,
-}
-
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Kv {
-    F32,
-    Bf16,
-}
-
-impl Args {
-    fn options(&self, n_tokens: usize, limit: usize) -> Options {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Options {
-            threads: self.threads.unwrap_or(threads),
-            weights: match self.quant {
-                Quant::F32 => WeightFormat::F32,
-                Quant::Bf16 => WeightFormat::Bf16,
-                Quant::Int8 => WeightFormat::Int8,
-                Quant::Int4 => WeightFormat::Int4Group32,
-                Quant::Int4G128 => WeightFormat::Int4Group128,
-            },
-            kv: match self.kv {
-                Kv::F32 => KvFormat::F32,
-                Kv::Bf16 => KvFormat::Bf16,
-            },
-            max_positions: Some(n_tokens.clamp(1, limit)),
-            ..Options::default()
-        }
-    }
-
-    fn engine(&self) -> Result<Engine> {
-        let n_tokens = self.depth + self.pp.max(self.tg);
-        if let Some(name) = self.model.strip_prefix("preset:") {
-            let Some(config) = Config::preset(name) else {
-                let known: Vec<_> = Config::presets().collect();
-                bail!(
-                    "there is no preset `{name}`; known are {}",
-                    known.join(", ")
-                );
-            };
-            let options = self.options(n_tokens, config.max_position_embeddings);
-            return Ok(Engine::random(config, 1, options)?);
-        }
-        let path = PathBuf::from(&self.model);
-        let context = || format!("cannot load the model in `{}`", path.display());
-        let checkpoint = Checkpoint::open(Path::new(&path)).with_context(context)?;
-        let options = self.options(n_tokens, checkpoint.config().max_position_embeddings);
-        Engine::open(&checkpoint, options).with_context(context)
-    }
-}
-
 pub(crate) fn run(args: &Args) -> Result<()> {
     let start = Instant::now();
     let loading = progress::spinner("packing the weights");
-    let engine = args.engine()?;
+    let engine = args.engine.open(args.depth + args.pp.max(args.tg), 0)?;
     loading.finish_and_clear();
     let load_seconds = start.elapsed().as_secs_f64();
     let limit = engine.max_positions();
@@ -117,7 +47,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         writeln!(
             out,
             "{}: {:.1}M parameters, {} weights, {:.1} MB, packed in {load_seconds:.1} s; {} threads, {}",
-            args.model,
+            args.engine.model,
             engine.config().n_params() as f64 / 1e6,
             engine.options().weights,
             engine.n_weight_bytes() as f64 / 1e6,
@@ -143,7 +73,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let median = median(&samples);
         if args.json {
             let line = json!({
-                "test": name, "tokens": n, "depth": args.depth, "model": args.model,
+                "test": name, "tokens": n, "depth": args.depth, "model": args.engine.model,
                 "n_params": engine.config().n_params(),
                 "quant": engine.options().weights.name(),
                 "weight_bytes": engine.n_weight_bytes(),

@@ -205,6 +205,7 @@ fn returns(machine: &Machine) -> bool {
     flow.may_end(line) || machine.words().any(|word| &**word == "return")
 }
 
+#[derive(Clone)]
 enum Place {
     /// Before a change or an ending.
     Start,
@@ -215,6 +216,7 @@ enum Place {
     ResumeLine,
 }
 
+#[derive(Clone)]
 enum Target {
     Step,
     Change(Arc<str>),
@@ -241,7 +243,7 @@ enum Telling {
 }
 
 /// Where inside a value the decoder is.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct ValueState {
     telling: Telling,
     /// The last token.
@@ -257,6 +259,7 @@ struct ValueState {
 }
 
 /// Follows one frame.
+#[derive(Clone)]
 pub(super) struct FrameGrammar<'a> {
     codec: &'a Codec,
     legal: &'a Legal,

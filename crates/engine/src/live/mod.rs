@@ -7,10 +7,12 @@
 //! says what the model sees next. Nothing is executed.
 
 mod arguments;
+mod decode;
 mod definitions;
 mod grammar;
 mod literal;
+mod memory;
 mod predictor;
 
 pub use arguments::{ArgumentError, Signature, bind_arguments, literal_repr};
-pub use predictor::{LiveError, Point, Predicted, Predictor, Sampling};
+pub use predictor::{LiveError, Pace, Point, Predicted, Predictor, Sampling};

@@ -1,21 +1,17 @@
 //! [`Predictor`]: one program, predicted frame by frame.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cwm_tokenizer::nano::{Codec, CodecError, Offsets, Vocabulary};
 use cwm_trace::live::{Machine, Window, step_pieces};
 use cwm_trace::{Entry, Event, EventKind, Local, Value};
 
 use super::arguments::{ArgumentError, bind_arguments};
+use super::decode::{Decoded, Decoder, MAX_FRAME, MAX_VALUE};
 use super::definitions::{Definition, definitions};
 use super::grammar::{Draft, DraftValue, Ending, FrameGrammar, Legal};
-use crate::{Engine, Sampler, SamplerOptions, Session, TokenSet, Want, greedy};
-
-/// Tokens a value may take.
-const MAX_VALUE: usize = 600;
-
-/// Tokens a frame may take, besides its working, before it is given up.
-const MAX_FRAME: usize = 1200;
+use super::memory::Memory;
+use crate::{Engine, PassCosts, Sampler, SamplerOptions, Session, Want};
 
 /// Why a run cannot be predicted, or not further.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +68,17 @@ pub enum Sampling {
     Sample(SamplerOptions),
 }
 
+/// How frames are computed. What comes out is the same, bit for bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pace {
+    /// A pass for each token, every window from its first token on.
+    Plain,
+    /// Tokens are guessed and verified together, those that are forced take no pass, and a window begins
+    /// where an earlier one began to differ.
+    #[default]
+    Ahead,
+}
+
 /// A predicted frame.
 #[derive(Clone, Debug)]
 pub struct Predicted {
@@ -116,11 +123,13 @@ impl Point {
     }
 }
 
-/// The cached window of the line that one activation on the stack is at.
+/// The window of the line that one activation on the stack is at.
 #[derive(Clone, Debug)]
 struct Lane {
+    /// Holds the beginning of the window, the source at least.
     session: Session,
-    logits: Arc<[f32]>,
+    /// The source and the window.
+    ids: Arc<[u32]>,
 }
 
 /// Deepest stack that is followed; CPython's own limit is 1000.
@@ -136,6 +145,9 @@ pub struct Predictor {
     definitions: Vec<Definition>,
     base: Session,
     sampling: Sampling,
+    pace: Pace,
+    /// `None` while a frame is decoded with it.
+    memory: Mutex<Option<Box<Memory>>>,
 }
 
 impl Predictor {
@@ -168,6 +180,8 @@ impl Predictor {
             definitions,
             base,
             sampling: Sampling::Greedy,
+            pace: Pace::default(),
+            memory: Mutex::default(),
         })
     }
 
@@ -175,6 +189,12 @@ impl Predictor {
     #[must_use]
     pub fn with_sampling(self, sampling: Sampling) -> Self {
         Self { sampling, ..self }
+    }
+
+    /// The same predictor with another way to compute.
+    #[must_use]
+    pub fn with_pace(self, pace: Pace) -> Self {
+        Self { pace, ..self }
     }
 
     /// The call of the entry scope, which is given and not predicted.
@@ -237,7 +257,10 @@ impl Predictor {
     /// When a name or line of the event is not in the program, or the
     /// context is full.
     pub fn follow(&self, at: &Point, event: &Event) -> Result<Point, LiveError> {
-        let mut point = at.clone();
+        self.go_on(at.clone(), event)
+    }
+
+    fn go_on(&self, mut point: Point, event: &Event) -> Result<Point, LiveError> {
         let definition = match event.kind {
             EventKind::Call => event.line,
             _ => 0,
@@ -254,10 +277,14 @@ impl Predictor {
     /// # Errors
     /// When the model cannot produce a frame; `at` stays usable.
     pub fn next(&self, at: &Point) -> Result<Option<(Point, Predicted)>, LiveError> {
-        let Some(predicted) = self.peek(at)? else {
+        let Some((predicted, session)) = self.predict(at)? else {
             return Ok(None);
         };
-        let point = self.follow(at, &predicted.event)?;
+        let mut point = at.clone();
+        if let (Pace::Ahead, Some(lane)) = (self.pace, point.lanes.last_mut()) {
+            lane.session = session;
+        }
+        let point = self.go_on(point, &predicted.event)?;
         Ok(Some((point, predicted)))
     }
 
@@ -266,6 +293,11 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::next`].
     pub fn peek(&self, at: &Point) -> Result<Option<Predicted>, LiveError> {
+        Ok(self.predict(at)?.map(|(predicted, _)| predicted))
+    }
+
+    /// The frame after `at`, and a session that holds the window it was told in.
+    fn predict(&self, at: &Point) -> Result<Option<(Predicted, Session)>, LiveError> {
         if at.lanes.is_empty() {
             return Ok(None);
         }
@@ -273,8 +305,9 @@ impl Predictor {
             return Err(LiveError::TooDeep(at.machine.depth()));
         }
         let legal = self.legal(at);
-        let (draft, logprob) = self.decode(at, &legal)?;
-        self.frame(at, draft, logprob).map(Some)
+        let decoded = self.decode(at, &legal)?;
+        let predicted = self.frame(at, decoded.draft, decoded.logprob)?;
+        Ok(Some((predicted, decoded.session)))
     }
 
     /// Whether the grammar that predictions are held to allows a frame such
@@ -321,8 +354,8 @@ impl Predictor {
     /// # Errors
     /// As [`Predictor::next`].
     pub fn answer(&self, at: &Point) -> Result<String, LiveError> {
-        let (draft, _) = self.decode(at, &Legal::only_return(&self.codec))?;
-        match draft.ending {
+        let decoded = self.decode(at, &Legal::only_return(&self.codec))?;
+        match decoded.draft.ending {
             Ending::Return(value) => {
                 let value = self.text(&at.machine, "the value", None, &value)?;
                 Ok(value.repr.to_string())
@@ -376,7 +409,7 @@ impl Predictor {
         while point.lanes.len() < depth {
             point.lanes.push(Lane {
                 session: self.base.fork(),
-                logits: Arc::from([]),
+                ids: Arc::from([]),
             });
         }
         let (Some(window), Some(lane)) = (point.machine.window(), point.lanes.last_mut()) else {
@@ -386,62 +419,42 @@ impl Predictor {
         for piece in &window.pieces {
             self.codec.encode(&piece.piece, &mut ids)?;
         }
-        let mut known = lane.session.common_prefix(&ids);
-        if known == ids.len() && (lane.logits.is_empty() || lane.session.len() > known) {
-            known -= 1;
+        let known = lane.session.common_prefix(&ids);
+        // The logits behind the window come from a pass over its last token.
+        let kept = known.min(ids.len() - 1);
+        let max_positions = self.engine.max_positions();
+        if ids.len() > max_positions {
+            return Err(LiveError::Engine(crate::Error::ContextFull {
+                len: kept,
+                added: ids.len() - kept,
+                max_positions,
+            }));
         }
-        if known < lane.session.len() {
-            lane.session.rewind(&self.engine, known)?;
-        }
-        if known < ids.len() {
-            let logits = lane
-                .session
-                .extend(&self.engine, &ids[known..], Want::Last)?;
-            lane.logits = Arc::from(logits.last().unwrap_or_default());
-        }
+        lane.session.rewind(&self.engine, kept)?;
+        lane.ids = ids.into();
         Ok(())
     }
 
     /// Decodes one frame; `at` itself is left as it is.
-    fn decode(&self, at: &Point, legal: &Legal) -> Result<(Draft, f64), LiveError> {
+    fn decode(&self, at: &Point, legal: &Legal) -> Result<Decoded, LiveError> {
         let Some(lane) = at.lanes.last() else {
             return Err(LiveError::Endless);
         };
-        let mut session = lane.session.fork();
-        let mut logits = lane.logits.clone();
-        let mut grammar = FrameGrammar::new(&self.codec, legal);
-        let mut sampler = match &self.sampling {
+        let sampler = match &self.sampling {
             Sampling::Greedy => None,
             Sampling::Sample(options) => {
                 let seed = options.seed ^ at.events.wrapping_mul(0x9e37_79b9);
                 Some(Sampler::new(SamplerOptions { seed, ..*options })?)
             }
         };
-        let mut total = 0.0;
-        let mut len = 0;
-        while len < MAX_FRAME {
-            if grammar.value_len() > MAX_VALUE {
-                return Err(LiveError::LongValue);
-            }
-            let allowed: TokenSet = (0..logits.len() as u32)
-                .filter(|&id| grammar.allows(id))
-                .collect();
-            let choice = match &mut sampler {
-                None => greedy(&logits, allowed.mask())?,
-                Some(sampler) => sampler.sample(&logits, allowed.mask())?,
-            };
-            // The grammar bounds the working by itself.
-            if !grammar.is_working(choice.id) {
-                total += choice.logprob;
-                len += 1;
-            }
-            if let Some(draft) = grammar.take(choice.id, choice.logprob) {
-                return Ok((draft, total));
-            }
-            let next = session.extend(&self.engine, &[choice.id], Want::Last)?;
-            logits = Arc::from(next.last().unwrap_or_default());
-        }
-        Err(LiveError::Endless)
+        let decoder = Decoder::new(&self.engine, &self.codec, legal, self.pace, sampler);
+        let known = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut memory = known()
+            .take()
+            .unwrap_or_else(|| Box::new(Memory::new(costs())));
+        let decoded = decoder.decode(&lane.session, &lane.ids, &mut memory);
+        *known() = Some(memory);
+        decoded
     }
 
     /// The value of `what`, which held `before`.
@@ -547,6 +560,12 @@ impl Predictor {
                 .collect(),
         })
     }
+}
+
+/// What a pass of some tokens costs, by that of one: a table measured with the shipped model. It decides
+/// how much is guessed, and so no more than the speed.
+fn costs() -> PassCosts {
+    PassCosts::new(&[(1, 1.0), (9, 2.0)]).expect("costs rise from one token")
 }
 
 fn probability(logprob: f64) -> f32 {

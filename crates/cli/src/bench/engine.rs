@@ -1,0 +1,93 @@
+//! The engine that is measured.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use cwm_engine::{Engine, KvFormat, Options, WeightFormat};
+use cwm_model::{Checkpoint, Config};
+
+#[derive(clap::Args)]
+pub(crate) struct EngineArgs {
+    /// A model's folder or file, or `preset:NAME` for random weights in a known shape
+    #[arg(long, value_name = "PATH|preset:NAME", default_value = "preset:m30")]
+    pub(crate) model: String,
+    /// How the weights are held
+    #[arg(long, value_enum, default_value_t = Quant::Int8)]
+    quant: Quant,
+    /// How keys and values are held
+    #[arg(long, value_enum, default_value_t = Kv::Bf16)]
+    kv: Kv,
+    /// Threads [default: one for each core]
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Quant {
+    F32,
+    Bf16,
+    Int8,
+    /// 4 bits with a scale for each 32 weights
+    Int4,
+    /// 4 bits with a scale for each 128 weights
+    Int4G128,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Kv {
+    F32,
+    Bf16,
+}
+
+impl EngineArgs {
+    /// The name of a preset, if one is asked for: its weights are random.
+    pub(crate) fn preset(&self) -> Option<&str> {
+        self.model.strip_prefix("preset:")
+    }
+
+    /// The engine, with room for `n_tokens`. A preset gets a vocabulary of at least `vocab_size`,
+    /// any other model has to have one.
+    pub(crate) fn open(&self, n_tokens: usize, vocab_size: usize) -> Result<Engine> {
+        if let Some(name) = self.preset() {
+            let Some(mut config) = Config::preset(name) else {
+                let known: Vec<_> = Config::presets().collect();
+                bail!(
+                    "there is no preset `{name}`; known are {}",
+                    known.join(", ")
+                );
+            };
+            config.vocab_size = config.vocab_size.max(vocab_size);
+            let options = self.options(n_tokens, &config);
+            return Ok(Engine::random(config, 1, options)?);
+        }
+        let context = || format!("cannot load the model in `{}`", self.model);
+        let checkpoint = Checkpoint::open(Path::new(&self.model)).with_context(context)?;
+        let rows = checkpoint.config().vocab_size;
+        ensure!(
+            rows >= vocab_size,
+            "the tokenizer has {vocab_size} tokens, but the model knows {rows}; name the tokenizer it was trained with by --tokenizer"
+        );
+        let options = self.options(n_tokens, checkpoint.config());
+        Engine::open(&checkpoint, options).with_context(context)
+    }
+
+    fn options(&self, n_tokens: usize, config: &Config) -> Options {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Options {
+            threads: self.threads.unwrap_or(cores),
+            weights: match self.quant {
+                Quant::F32 => WeightFormat::F32,
+                Quant::Bf16 => WeightFormat::Bf16,
+                Quant::Int8 => WeightFormat::Int8,
+                Quant::Int4 => WeightFormat::Int4Group32,
+                Quant::Int4G128 => WeightFormat::Int4Group128,
+            },
+            kv: match self.kv {
+                Kv::F32 => KvFormat::F32,
+                Kv::Bf16 => KvFormat::Bf16,
+            },
+            max_positions: Some(n_tokens.clamp(1, config.max_position_embeddings)),
+            ..Options::default()
+        }
+    }
+}
