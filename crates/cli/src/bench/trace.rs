@@ -126,7 +126,7 @@ fn engine(args: &Args, vocabulary: usize) -> Result<Engine> {
 /// A model of the family with about ten million parameters besides its vocabulary.
 fn random_config(vocab_size: usize) -> Config {
     let n_layers = 8;
-    let layer = |index: usize| match index % 4 == 0 || index + 1 == n_layers {
+    let layer = |index: usize| match index.is_multiple_of(4) || index + 1 == n_layers {
         true => LayerType::Full,
         false => LayerType::Sliding,
     };
