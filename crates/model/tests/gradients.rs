@@ -85,7 +85,7 @@ fn gradients_agree_with_finite_differences_of_the_definition() {
 
 /// A model and a row large enough that processors which have products in bf16 use them, for the
 /// layers, the head and attention. Each tensor's gradient is held against the slope of the loss in
-/// its own direction: of bf16, with 8 bits of mantissa, through all layers, some 1% is asked, of
+/// its own direction: of bf16, with 8 bits of mantissa, through all layers, half a percent is asked, of
 /// f32 the precision of f32.
 #[test]
 fn large_products_have_the_slopes_that_their_gradients_say() {
@@ -115,7 +115,7 @@ fn large_products_have_the_slopes_that_their_gradients_say() {
         .expect("the row is well formed");
 
     let in_bf16 = cwm_kernels::cpu().level >= cwm_kernels::Level::Avx512Bf16;
-    let (loss_tolerance, tolerance) = if in_bf16 { (2e-3, 1e-2) } else { (1e-6, 1e-4) };
+    let (loss_tolerance, tolerance) = if in_bf16 { (2e-4, 5e-3) } else { (1e-7, 1e-5) };
     let params = in_f64(&model.params);
     let slow = reference::loss(&model, &params, &row.view());
     let error = (loss.loss_sum - slow).abs() / slow;
