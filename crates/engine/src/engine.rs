@@ -9,7 +9,7 @@ use cwm_model::{Checkpoint, Config, Model};
 use crate::decoder::{Context, Dims, Workspace};
 use crate::error::{Error, Result};
 use crate::kv::CacheShape;
-use crate::weights::{self, Decoder, Noise, Source};
+use crate::weights::{self, Decoder, Noise, OnDisk, Source};
 
 /// How an [`Engine`] computes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,8 @@ impl Engine {
     /// # Errors
     /// As [`Engine::new`]; a weight that is not finite is a [`Error::Model`] that names it.
     pub fn open(checkpoint: &Checkpoint, options: Options) -> Result<Self> {
-        Self::from_source(checkpoint.config().clone(), checkpoint, options)
+        let source = OnDisk::new(checkpoint);
+        Self::from_source(checkpoint.config().clone(), &source, options)
     }
 
     /// A model of random weights, to measure speed and memory of a shape with.

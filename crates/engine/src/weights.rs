@@ -4,10 +4,11 @@
 //! that a token costs four products per layer. They are packed row by row from wherever they lie:
 //! no copy of a whole model in f32 is made on the way.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use cwm_kernels::{Linear, WeightFormat};
-use cwm_model::{Checkpoint, Config, LayerTensors, Layout, Model, RunEmbedding};
+use cwm_model::{Checkpoint, Config, LayerTensors, Layout, Model, RunEmbedding, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -25,25 +26,46 @@ impl Source for Model {
     }
 }
 
-/// A model on disk.
-impl Source for Checkpoint {
+/// A model on disk, with the tensor that was read last: some formats put a tensor together from
+/// parts whenever it is asked for.
+pub(crate) struct OnDisk<'a> {
+    checkpoint: &'a Checkpoint,
+    last: RefCell<Option<(usize, Tensor<'a>)>>,
+}
+
+impl<'a> OnDisk<'a> {
+    pub(crate) fn new(checkpoint: &'a Checkpoint) -> Self {
+        Self {
+            checkpoint,
+            last: RefCell::new(None),
+        }
+    }
+}
+
+impl Source for OnDisk<'_> {
     fn read(&self, offset: usize, out: &mut [f32]) -> Result<()> {
-        let specs = self.layout().tensors();
-        let spec = &specs[specs.partition_point(|spec| spec.offset <= offset) - 1];
+        let refuse = |problem: String| Err(Error::Model { problem });
+        let specs = self.checkpoint.layout().tensors();
+        let index = specs.partition_point(|spec| spec.offset <= offset) - 1;
+        let spec = &specs[index];
         let row = (offset - spec.offset) / spec.n_cols();
-        let tensor = self.tensor(&spec.name);
-        let read = tensor.and_then(|tensor| tensor.rows(row..row + 1, out));
-        read.map_err(|error| Error::Model {
-            problem: error.to_string(),
-        })?;
+        let mut last = self.last.borrow_mut();
+        let read = match &*last {
+            Some((known, tensor)) if *known == index => tensor.rows(row..row + 1, out),
+            _ => self.checkpoint.tensor(&spec.name).and_then(|tensor| {
+                let (_, tensor) = last.insert((index, tensor));
+                tensor.rows(row..row + 1, out)
+            }),
+        };
+        if let Err(error) = read {
+            return refuse(error.to_string());
+        }
         match out.iter().position(|x| !x.is_finite()) {
             None => Ok(()),
-            Some(column) => Err(Error::Model {
-                problem: format!(
-                    "`{}` holds {} at row {row}, column {column}",
-                    spec.name, out[column]
-                ),
-            }),
+            Some(column) => refuse(format!(
+                "`{}` holds {} at row {row}, column {column}",
+                spec.name, out[column]
+            )),
         }
     }
 }

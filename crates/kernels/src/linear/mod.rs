@@ -12,6 +12,7 @@
 //! many give the same.
 
 mod input;
+mod lines;
 mod pack;
 mod tile;
 
@@ -22,6 +23,7 @@ use crate::{Pool, Store};
 
 pub use input::LinearScratch;
 use input::Prepared;
+use lines::Lines;
 use tile::{Bf16Rows, F32Rows, Int4Rows, Int8Rows, Output, product};
 
 /// Outputs of a panel.
@@ -105,13 +107,8 @@ pub struct Linear {
     format: WeightFormat,
     n: usize,
     k: usize,
-    lines: Vec<Line>,
+    bytes: Lines,
 }
-
-/// A cache line, so that panels are aligned to one.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
 
 /// The rows of `x`, prepared, for one product.
 #[derive(Clone, Copy)]
@@ -159,11 +156,11 @@ impl Linear {
             format,
             n,
             k,
-            lines: vec![Line([0; 64]); n.div_ceil(PANEL) * panel_bytes / 64],
+            bytes: Lines::zeros(n.div_ceil(PANEL) * panel_bytes),
         };
         let depth = k.next_multiple_of(format.unit());
         let mut rows = vec![0f32; PANEL * depth];
-        for (index, panel) in packed.bytes_mut().chunks_exact_mut(panel_bytes).enumerate() {
+        for (index, panel) in packed.bytes.chunks_exact_mut(panel_bytes).enumerate() {
             let first = index * PANEL;
             for (lane, out) in rows.chunks_exact_mut(depth).enumerate() {
                 out.fill(0.0);
@@ -197,7 +194,7 @@ impl Linear {
     /// Bytes of the packed form: what one product has to read.
     #[must_use]
     pub fn n_bytes(&self) -> usize {
-        self.lines.len() * 64
+        self.bytes.len()
     }
 
     /// Row `index` of the matrix as the product sees it.
@@ -207,7 +204,7 @@ impl Linear {
     pub fn row(&self, index: usize, out: &mut [f32]) {
         assert!(index < self.n, "row {index} of a matrix of {} rows", self.n);
         assert_eq!(out.len(), self.k, "a row has {} weights", self.k);
-        let panel = &self.bytes()[index / PANEL * self.panel_bytes()..][..self.panel_bytes()];
+        let panel = &self.bytes[index / PANEL * self.panel_bytes()..][..self.panel_bytes()];
         pack::unpack_row(self.format, panel, index % PANEL, out);
     }
 
@@ -244,7 +241,7 @@ impl Linear {
         };
         let job = Job {
             rows: rows(self.format, prepared),
-            panels: self.lines.as_ptr().cast(),
+            panels: self.bytes.as_ptr(),
             panel_bytes: self.panel_bytes(),
             n_panels,
             panels_per_chunk,
@@ -284,7 +281,7 @@ impl Linear {
         );
         let prepared = scratch.prepare(self.format, x, 1, self.k, &Pool::solo());
         let rows = rows(self.format, prepared);
-        let panels = self.lines.as_ptr().cast::<u8>();
+        let panels = self.bytes.as_ptr();
         let panel_bytes = self.panel_bytes();
         // SAFETY: the wanted rows exist, and the input was prepared for this format.
         unsafe {
@@ -300,16 +297,6 @@ impl Linear {
 
     fn panel_bytes(&self) -> usize {
         self.k.div_ceil(self.format.unit()) * self.format.unit_bytes()
-    }
-
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: a line is 64 initialised bytes without padding.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.n_bytes()) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.n_bytes()) }
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::PANEL;
 use super::input::Prepared;
-use crate::simd::Simd;
+use crate::simd::{Simd, prefetch};
 
 /// Where the outputs go: `[m, n]` row-major.
 #[derive(Clone, Copy)]
@@ -129,6 +129,20 @@ unsafe fn write<S: Simd, const R: usize, const V: usize>(
                     *to.add(lane) = old + sum;
                 }
             }
+        }
+    }
+}
+
+/// How far ahead of one row's products int8 weights are asked for: by measurement, half as fast
+/// again on a Zen 4, where the other formats gain nothing.
+const AHEAD: usize = 4 * 1024;
+
+/// Asks for the weights [`AHEAD`] of `V` vectors, where there is one row.
+#[inline(always)]
+fn look_ahead<S: Simd, const R: usize, const V: usize>(weights: *const u8) {
+    if R == 1 {
+        for line in 0..(4 * V * S::LANES).div_ceil(64) {
+            prefetch(weights.wrapping_add(AHEAD + 64 * line));
         }
     }
 }
@@ -338,6 +352,7 @@ impl Tile for Int8Rows {
             for group in 0..self.0.groups {
                 let mut whole = self.0.start::<S, R, V>(S::CODE_OFFSET, row, group);
                 for step in 0..STEPS {
+                    look_ahead::<S, R, V>(w.wrapping_add((step * PANEL + lane) * 4));
                     let mut weights = [S::load_bytes(w.add((step * PANEL + lane) * 4)); V];
                     for (v, weights) in weights.iter_mut().enumerate().skip(1) {
                         *weights = S::load_bytes(w.add((step * PANEL + lane + v * S::LANES) * 4));

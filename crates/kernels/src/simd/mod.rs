@@ -82,6 +82,19 @@ pub(crate) trait Simd {
     unsafe fn dot_pair(sum: Self::F, pairs: *const u32, x: u32) -> Self::F;
 }
 
+/// Tells the processor that the cache line at `address`, which may be anywhere, will be read soon.
+#[inline(always)]
+pub(crate) fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a hint: it faults on no address, and every x86-64 processor has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}
+
 /// `e^x` to about two units in the last place: `x = n ln 2 + r`, and Cephes' polynomial for `e^r`.
 /// Exactly 0 below the smallest normal result, as masked scores need; saturates at about 2e38.
 ///
