@@ -318,9 +318,9 @@ unsafe fn chunk<S: Simd>(job: &Job<'_>, index: usize) {
     let first = block * TOKENS * group;
     let end = job.rows.min((block + 1) * TOKENS) * group;
     let mut at = first;
-    // SAFETY (all): passed on from the caller. The tiles fit 32 registers of 512 bits, or 16 of 256.
     while at < end {
         let left = end - at;
+        // SAFETY: passed on from the caller. The tiles fit 32 registers of 512 bits, or 16 of 256.
         unsafe {
             if S::LANES == 16 {
                 match left {

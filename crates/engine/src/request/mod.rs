@@ -243,7 +243,7 @@ pub struct Finished {
     pub usage: Usage,
     /// The session, where it was to be kept: it holds a beginning of prompt and generated tokens,
     /// and lacks at most those at the end that no pass had needed yet.
-    pub session: Option<Session>,
+    pub session: Option<Box<Session>>,
 }
 
 /// Why a generation ended.

@@ -395,7 +395,7 @@ impl Sequence {
             finish,
             text: self.text.finish(),
             usage: self.usage,
-            session: keep.then_some(self.session),
+            session: keep.then(|| Box::new(self.session)),
         })
     }
 }

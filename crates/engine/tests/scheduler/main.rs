@@ -56,7 +56,7 @@ fn serve(
         outcome.take(event);
     }
     let (usage, session) = end.expect("it ended");
-    (outcome, usage, session)
+    (outcome, usage, session.map(|session| *session))
 }
 
 #[test]

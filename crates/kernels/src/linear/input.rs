@@ -82,15 +82,16 @@ impl LinearScratch {
         let chunks = m.div_ceil(ROWS);
         match format {
             WeightFormat::F32 => {}
-            // SAFETY (both): the buffers were made large enough above, and each chunk has rows of
-            // its own.
             WeightFormat::Bf16 => pool.run(chunks, &|chunk| {
                 for row in rows(chunk) {
+                    // SAFETY: the buffer was made large enough above, and each chunk has rows of
+                    // its own.
                     unsafe { on_unit!(round(job: &Job<'_> = &job, row: usize = row)) }
                 }
             }),
             _ => pool.run(chunks, &|chunk| {
                 for row in rows(chunk) {
+                    // SAFETY: as above, for three buffers.
                     unsafe { on_unit!(quantize(job: &Job<'_> = &job, row: usize = row)) }
                 }
             }),

@@ -20,7 +20,7 @@ pub(super) struct Lines {
     len: usize,
 }
 
-// SAFETY (both): it owns its bytes, as a `Vec<u8>` does.
+// SAFETY: it owns its bytes, as a `Vec<u8>` does.
 unsafe impl Send for Lines {}
 // SAFETY: see above.
 unsafe impl Sync for Lines {}

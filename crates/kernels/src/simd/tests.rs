@@ -1,3 +1,6 @@
+//! The unit in use against plain definitions: exponentials, rounding and widening of every kind of
+//! number.
+
 use super::*;
 
 /// Applies [`exp`] to eight or sixteen numbers at a time.
