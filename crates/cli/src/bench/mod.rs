@@ -12,7 +12,7 @@ pub(crate) struct Args {
     #[command(subcommand)]
     what: Option<What>,
     #[command(flatten)]
-    speed: speed::Args,
+    speed: speed::SpeedArgs,
 }
 
 #[derive(clap::Subcommand)]

@@ -12,7 +12,7 @@ use super::engine::EngineArgs;
 use crate::progress;
 
 #[derive(clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct SpeedArgs {
     #[command(flatten)]
     engine: EngineArgs,
     /// Tokens of the prompt that is read; 0 leaves this out
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     json: bool,
 }
 
-pub(crate) fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &SpeedArgs) -> Result<()> {
     let start = Instant::now();
     let loading = progress::spinner("packing the weights");
     let engine = args.engine.open(args.depth + args.pp.max(args.tg), 0)?;
