@@ -49,11 +49,6 @@ fn main() {
     per_element("adamw", 1 << 20, || {
         adamw(&mut p, &mut m, &mut s, &grads, &settings, 3, 1.0)
     });
-    let mut y = vec![0.0; f];
-    per_element("gemv", f * d, || gemv(&mut y, &gate[..f * d], &w));
-    let (mut q, mut scales) = (vec![0; f * d], vec![0.0; f * d / INT8_GROUP]);
-    quantize_int8(&mut q, &mut scales, &gate[..f * d], d);
-    per_element("gemv_int8", f * d, || gemv_int8(&mut y, &q, &scales, &w));
     for (what, window) in [("causal", t), ("window 128, prefix 64", 128)] {
         measure_attention(t, what, window);
     }

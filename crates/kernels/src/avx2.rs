@@ -10,9 +10,7 @@ use std::arch::x86_64::*;
 
 use crate::gemm::avx2::first_lanes;
 use crate::reference::AdamWFactors;
-use crate::{
-    AdamW, AttentionShape, CrossEntropy, Direction, INT8_GROUP, KvPage, RopeTable, Scratch,
-};
+use crate::{AdamW, CrossEntropy, Direction, RopeTable};
 
 /// f32 lanes of a vector.
 const LANES: usize = 8;
@@ -48,24 +46,6 @@ fn write(x: &mut [f32], at: usize, value: __m256) {
             _mm256_maskstore_ps(to, first_lanes(count), value);
         }
     }
-}
-
-/// Eight int8 weights from `at` on as f32; those past the end read as zero.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn read_int8(w: &[i8], at: usize) -> __m256 {
-    let bytes = match w.get(at..at + LANES) {
-        // SAFETY: the pattern proves that 8 bytes are readable.
-        Some(eight) => unsafe { _mm_loadl_epi64(eight.as_ptr().cast()) },
-        None => {
-            let mut eight = [0i8; LANES];
-            for (to, from) in eight.iter_mut().zip(w.iter().skip(at)) {
-                *to = *from;
-            }
-            _mm_set1_epi64x(i64::from_le_bytes(eight.map(|b| b as u8)))
-        }
-    };
-    _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes))
 }
 
 #[inline]
@@ -413,129 +393,5 @@ pub(crate) fn adamw(
         write(m, at, mean);
         write(v, at, squares);
         write(params, at, new);
-    }
-}
-
-/// Rows of a matrix-vector product computed together, so that each load of `x` serves them all.
-const ROWS: usize = 4;
-
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn gemv(y: &mut [f32], w: &[f32], x: &[f32]) {
-    if x.is_empty() {
-        return y.fill(0.0);
-    }
-    row_products(y, w, x.len(), x, 1.0);
-}
-
-/// `y[i] = factor * w[i * stride..][..x.len()] · x`. Each row is summed in the same order
-/// whether it is computed alone or with others.
-#[target_feature(enable = "avx2,fma")]
-fn row_products(y: &mut [f32], w: &[f32], stride: usize, x: &[f32], factor: f32) {
-    let row = |i: usize| &w[i * stride..][..x.len()];
-    let whole = y.len() - y.len() % ROWS;
-    for i in (0..whole).step_by(ROWS) {
-        let sums = dot_rows([row(i), row(i + 1), row(i + 2), row(i + 3)], x);
-        for (y, sum) in y[i..].iter_mut().zip(sums) {
-            *y = sum * factor;
-        }
-    }
-    for (i, y) in y.iter_mut().enumerate().skip(whole) {
-        let [sum] = dot_rows([row(i)], x);
-        *y = sum * factor;
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn dot_rows<const N: usize>(rows: [&[f32]; N], x: &[f32]) -> [f32; N] {
-    let mut sums = [[_mm256_setzero_ps(); 2]; N];
-    for at in (0..x.len()).step_by(2 * LANES) {
-        let (x0, x1) = (read(x, at), read(x, at + LANES));
-        for (sums, row) in sums.iter_mut().zip(rows) {
-            sums[0] = _mm256_fmadd_ps(read(row, at), x0, sums[0]);
-            sums[1] = _mm256_fmadd_ps(read(row, at + LANES), x1, sums[1]);
-        }
-    }
-    sums.map(|[a, b]| horizontal_sum(_mm256_add_ps(a, b)))
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn gemv_int8(y: &mut [f32], w: &[i8], scales: &[f32], x: &[f32]) {
-    let (whole_x, rest_x) = x.as_chunks::<INT8_GROUP>();
-    let groups = x.len().div_ceil(INT8_GROUP);
-    for (i, y) in y.iter_mut().enumerate() {
-        let (whole, rest) = w[i * x.len()..][..x.len()].as_chunks::<INT8_GROUP>();
-        let scales = &scales[i * groups..][..groups];
-        let mut sum = _mm256_setzero_ps();
-        for ((w, x), &scale) in whole.iter().zip(whole_x).zip(scales) {
-            sum = _mm256_fmadd_ps(int8_group(w, x), splat(scale), sum);
-        }
-        if !rest.is_empty() {
-            sum = _mm256_fmadd_ps(int8_group(rest, rest_x), splat(scales[groups - 1]), sum);
-        }
-        *y = horizontal_sum(sum);
-    }
-}
-
-/// The products of one group, before its scale. Slices of known length need no cut-off.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-fn int8_group(w: &[i8], x: &[f32]) -> __m256 {
-    let product = |at| _mm256_mul_ps(read_int8(w, at), read(x, at));
-    let with = |at, sum| _mm256_fmadd_ps(read_int8(w, at), read(x, at), sum);
-    _mm256_add_ps(with(2 * LANES, product(0)), with(3 * LANES, product(LANES)))
-}
-
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn attention_decode(
-    out: &mut [f32],
-    q: &[f32],
-    pages: &[KvPage<'_>],
-    shape: AttentionShape,
-    scratch: &mut Scratch,
-) {
-    let (hd, stride) = (shape.head_dim, shape.kv_width());
-    let p = scratch.scores.get(pages.iter().map(|page| page.rows).sum());
-    for (h, (out, q)) in out.chunks_exact_mut(hd).zip(q.chunks_exact(hd)).enumerate() {
-        let first = h / shape.group() * hd;
-        let mut at = 0;
-        for page in pages.iter().filter(|page| page.rows > 0) {
-            let scores = &mut p[at..at + page.rows];
-            row_products(scores, &page.k[first..], stride, q, shape.scale());
-            at += page.rows;
-        }
-        let max = max(p);
-        let sum = exp_sum(p, 1.0, max);
-        out.fill(0.0);
-        at = 0;
-        for page in pages.iter().filter(|page| page.rows > 0) {
-            add_weighted_rows(out, &p[at..at + page.rows], &page.v[first..], stride);
-            at += page.rows;
-        }
-        scale(out, 1.0 / sum);
-    }
-}
-
-/// `out += Σ p[j] * rows[j * stride..]`, eight vectors of `out` at a time held in registers.
-#[target_feature(enable = "avx2,fma")]
-fn add_weighted_rows(out: &mut [f32], p: &[f32], rows: &[f32], stride: usize) {
-    const HELD: usize = 8;
-    for first in (0..out.len()).step_by(HELD * LANES) {
-        let width = (out.len() - first).min(HELD * LANES);
-        let out = &mut out[first..first + width];
-        let mut sums = [_mm256_setzero_ps(); HELD];
-        for (i, sum) in sums.iter_mut().enumerate() {
-            *sum = read(out, i * LANES);
-        }
-        for (j, &p) in p.iter().enumerate() {
-            let row = &rows[j * stride + first..][..width];
-            let p = splat(p);
-            for (i, sum) in sums.iter_mut().enumerate() {
-                *sum = _mm256_fmadd_ps(p, read(row, i * LANES), *sum);
-            }
-        }
-        for (i, &sum) in sums.iter().enumerate() {
-            write(out, i * LANES, sum);
-        }
     }
 }

@@ -2,7 +2,7 @@
 //! calls. A wrong shape is a programmer's error and panics with every length in the message; once
 //! these pass, the kernels may index without checks.
 
-use crate::{AttentionShape, INT8_GROUP, KvPage, MatMut, MatRef, RopeTable, Span};
+use crate::{AttentionShape, MatMut, MatRef, RopeTable, Span};
 
 pub(crate) fn gemm(c: &MatMut<'_>, a: &MatRef<'_>, b: &MatRef<'_>) {
     assert!(
@@ -31,31 +31,6 @@ pub(crate) fn gemm_packed(c: &MatMut<'_>, a: &MatRef<'_>, b_rows: usize, b_cols:
     );
     c.check();
     a.check();
-}
-
-pub(crate) fn gemv(y: &[f32], w: &[f32], x: &[f32]) {
-    assert!(
-        w.len() == y.len() * x.len(),
-        "gemv shapes disagree: y {}, x {}, W {} elements (wanted {})",
-        y.len(),
-        x.len(),
-        w.len(),
-        y.len() * x.len()
-    );
-}
-
-pub(crate) fn gemv_int8(y: &[f32], w: &[i8], scales: &[f32], x: &[f32]) {
-    let groups = x.len().div_ceil(INT8_GROUP);
-    assert!(
-        w.len() == y.len() * x.len() && scales.len() == y.len() * groups,
-        "gemv_int8 shapes disagree: y {}, x {}, W {} elements (wanted {}), {} scales (wanted {})",
-        y.len(),
-        x.len(),
-        w.len(),
-        y.len() * x.len(),
-        scales.len(),
-        y.len() * groups
-    );
 }
 
 pub(crate) fn rms_norm(out: &[f32], x: &[f32], w: &[f32]) {
@@ -144,37 +119,6 @@ pub(crate) fn attention_gradients(
         dk.len(),
         dv.len()
     );
-}
-
-pub(crate) fn attention_decode(
-    out: &[f32],
-    q: &[f32],
-    pages: &[KvPage<'_>],
-    shape: AttentionShape,
-) {
-    shape.check();
-    assert!(
-        q.len() == shape.q_width() && out.len() == shape.q_width(),
-        "attention_decode shapes disagree: q {} and out {} (wanted {}) for {shape:?}",
-        q.len(),
-        out.len(),
-        shape.q_width()
-    );
-    assert!(
-        pages.iter().any(|page| page.rows > 0),
-        "attention_decode needs at least one visible row"
-    );
-    for (at, page) in pages.iter().enumerate() {
-        let wanted = page.rows * shape.kv_width();
-        assert!(
-            page.k.len() >= wanted && page.v.len() >= wanted,
-            "page {at} of attention_decode holds {} key and {} value elements, but {} rows of \
-             {shape:?} need {wanted}",
-            page.k.len(),
-            page.v.len(),
-            page.rows
-        );
-    }
 }
 
 /// Returns the vocabulary size.

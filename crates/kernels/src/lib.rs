@@ -1,6 +1,6 @@
 //! Maths on slices: the tensor operations of a transformer, forward and backward, on the CPU.
 //!
-//! Every operation exists twice. [`mod@reference`] holds the readable scalar definition; the
+//! Every operation on slices exists twice. [`mod@reference`] holds the readable scalar definition; the
 //! functions here at the root have the same signatures and pick the fastest path that the
 //! running processor supports (see [`cpu`]). Tests compare the two on odd shapes.
 //!
@@ -40,10 +40,10 @@ pub use gemm::{PackedMatrix, gemm, gemm_packed};
 pub use linear::{Linear, LinearScratch, WeightFormat};
 pub use matrix::{MatMut, MatRef, Store};
 pub use ops::{
-    INT8_GROUP, adamw, add, attention, attention_backward, attention_decode, cross_entropy,
-    dequantize_int8, dot, gemv, gemv_int8, quantize_int8, rms_norm, rms_norm_backward, rope, scale,
-    softmax, sum_of_squares, swiglu, swiglu_backward,
+    INT8_GROUP, adamw, add, attention, attention_backward, cross_entropy, dequantize_int8, dot,
+    quantize_int8, rms_norm, rms_norm_backward, rope, scale, softmax, sum_of_squares, swiglu,
+    swiglu_backward,
 };
 pub use paged::{KvBuffer, KvFormat, KvPlane, PAGE, PagedQueries, attention_paged, plane_len};
 pub use pool::Pool;
-pub use types::{AdamW, AttentionShape, CrossEntropy, Direction, KvPage, RopeTable, Span};
+pub use types::{AdamW, AttentionShape, CrossEntropy, Direction, RopeTable, Span};

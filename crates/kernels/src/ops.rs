@@ -2,8 +2,7 @@
 //! picked. The definition of every operation is its namesake in [`reference`](crate::reference).
 
 use crate::{
-    AdamW, AttentionShape, CrossEntropy, Direction, KvPage, RopeTable, Scratch, Span, checks,
-    reference,
+    AdamW, AttentionShape, CrossEntropy, Direction, RopeTable, Scratch, Span, checks, reference,
 };
 #[cfg(target_arch = "x86_64")]
 use crate::{Level, avx2, cpu};
@@ -22,30 +21,11 @@ macro_rules! fastest {
     }};
 }
 
-/// Weights that share one scale in the int8 format of [`gemv_int8`], along the input dimension.
+/// Weights that share one scale in the int8 form of files, along the input dimension.
 pub const INT8_GROUP: usize = 32;
 
-/// `y = W·x` with `W` `[n, k]` row-major: the product of decoding, bound by memory bandwidth.
-///
-/// # Panics
-/// If the shapes disagree.
-pub fn gemv(y: &mut [f32], w: &[f32], x: &[f32]) {
-    checks::gemv(y, w, x);
-    fastest!(gemv(y, w, x));
-}
-
-/// `y = W·x` with int8 weights `[n, k]` and one f32 scale per row and group of [`INT8_GROUP`]
-/// inputs, `scales` being `[n, ceil(k / 32)]`. The activations stay f32, so that the weights'
-/// rounding is the only loss.
-///
-/// # Panics
-/// If the shapes disagree.
-pub fn gemv_int8(y: &mut [f32], w: &[i8], scales: &[f32], x: &[f32]) {
-    checks::gemv_int8(y, w, scales, x);
-    fastest!(gemv_int8(y, w, scales, x));
-}
-
-/// Rounds rows of length `k` to the format of [`gemv_int8`]: per group, `scale = max|w| / 127`.
+/// Rounds rows of length `k` to int8 with an f32 scale for each group of [`INT8_GROUP`]:
+/// `scale = max|w| / 127`.
 ///
 /// # Panics
 /// If the shapes disagree.
@@ -80,7 +60,7 @@ pub fn quantize_int8(q: &mut [i8], scales: &mut [f32], w: &[f32], k: usize) {
     }
 }
 
-/// The weights that [`gemv_int8`] sees, as f32: the inverse of [`quantize_int8`] up to rounding.
+/// The weights that codes and scales stand for: the inverse of [`quantize_int8`] up to rounding.
 ///
 /// # Panics
 /// If the shapes disagree.
@@ -230,22 +210,6 @@ pub fn attention_backward(
     checks::attention(out, lse, q, k, v, spans, shape);
     checks::attention_gradients(dq, dk, dv, dout, spans.len(), shape);
     crate::attention::backward(dq, dk, dv, dout, out, lse, q, k, v, spans, shape, scratch);
-}
-
-/// Attention of one query row `[n_heads * head_dim]` over cached pages; the visible rows are
-/// exactly those passed, in any order.
-///
-/// # Panics
-/// If the shapes disagree or no row is visible.
-pub fn attention_decode(
-    out: &mut [f32],
-    q: &[f32],
-    pages: &[KvPage<'_>],
-    shape: AttentionShape,
-    scratch: &mut Scratch,
-) {
-    checks::attention_decode(out, q, pages, shape);
-    fastest!(attention_decode(out, q, pages, shape, scratch));
 }
 
 /// Cross-entropy of `logits` `[N, V]` against `targets` `[N]`; the logits become their gradient,

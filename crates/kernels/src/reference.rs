@@ -7,12 +7,8 @@
 
 use crate::checks;
 use crate::{
-    AdamW, AttentionShape, CrossEntropy, Direction, KvPage, MatMut, MatRef, RopeTable, Scratch,
-    Span, Store,
+    AdamW, AttentionShape, CrossEntropy, Direction, MatMut, MatRef, RopeTable, Scratch, Span, Store,
 };
-
-/// Weights per scale in the int8 format of [`gemv_int8`].
-const GROUP: usize = crate::INT8_GROUP;
 
 /// `C = A·B` or `C += A·B`. See [`crate::gemm`].
 pub fn gemm(c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, store: Store) {
@@ -28,28 +24,6 @@ pub fn gemm(c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, store: Store) {
                 Store::Accumulate => *cell + sum as f32,
             };
         }
-    }
-}
-
-/// `y = W·x`. See [`crate::gemv`].
-pub fn gemv(y: &mut [f32], w: &[f32], x: &[f32]) {
-    checks::gemv(y, w, x);
-    for (i, y) in y.iter_mut().enumerate() {
-        *y = dot(&w[i * x.len()..][..x.len()], x);
-    }
-}
-
-/// `y = W·x` with int8 weights. See [`crate::gemv_int8`].
-pub fn gemv_int8(y: &mut [f32], w: &[i8], scales: &[f32], x: &[f32]) {
-    checks::gemv_int8(y, w, scales, x);
-    let groups = x.len().div_ceil(GROUP);
-    for (i, y) in y.iter_mut().enumerate() {
-        let row = &w[i * x.len()..][..x.len()];
-        let row_scales = &scales[i * groups..][..groups];
-        let sum: f64 = (row.iter().zip(x).enumerate())
-            .map(|(j, (&w, &x))| f64::from(row_scales[j / GROUP]) * f64::from(w) * f64::from(x))
-            .sum();
-        *y = sum as f32;
     }
 }
 
@@ -216,32 +190,6 @@ pub fn attention_backward(
                 }
             }
         }
-    }
-}
-
-/// One query row against cached keys and values. See [`crate::attention_decode`].
-pub fn attention_decode(
-    out: &mut [f32],
-    q: &[f32],
-    pages: &[KvPage<'_>],
-    shape: AttentionShape,
-    _scratch: &mut Scratch,
-) {
-    checks::attention_decode(out, q, pages, shape);
-    let hd = shape.head_dim;
-    for h in 0..shape.n_heads {
-        let query = &q[h * hd..][..hd];
-        let rows = || {
-            pages
-                .iter()
-                .flat_map(|page| (0..page.rows).map(move |j| (page, j)))
-        };
-        let mut p: Vec<f32> = rows()
-            .map(|(page, j)| dot(query, kv_row(page.k, shape, j, h)) * shape.scale())
-            .collect();
-        softmax_with_lse(&mut p);
-        let values = rows().map(|(page, j)| kv_row(page.v, shape, j, h));
-        weighted_sum(&mut out[h * hd..][..hd], &p, values);
     }
 }
 

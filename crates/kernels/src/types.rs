@@ -100,17 +100,6 @@ impl AttentionShape {
     }
 }
 
-/// A run of cached keys and values for [`attention_decode`](crate::attention_decode).
-#[derive(Clone, Copy, Debug)]
-pub struct KvPage<'a> {
-    /// Keys, `[rows, n_kv_heads * head_dim]`; may be longer than that (a partly filled page).
-    pub k: &'a [f32],
-    /// Values, the same shape as the keys.
-    pub v: &'a [f32],
-    /// How many rows are visible.
-    pub rows: usize,
-}
-
 /// Which way [`rope`](crate::rope) turns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

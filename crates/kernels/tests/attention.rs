@@ -4,10 +4,7 @@
 mod common;
 
 use common::{AttentionCase, assert_close, assert_same_bits, poison, rounds_to_bf16};
-use cwm_kernels::{
-    AttentionShape, KvPage, Scratch, Span, attention, attention_backward, attention_decode,
-    reference,
-};
+use cwm_kernels::{AttentionShape, Scratch, Span, attention, attention_backward, reference};
 use proptest::prelude::*;
 
 /// How far attention may be from its definition: rounding of sums in f32, or, where heads are wide
@@ -107,32 +104,6 @@ proptest! {
     ) {
         let shape = AttentionShape { n_heads: n_kv_heads * group, n_kv_heads, head_dim };
         check(&AttentionCase::new(seed, t, shape), &mut Scratch::default());
-    }
-
-    #[test]
-    fn decoding_is_attention_of_the_last_row(
-        seed: u64,
-        t in 1usize..100,
-        cut in 0usize..100,
-        head_dim in 1usize..80,
-    ) {
-        let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim };
-        let mut case = AttentionCase::new(seed, t, shape);
-        case.spans.iter_mut().for_each(|span| *span = Span::causal_from(0));
-        let want = forward(&case, &mut Scratch::default()).out;
-        let width = shape.kv_width();
-        let cut = cut.min(t);
-        let (k, v) = (case.k.split_at(cut * width), case.v.split_at(cut * width));
-        let pages =
-            [KvPage { k: k.0, v: v.0, rows: cut }, KvPage { k: k.1, v: v.1, rows: t - cut }];
-        let last = (t - 1) * shape.q_width()..;
-        let mut out = poison(shape.q_width());
-        attention_decode(&mut out, &case.q[last.clone()], &pages, shape, &mut Scratch::default());
-        assert_close("out", &out, &want[last.clone()], tolerance(shape));
-        reference::attention_decode(
-            &mut out, &case.q[last.clone()], &pages, shape, &mut Scratch::default(),
-        );
-        assert_close("reference", &out, &want[last], tolerance(shape));
     }
 }
 

@@ -1,12 +1,9 @@
-//! Matrix and matrix-vector products against the reference, on odd shapes and layouts.
+//! Matrix products against the reference, on odd shapes and layouts.
 
 mod common;
 
 use common::{Random, assert_close, assert_same_bits, bf16, poison, rounds_to_bf16};
-use cwm_kernels::{
-    INT8_GROUP, MatMut, MatRef, PackedMatrix, Store, dequantize_int8, gemm, gemm_packed, gemv,
-    gemv_int8, quantize_int8, reference,
-};
+use cwm_kernels::{MatMut, MatRef, PackedMatrix, Store, gemm, gemm_packed, reference};
 use proptest::prelude::*;
 
 /// A matrix in row-major or transposed storage, with rows further apart than they are long.
@@ -121,32 +118,6 @@ proptest! {
         check_gemm(seed, shape, transposed, store);
     }
 
-    #[test]
-    fn gemv_matches_the_reference(seed: u64, n in 0usize..20, k in 0usize..130) {
-        let mut random = Random(seed);
-        let (w, x) = (random.values(n * k), random.values(k));
-        let (mut got, mut want) = (poison(n), poison(n));
-        gemv(&mut got, &w, &x);
-        reference::gemv(&mut want, &w, &x);
-        assert_close("y", &got, &want, 1e-5);
-    }
-
-    #[test]
-    fn gemv_int8_matches_the_reference(seed: u64, n in 1usize..9, k in 1usize..130) {
-        let mut random = Random(seed);
-        let (w, x) = (random.values(n * k), random.values(k));
-        let mut q = vec![0; n * k];
-        let mut scales = poison(n * k.div_ceil(INT8_GROUP));
-        quantize_int8(&mut q, &mut scales, &w, k);
-        let (mut got, mut want, mut rounded) = (poison(n), poison(n), poison(n * k));
-        gemv_int8(&mut got, &q, &scales, &x);
-        reference::gemv_int8(&mut want, &q, &scales, &x);
-        assert_close("y", &got, &want, 1e-5);
-        dequantize_int8(&mut rounded, &q, &scales, k);
-        reference::gemv(&mut want, &rounded, &x);
-        assert_close("y from dequantized weights", &got, &want, 1e-5);
-        assert_close("rounding of weights", &rounded, &w, 0.5 / 127.0 * 1.001);
-    }
 }
 
 #[test]
