@@ -6,6 +6,8 @@ use anyhow::{Context, Result, bail, ensure};
 use cwm_engine::{Engine, KvFormat, Options, WeightFormat};
 use cwm_model::{Checkpoint, Config};
 
+use crate::program::default_threads;
+
 #[derive(clap::Args)]
 pub(crate) struct EngineArgs {
     /// A model's folder or file, or `preset:NAME` for random weights in a known shape
@@ -72,9 +74,8 @@ impl EngineArgs {
     }
 
     fn options(&self, n_tokens: usize, config: &Config) -> Options {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Options {
-            threads: self.threads.unwrap_or(cores),
+            threads: self.threads.unwrap_or_else(default_threads),
             weights: match self.quant {
                 Quant::F32 => WeightFormat::F32,
                 Quant::Bf16 => WeightFormat::Bf16,

@@ -27,3 +27,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(What::Trace(args)) => trace::run(args),
     }
 }
+
+/// The median of at least one number.
+fn median(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    if sorted.len() % 2 == 1 {
+        sorted[middle]
+    } else {
+        (sorted[middle - 1] + sorted[middle]) / 2.0
+    }
+}

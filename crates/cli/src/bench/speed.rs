@@ -9,6 +9,7 @@ use cwm_engine::{Engine, Session, Want};
 use serde_json::json;
 
 use super::engine::EngineArgs;
+use super::median;
 use crate::progress;
 
 #[derive(clap::Args)]
@@ -134,15 +135,4 @@ fn generate(engine: &Engine, before: &Session, n: usize) -> Result<f64> {
         id = largest.map_or(0, |(id, _)| id as u32);
     }
     Ok(start.elapsed().as_secs_f64())
-}
-
-fn median(samples: &[f64]) -> f64 {
-    let mut sorted = samples.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let middle = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        sorted[middle]
-    } else {
-        (sorted[middle - 1] + sorted[middle]) / 2.0
-    }
 }

@@ -20,6 +20,7 @@ use cwm_trace::cwm::{Document, render, render_prompt};
 use serde_json::{Value, json};
 
 use super::engine::EngineArgs;
+use super::median;
 use crate::program::{ProgramArgs, RunArgs};
 
 #[derive(clap::Args)]
@@ -174,8 +175,8 @@ impl Bench<'_> {
             forced: fast.usage.forced,
             drafted: fast.usage.drafted,
             accepted: fast.usage.accepted,
-            seconds: median(times),
-            plain_seconds: median(plain_times),
+            seconds: median(&times),
+            plain_seconds: median(&plain_times),
         })
     }
 
@@ -320,9 +321,4 @@ impl Figures {
             "identical": true,
         })
     }
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }

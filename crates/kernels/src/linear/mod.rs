@@ -260,41 +260,6 @@ impl Linear {
         });
     }
 
-    /// Only some outputs of one row: `y[i] = W[wanted[i]] · x`, the same bits as [`Linear::apply`]
-    /// gives them. Worth it for up to about an eighth of the outputs.
-    ///
-    /// # Panics
-    /// When the shapes disagree or an output does not exist.
-    pub fn apply_some(
-        &self,
-        y: &mut [f32],
-        x: &[f32],
-        wanted: &[u32],
-        scratch: &mut LinearScratch,
-    ) {
-        assert_eq!(y.len(), wanted.len(), "one output for each wanted row");
-        assert_eq!(x.len(), self.k, "a row of x has {} inputs", self.k);
-        let n = self.n;
-        assert!(
-            wanted.iter().all(|&row| (row as usize) < n),
-            "a wanted row is not one of {n}"
-        );
-        let prepared = scratch.prepare(self.format, x, 1, self.k, &Pool::solo());
-        let rows = rows(self.format, prepared);
-        let panels = self.bytes.as_ptr();
-        let panel_bytes = self.panel_bytes();
-        // SAFETY: the wanted rows exist, and the input was prepared for this format.
-        unsafe {
-            on_unit!(some(
-                rows: Rows = rows,
-                panels: *const u8 = panels,
-                panel_bytes: usize = panel_bytes,
-                wanted: &[u32] = wanted,
-                y: &mut [f32] = y,
-            ));
-        }
-    }
-
     fn panel_bytes(&self) -> usize {
         self.k.div_ceil(self.format.unit()) * self.format.unit_bytes()
     }
@@ -351,41 +316,5 @@ unsafe fn chunk<S: Simd>(job: &Job, index: usize) {
                 (Rows::Int4Group128(x), _) => product::<S, _, 2, 2, 2>(x, rows, at, column, output),
             }
         }
-    }
-}
-
-/// Does [`Linear::apply_some`], sixteen outputs at a time.
-///
-/// # Safety
-/// The processor has the unit; the pointers are good for the wanted rows.
-#[inline(always)]
-unsafe fn some<S: Simd>(
-    rows: Rows,
-    panels: *const u8,
-    panel_bytes: usize,
-    wanted: &[u32],
-    y: &mut [f32],
-) {
-    const WIDTH: usize = 16;
-    let mut known = (usize::MAX, [0f32; WIDTH]);
-    for (y, &row) in y.iter_mut().zip(wanted) {
-        let sixteen = row as usize / WIDTH;
-        if known.0 != sixteen {
-            let first = sixteen * WIDTH;
-            let panel = panels.wrapping_add(first / PANEL * panel_bytes);
-            let lane = first % PANEL;
-            // SAFETY: passed on from the caller; sixteen outputs from a multiple of sixteen lie in
-            // one panel.
-            known = (sixteen, unsafe {
-                match rows {
-                    Rows::F32(x) => tile::sixteen::<S, _>(x, panel, lane),
-                    Rows::Bf16(x) => tile::sixteen::<S, _>(x, panel, lane),
-                    Rows::Int8(x) => tile::sixteen::<S, _>(x, panel, lane),
-                    Rows::Int4Group32(x) => tile::sixteen::<S, _>(x, panel, lane),
-                    Rows::Int4Group128(x) => tile::sixteen::<S, _>(x, panel, lane),
-                }
-            });
-        }
-        *y = known.1[row as usize % WIDTH];
     }
 }

@@ -75,23 +75,6 @@ pub(super) unsafe fn product<
     }
 }
 
-/// Sixteen outputs of row 0.
-///
-/// # Safety
-/// As [`Tile::tile`].
-#[inline(always)]
-pub(super) unsafe fn sixteen<S: Simd, T: Tile>(x: T, panel: *const u8, lane: usize) -> [f32; 16] {
-    let mut out = [0f32; 16];
-    for at in (0..16).step_by(S::LANES) {
-        // SAFETY: passed on from the caller; `LANES` divides 16.
-        unsafe {
-            let [[sums]] = x.tile::<S, 1, 1>(0, panel, lane + at);
-            S::store(out.as_mut_ptr().add(at), sums);
-        }
-    }
-    out
-}
-
 /// Stores a tile whose first output is `column`, cut where the outputs end.
 ///
 /// # Safety
