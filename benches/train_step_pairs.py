@@ -5,7 +5,7 @@
         [--peer-limit SECONDS]
 
 For each mode and pair it runs `cargo bench -p cwm-train --bench train_step` and
-`benches/peers/torch_train_step.py` one after the other, changing which goes first, and divides
+`benches/peers/torch_train_step.py` in the same precision, one after the other, changing which goes first, and divides
 the medians of their steps. Interleaving makes slow drifts of the machine hit both sides alike.
 Prints progress to stderr and one JSON document to stdout: per mode every pair with its ratio and
 its share of the CPU taken by other processes (Linux), the median ratio, and both peak memories.
@@ -74,6 +74,7 @@ def pair(mode, index, arguments):
     common += ["--threads", str(arguments.threads)]
     ours = ["cargo", "bench", "--quiet", "-p", "cwm-train", "--bench", "train_step", "--", *common]
     precision, _, compiled = mode.partition("+")
+    ours += ["--precision", precision]
     peer = [arguments.torch_python, str(PEER), "--mode", precision, *common]
     if compiled:
         peer.append("--compile")

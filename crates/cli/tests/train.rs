@@ -142,6 +142,7 @@ eval_every = 200
 keep_best = true
 keep_last = 2
 lanes = 4
+precision = \"bf16\"
 recompute = false
 spike_sigma = 0.0
 steps = 7

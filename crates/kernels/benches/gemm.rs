@@ -8,7 +8,7 @@ mod timing;
 
 use std::hint::black_box;
 
-use cwm_kernels::{MatMut, MatRef, PackedMatrix, Store, cpu, gemm, gemm_packed};
+use cwm_kernels::{MatMut, MatRef, Precision, Store, cpu, gemm};
 use timing::{seconds, values};
 
 fn main() {
@@ -30,26 +30,19 @@ fn main() {
         let (a, b) = (values(m * k), values(k * n));
         let mut c = vec![0.0; m * n];
         let flops = (2 * m * k * n) as f64;
-        let mut run = |a: MatRef<'_>, b: MatRef<'_>| {
-            rates(flops, || {
-                gemm(MatMut::new(&mut c, m, n), a, b, Store::Overwrite)
-            })
-        };
         let (plain_a, plain_b) = (MatRef::new(&a, m, k), MatRef::new(&b, k, n));
         let (turned_a, turned_b) = (MatRef::new(&a, k, m).t(), MatRef::new(&b, n, k).t());
-        report("x * W^T", [m, k, n], run(plain_a, turned_b));
-        report("dy * W", [m, k, n], run(plain_a, plain_b));
-        report("dy^T * x", [m, k, n], run(turned_a, plain_b));
-        let packed = PackedMatrix::new(turned_b);
-        let packed_rates = rates(flops, || {
-            gemm_packed(
-                MatMut::new(&mut c, m, n),
-                plain_a,
-                &packed,
-                Store::Overwrite,
-            );
-        });
-        report("x * packed", [m, k, n], packed_rates);
+        for (unit, precision) in [("f32", Precision::F32), ("bf16", Precision::Bf16)] {
+            let mut run = |what: &str, a: MatRef<'_>, b: MatRef<'_>| {
+                let rates = rates(flops, || {
+                    gemm(MatMut::new(&mut c, m, n), a, b, Store::Overwrite, precision)
+                });
+                report(&format!("{what} in {unit}"), [m, k, n], rates);
+            };
+            run("x * W^T", plain_a, turned_b);
+            run("dy * W", plain_a, plain_b);
+            run("dy^T * x", turned_a, plain_b);
+        }
     }
 }
 

@@ -80,7 +80,7 @@ fn measure_attention(t: usize, what: &str, window: usize) {
     let (q, dout) = (values(t * shape.q_width()), values(t * shape.q_width()));
     let (k, v) = (values(t * shape.kv_width()), values(t * shape.kv_width()));
     let (mut out, mut lse) = (vec![0.0; q.len()], vec![0.0; t * shape.n_heads]);
-    let mut scratch = Scratch::default();
+    let mut scratch = Scratch::new(Precision::Bf16);
     let [median, best] = seconds(1, || {
         attention(&mut out, &mut lse, &q, &k, &v, &spans, shape, &mut scratch);
     })

@@ -7,7 +7,7 @@
 //! heads of the group. The whole row of scores is held, so the softmax needs no rescaling, and
 //! only its log-sum-exp is kept for the backward pass, which recomputes the probabilities.
 //!
-//! Products of wide heads run in bf16 where the processor has that: queries, keys, values,
+//! Where the scratch allows it and the processor has it, products of wide heads run in bf16: queries, keys, values,
 //! probabilities and their gradients are rounded as operands; scores, softmax and sums are f32.
 //!
 //! Chunks begin at fixed places, so that a row's output does not depend on which other rows are
@@ -16,8 +16,10 @@
 use std::ops::Range;
 
 use crate::buffer::Buffer;
-use crate::gemm::{KC, Panels, Precision, gemm_panels, pack_panels, packed_len};
-use crate::{AttentionShape, Level, MatMut, MatRef, Scratch, Span, Store, cpu, dot, rows, scale};
+use crate::gemm::{KC, Panels, gemm_panels, pack_panels, packed_len};
+use crate::{
+    AttentionShape, Level, MatMut, MatRef, Precision, Scratch, Span, Store, cpu, dot, rows, scale,
+};
 
 /// Query rows per block: a multiple of every micro-kernel's height.
 const QUERY_BLOCK: usize = 48;
@@ -43,15 +45,25 @@ pub(crate) fn forward(
 ) {
     let t = spans.len();
     let Scratch {
+        precision: allowed,
         keys,
         values,
         scores,
         visible,
         ..
     } = scratch;
+    let precision = precision(*allowed, shape);
     for kv_head in 0..shape.n_kv_heads {
-        let keys = pack_head(&mut keys.0, k, t, kv_head, shape, Side::Transposed);
-        let values = pack_head(values, v, t, kv_head, shape, Side::Plain);
+        let keys = pack_head(
+            &mut keys.0,
+            k,
+            t,
+            kv_head,
+            shape,
+            Side::Transposed,
+            precision,
+        );
+        let values = pack_head(values, v, t, kv_head, shape, Side::Plain, precision);
         for block in query_blocks(t) {
             visible.find(spans, &block);
             for head in heads_of(kv_head, shape) {
@@ -116,6 +128,7 @@ pub(crate) fn backward(
     dk.fill(0.0);
     dv.fill(0.0);
     let Scratch {
+        precision: allowed,
         keys,
         values,
         block_rows,
@@ -123,10 +136,19 @@ pub(crate) fn backward(
         score_gradients,
         visible,
     } = scratch;
+    let precision = precision(*allowed, shape);
     for kv_head in 0..shape.n_kv_heads {
-        let keys_across = pack_head(&mut keys.0, k, t, kv_head, shape, Side::Transposed);
-        let keys_down = pack_head(&mut keys.1, k, t, kv_head, shape, Side::Plain);
-        let values = pack_head(values, v, t, kv_head, shape, Side::Transposed);
+        let keys_across = pack_head(
+            &mut keys.0,
+            k,
+            t,
+            kv_head,
+            shape,
+            Side::Transposed,
+            precision,
+        );
+        let keys_down = pack_head(&mut keys.1, k, t, kv_head, shape, Side::Plain, precision);
+        let values = pack_head(values, v, t, kv_head, shape, Side::Transposed, precision);
         for block in query_blocks(t) {
             visible.find(spans, &block);
             let (stride, count) = (visible.stride(), block.len());
@@ -157,8 +179,8 @@ pub(crate) fn backward(
                     zero_outside(s, &seen);
                     zero_outside(dp, &seen);
                 }
-                let queries = pack_block(&mut block_rows.0, &queries, precision(shape));
-                let dout_rows = pack_block(&mut block_rows.1, &dout_rows, precision(shape));
+                let queries = pack_block(&mut block_rows.0, &queries, precision);
+                let dout_rows = pack_block(&mut block_rows.1, &dout_rows, precision);
                 let kv_at = kv_head * hd;
                 visible.each(|seen, column| {
                     let part = |x| MatRef::with_stride(x, count, seen.len(), stride);
@@ -275,6 +297,7 @@ fn pack_head<'a>(
     kv_head: usize,
     shape: AttentionShape,
     side: Side,
+    precision: Precision,
 ) -> Panels<'a> {
     if t == 0 {
         return pack_block(buffer, &MatRef::new(&[], 0, 0), Precision::F32);
@@ -287,7 +310,7 @@ fn pack_head<'a>(
             Side::Transposed => head.t(),
             Side::Plain => head,
         },
-        precision(shape),
+        precision,
     )
 }
 
@@ -297,11 +320,12 @@ fn pack_block<'a>(buffer: &'a mut Buffer, b: &MatRef<'_>, precision: Precision) 
     Panels::new(packed, b.rows, b.cols, precision)
 }
 
-/// Narrow heads stay in f32: padding and conversion would cost what bf16 saves. Nothing but the
-/// head's width decides, so that a row does not depend on how many there are.
-fn precision(shape: AttentionShape) -> Precision {
+/// What the products of heads of this shape run in, of what is allowed. Narrow heads stay in f32:
+/// padding and conversion would cost what bf16 saves. Nothing but the head's width decides, so
+/// that a row does not depend on how many there are.
+fn precision(allowed: Precision, shape: AttentionShape) -> Precision {
     if cpu().level >= Level::Avx512Bf16 && shape.head_dim >= BF16_HEAD_DIM {
-        Precision::Bf16
+        allowed
     } else {
         Precision::F32
     }

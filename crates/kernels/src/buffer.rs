@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::Precision;
 use crate::attention::Visible;
 
 /// One cache line, so that a `Vec` of them is aligned for any vector load.
@@ -40,9 +41,10 @@ impl fmt::Debug for Buffer {
 
 /// Working memory of the attention functions. Keep one per thread and pass it to every call: it
 /// grows to the largest size asked of it and is then reused. What it holds between calls means
-/// nothing.
+/// nothing. It also says what precision their products may run in; the default is f32.
 #[derive(Default, Debug)]
 pub struct Scratch {
+    pub(crate) precision: Precision,
     /// Packed keys of one head, across (`[head_dim, T]`) and down (`[T, head_dim]`).
     pub(crate) keys: (Buffer, Buffer),
     /// Packed values of one head.
@@ -55,4 +57,21 @@ pub struct Scratch {
     pub(crate) score_gradients: Buffer,
     /// The keys that one block sees.
     pub(crate) visible: Visible,
+}
+
+impl Scratch {
+    /// Empty working memory of attention whose products run in `precision`.
+    #[must_use]
+    pub fn new(precision: Precision) -> Self {
+        Self {
+            precision,
+            ..Self::default()
+        }
+    }
+
+    /// What products may run in.
+    #[must_use]
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
 }

@@ -20,8 +20,8 @@ pub enum Level {
     Avx2,
     /// x86-64 with AVX-512F: 16 lanes in matrix products, AVX2 elsewhere.
     Avx512,
-    /// As [`Level::Avx512`], and large products and attention run in bf16 with AVX512_BF16: inputs
-    /// are rounded to 8 bits of mantissa, sums stay f32.
+    /// As [`Level::Avx512`], with AVX512_BF16 for products and attention that may run in
+    /// [`Precision::Bf16`](crate::Precision::Bf16).
     Avx512Bf16,
     /// As [`Level::Avx512Bf16`], with the largest products on the AMX tile unit.
     Amx,

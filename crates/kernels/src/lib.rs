@@ -13,7 +13,7 @@
 //! - An output that is documented as overwritten is never read, so it may hold anything.
 //! - Row `i` of a product or a normalisation does not depend on how many other rows are in the
 //!   call, so that a batched request equals its solo run bit for bit. The one exception is
-//!   [`gemm`] from [`Level::Avx512Bf16`] up: products that are large enough run in bf16, so there
+//!   [`gemm`] where [`Precision::Bf16`] is allowed: products that are large enough run in it, so
 //!   the size of the call decides what the inputs are rounded to, and nothing else about a row.
 //!   In [`attention`] the width of a head decides, never the number of rows.
 
@@ -36,7 +36,7 @@ mod types;
 
 pub use buffer::Scratch;
 pub use cpu::{Cpu, Level, cpu};
-pub use gemm::{PackedMatrix, gemm, gemm_packed};
+pub use gemm::gemm;
 pub use linear::{Linear, LinearScratch, WeightFormat};
 pub use matrix::{MatMut, MatRef, Store};
 pub use ops::{
@@ -46,4 +46,4 @@ pub use ops::{
 };
 pub use paged::{KvBuffer, KvFormat, KvPlane, PAGE, PagedQueries, attention_paged, plane_len};
 pub use pool::Pool;
-pub use types::{AdamW, AttentionShape, CrossEntropy, Direction, RopeTable, Span};
+pub use types::{AdamW, AttentionShape, CrossEntropy, Direction, Precision, RopeTable, Span};

@@ -51,6 +51,21 @@ impl Span {
     }
 }
 
+/// What the operands of a matrix product may be rounded to; products are summed in f32 either way.
+///
+/// A caller chooses it, never the processor: in f32 a result has the same accuracy everywhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// Nothing is lost.
+    #[default]
+    F32,
+    /// 8 bits of mantissa where the processor multiplies that faster ([`Level::Avx512Bf16`] and
+    /// up) and the product is large enough to gain; f32 elsewhere.
+    ///
+    /// [`Level::Avx512Bf16`]: crate::Level::Avx512Bf16
+    Bf16,
+}
+
 /// Heads and widths of grouped-query attention. Scores are scaled by `1/sqrt(head_dim)`; query
 /// head `h` reads key/value head `h / (n_heads / n_kv_heads)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,14 +4,21 @@
 mod common;
 
 use common::{AttentionCase, assert_close, assert_same_bits, poison, rounds_to_bf16};
-use cwm_kernels::{AttentionShape, Scratch, Span, attention, attention_backward, reference};
+use cwm_kernels::{
+    AttentionShape, Precision, Scratch, Span, attention, attention_backward, reference,
+};
 use proptest::prelude::*;
 
-/// How far attention may be from its definition: rounding of sums in f32, or, where heads are wide
-/// enough for products in bf16, of their inputs to 8 bits of mantissa (2^-9 of each, twice in a
-/// row, with everything of the order of 1).
-fn tolerance(shape: AttentionShape) -> f32 {
-    if rounds_to_bf16() && shape.head_dim >= 32 {
+/// Working memory for either precision, newly made.
+fn scratches() -> [Scratch; 2] {
+    [Precision::F32, Precision::Bf16].map(Scratch::new)
+}
+
+/// How far attention may be from its definition: rounding of sums in f32, or, where products may
+/// run in bf16 and heads are wide enough for it, of their inputs to 8 bits of mantissa (2^-9 of
+/// each, twice in a row, with everything of the order of 1).
+fn tolerance(shape: AttentionShape, precision: Precision) -> f32 {
+    if precision == Precision::Bf16 && rounds_to_bf16() && shape.head_dim >= 32 {
         1e-2
     } else {
         1e-5
@@ -50,6 +57,7 @@ fn forward(case: &AttentionCase, scratch: &mut Scratch) -> Forward {
 }
 
 fn check(case: &AttentionCase, scratch: &mut Scratch) {
+    let tolerance = tolerance(case.shape, scratch.precision());
     let AttentionCase {
         q,
         k,
@@ -73,8 +81,8 @@ fn check(case: &AttentionCase, scratch: &mut Scratch) {
         *shape,
         scratch,
     );
-    assert_close("out", &got.out, &want.out, tolerance(*shape));
-    assert_close("lse", &got.lse, &want.lse, tolerance(*shape));
+    assert_close("out", &got.out, &want.out, tolerance);
+    assert_close("lse", &got.lse, &want.lse, tolerance);
 
     let gradients = || [poison(q.len()), poison(k.len()), poison(v.len())];
     let (mut got, mut wanted) = (gradients(), gradients());
@@ -87,7 +95,7 @@ fn check(case: &AttentionCase, scratch: &mut Scratch) {
         dq, dk, dv, dout, &want.out, &want.lse, q, k, v, spans, *shape, scratch,
     );
     for ((what, got), want) in ["dq", "dk", "dv"].into_iter().zip(&got).zip(&wanted) {
-        assert_close(what, got, want, 3.0 * tolerance(*shape));
+        assert_close(what, got, want, 3.0 * tolerance);
     }
 }
 
@@ -103,18 +111,22 @@ proptest! {
         head_dim in 1usize..40,
     ) {
         let shape = AttentionShape { n_heads: n_kv_heads * group, n_kv_heads, head_dim };
-        check(&AttentionCase::new(seed, t, shape), &mut Scratch::default());
+        let case = AttentionCase::new(seed, t, shape);
+        scratches().iter_mut().for_each(|scratch| check(&case, scratch));
     }
 }
 
 #[test]
 fn long_sequences_cross_chunks_and_leave_gaps() {
+    scratches().into_iter().for_each(check_long_sequences);
+}
+
+fn check_long_sequences(mut scratch: Scratch) {
     let shape = AttentionShape {
         n_heads: 2,
         n_kv_heads: 1,
         head_dim: 32,
     };
-    let mut scratch = Scratch::default();
     let t = 700;
     let mut case = AttentionCase::new(1, t, shape);
     check(&case, &mut scratch);
@@ -145,15 +157,18 @@ fn long_sequences_cross_chunks_and_leave_gaps() {
 #[test]
 fn hidden_keys_have_no_influence() {
     for head_dim in [8, 32] {
-        check_hidden_keys(AttentionShape {
+        let shape = AttentionShape {
             n_heads: 2,
             n_kv_heads: 1,
             head_dim,
-        });
+        };
+        scratches()
+            .iter_mut()
+            .for_each(|scratch| check_hidden_keys(shape, scratch));
     }
 }
 
-fn check_hidden_keys(shape: AttentionShape) {
+fn check_hidden_keys(shape: AttentionShape, scratch: &mut Scratch) {
     let mut case = AttentionCase::new(3, 90, shape);
     case.spans.iter_mut().enumerate().for_each(|(i, span)| {
         *span = Span {
@@ -165,11 +180,11 @@ fn check_hidden_keys(shape: AttentionShape) {
     case.spans[..5]
         .iter_mut()
         .for_each(|span| (span.prefix_start, span.prefix_end) = (0, 0));
-    let before = forward(&case, &mut Scratch::default());
+    let before = forward(&case, scratch);
     // Row 50 is seen by itself alone.
     case.k[50 * shape.kv_width()..51 * shape.kv_width()].fill(3.0);
     case.v[50 * shape.kv_width()..51 * shape.kv_width()].fill(1e6);
-    let after = forward(&case, &mut Scratch::default());
+    let after = forward(&case, scratch);
     for i in (0..90).filter(|&i| i != 50) {
         let row = i * shape.q_width()..(i + 1) * shape.q_width();
         assert_same_bits("row", &after.out[row.clone()], &before.out[row]);
@@ -179,17 +194,20 @@ fn check_hidden_keys(shape: AttentionShape) {
 #[test]
 fn a_row_does_not_depend_on_the_rows_that_follow() {
     for head_dim in [24, 33] {
-        check_rows_that_follow(AttentionShape {
+        let shape = AttentionShape {
             n_heads: 2,
             n_kv_heads: 1,
             head_dim,
-        });
+        };
+        scratches()
+            .iter_mut()
+            .for_each(|scratch| check_rows_that_follow(shape, scratch));
     }
 }
 
-fn check_rows_that_follow(shape: AttentionShape) {
+fn check_rows_that_follow(shape: AttentionShape, scratch: &mut Scratch) {
     let whole = AttentionCase::new(4, 420, shape);
-    let all = forward(&whole, &mut Scratch::default());
+    let all = forward(&whole, scratch);
     for t in [1, 47, 48, 100, 300, 419] {
         let part = AttentionCase {
             q: whole.q[..t * shape.q_width()].to_vec(),
@@ -199,7 +217,7 @@ fn check_rows_that_follow(shape: AttentionShape) {
             spans: whole.spans[..t].to_vec(),
             shape,
         };
-        let some = forward(&part, &mut Scratch::default());
+        let some = forward(&part, scratch);
         assert_same_bits("out", &some.out, &all.out[..some.out.len()]);
     }
 }

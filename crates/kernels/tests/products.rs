@@ -3,7 +3,7 @@
 mod common;
 
 use common::{Random, assert_close, assert_same_bits, bf16, poison, rounds_to_bf16};
-use cwm_kernels::{MatMut, MatRef, PackedMatrix, Store, gemm, gemm_packed, reference};
+use cwm_kernels::{MatMut, MatRef, Precision, Store, gemm, reference};
 use proptest::prelude::*;
 
 /// A matrix in row-major or transposed storage, with rows further apart than they are long.
@@ -51,8 +51,6 @@ impl Stored {
     }
 }
 
-type Multiply = fn(MatMut<'_>, MatRef<'_>, MatRef<'_>, Store);
-
 fn check_gemm(seed: u64, [m, k, n]: [usize; 3], [ta, tb]: [bool; 2], store: Store) {
     let mut random = Random(seed);
     let a = Stored::new(&mut random, m, k, ta);
@@ -62,45 +60,35 @@ fn check_gemm(seed: u64, [m, k, n]: [usize; 3], [ta, tb]: [bool; 2], store: Stor
         Store::Overwrite => poison(m * stride),
         Store::Accumulate => random.values(m * stride),
     };
-    let product = |a: &Stored, b: &Stored, multiply: Multiply| {
+    let into = |multiply: &dyn Fn(MatMut<'_>)| {
         let mut c = before.clone();
-        let whole = MatMut::with_stride(&mut c, m, n, stride);
-        multiply(whole, a.view(), b.view(), store);
+        multiply(MatMut::with_stride(&mut c, m, n, stride));
         c
     };
+    let defined = |a: &Stored, b: &Stored| into(&|c| reference::gemm(c, a.view(), b.view(), store));
     let rows = |c: &[f32]| -> Vec<f32> {
         let row = |i: usize| &c[i * stride..i * stride + n];
         (0..m).flat_map(row).copied().collect()
     };
     let tolerance = 1e-6 * (k as f32).max(4.0).sqrt();
-
-    let exact = rows(&product(&a, &b, reference::gemm));
-    let got = product(&a, &b, gemm);
-    // A product in bf16 is that of the rounded matrices, as exactly as a product in f32 is that
-    // of the given ones. Which ones are in bf16 is the path's choice, but never mixed.
-    let in_f32 = |(got, want): (&f32, &f32)| (got - want).abs() <= tolerance * want.abs().max(1.0);
-    if rounds_to_bf16() && !rows(&got).iter().zip(&exact).all(in_f32) {
-        let rounded = rows(&product(&a.rounded(), &b.rounded(), reference::gemm));
-        assert_close("C in bf16", &rows(&got), &rounded, tolerance);
-    } else {
-        assert_close("C", &rows(&got), &exact, tolerance);
-    }
-    for i in 0..m {
-        let gap = i * stride + n..(i + 1) * stride;
-        assert_same_bits("between rows", &got[gap.clone()], &before[gap]);
-    }
-
-    let mut packed = before.clone();
-    gemm_packed(
-        MatMut::with_stride(&mut packed, m, n, stride),
-        a.view(),
-        &PackedMatrix::new(b.view()),
-        store,
-    );
-    if rounds_to_bf16() {
-        assert_close("packed", &rows(&packed), &exact, tolerance);
-    } else {
-        assert_same_bits("packed", &packed, &got);
+    let exact = rows(&defined(&a, &b));
+    for precision in [Precision::F32, Precision::Bf16] {
+        let got = into(&|c| gemm(c, a.view(), b.view(), store, precision));
+        // A product in bf16 is that of the rounded matrices, as exactly as a product in f32 is that
+        // of the given ones. Which of those allowed are in bf16 is the path's choice, never mixed.
+        let in_f32 =
+            |(got, want): (&f32, &f32)| (got - want).abs() <= tolerance * want.abs().max(1.0);
+        let may_round = precision == Precision::Bf16 && rounds_to_bf16();
+        if may_round && !rows(&got).iter().zip(&exact).all(in_f32) {
+            let rounded = rows(&defined(&a.rounded(), &b.rounded()));
+            assert_close("C in bf16", &rows(&got), &rounded, tolerance);
+        } else {
+            assert_close("C", &rows(&got), &exact, tolerance);
+        }
+        for i in 0..m {
+            let gap = i * stride + n..(i + 1) * stride;
+            assert_same_bits("between rows", &got[gap.clone()], &before[gap]);
+        }
     }
 }
 
@@ -147,19 +135,26 @@ fn a_row_of_a_product_does_not_depend_on_the_other_rows() {
     let mut random = Random(5);
     let (a, w) = (random.values(m * k), random.values(n * k));
     let w = MatRef::new(&w, n, k).t();
-    let product = |rows: &[f32]| {
+    let product = |rows: &[f32], precision: Precision| {
         let m = rows.len() / k;
         let mut c = poison(m * n);
         let rows = MatRef::new(rows, m, k);
-        gemm(MatMut::new(&mut c, m, n), rows, w, Store::Overwrite);
+        gemm(
+            MatMut::new(&mut c, m, n),
+            rows,
+            w,
+            Store::Overwrite,
+            precision,
+        );
         c
     };
-    let whole = product(&a);
-    // Where products in bf16 exist, this many rows are still large enough to be one.
-    let together = if rounds_to_bf16() { 27 } else { 1 };
-    for i in 0..=m - together {
-        let alone = product(&a[i * k..][..together * k]);
-        assert_same_bits("rows", &alone, &whole[i * n..][..together * n]);
+    // Where products in bf16 exist, 27 rows are still large enough to be one.
+    for (precision, together) in [(Precision::F32, 1), (Precision::Bf16, 27)] {
+        let whole = product(&a, precision);
+        for i in 0..=m - together {
+            let alone = product(&a[i * k..][..together * k], precision);
+            assert_same_bits("rows", &alone, &whole[i * n..][..together * n]);
+        }
     }
 }
 
@@ -175,11 +170,11 @@ fn what_is_not_a_number_stays_so() {
         if transposed {
             let (a, b) = (MatRef::new(&a, m, k).t(), MatRef::new(&b, k, n).t());
             let c = MatMut::new(&mut c, n, m);
-            gemm(c, b, a, Store::Overwrite);
+            gemm(c, b, a, Store::Overwrite, Precision::Bf16);
         } else {
             let (a, b) = (MatRef::new(&a, m, k), MatRef::new(&b, k, n));
             let c = MatMut::new(&mut c, m, n);
-            gemm(c, a, b, Store::Overwrite);
+            gemm(c, a, b, Store::Overwrite, Precision::Bf16);
         }
         for (at, value) in c.iter().enumerate() {
             let (i, j) = match transposed {
@@ -197,37 +192,18 @@ fn what_is_not_a_number_stays_so() {
 }
 
 #[test]
-fn packing_again_reuses_the_matrix_for_another_shape() {
-    let mut random = Random(6);
-    let (b, c) = (random.values(30 * 40), random.values(7 * 50));
-    let mut packed = PackedMatrix::new(MatRef::new(&b, 30, 40));
-    packed.repack(MatRef::new(&c, 7, 50));
-    assert_eq!((packed.k(), packed.n()), (7, 50));
-    let a = random.values(7);
-    let (mut got, mut want) = (poison(50), poison(50));
-    gemm_packed(
-        MatMut::new(&mut got, 1, 50),
-        MatRef::new(&a, 1, 7),
-        &packed,
-        Store::Overwrite,
-    );
-    let c = MatRef::new(&c, 7, 50);
-    reference::gemm(
-        MatMut::new(&mut want, 1, 50),
-        MatRef::new(&a, 1, 7),
-        c,
-        Store::Overwrite,
-    );
-    assert_close("C", &got, &want, 1e-5);
-}
-
-#[test]
 fn wrong_shapes_are_named() {
     let x = [0.0; 12];
     let panic = std::panic::catch_unwind(|| {
         let mut c = [0.0; 4];
         let (a, b) = (MatRef::new(&x, 2, 3), MatRef::new(&x, 4, 2));
-        gemm(MatMut::new(&mut c, 2, 2), a, b, Store::Overwrite);
+        gemm(
+            MatMut::new(&mut c, 2, 2),
+            a,
+            b,
+            Store::Overwrite,
+            Precision::F32,
+        );
     });
     let payload = panic.expect_err("shapes disagree");
     let message = payload.downcast_ref::<String>().expect("a message");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cwm_kernels::{Span, Store, cross_entropy, rms_norm, rms_norm_backward};
+use cwm_kernels::{Precision, Span, Store, cross_entropy, rms_norm, rms_norm_backward};
 
 use crate::pass::{self, Tokens};
 use crate::row::{Outcome, Row, RowLoss, Target, check_targets, check_tokens};
@@ -103,6 +103,7 @@ impl Model {
             &self.params[self.layout.head()],
             ids.len(),
             Store::Overwrite,
+            workspace.scratch.precision(),
         );
         Ok(logits)
     }
@@ -119,8 +120,9 @@ impl Model {
             return Ok(RowLoss::default());
         }
         pass::forward(self, tokens, Keep::Last, workspace);
+        let precision = workspace.scratch.precision();
         let last = &workspace.layers[Keep::Last.slot(self.config.n_layers)].input;
-        Ok(self.head(row.targets, last, &mut workspace.head, None))
+        Ok(self.head(row.targets, last, &mut workspace.head, None, precision))
     }
 
     /// Loss of a row's targets, and *adds* the gradient of
@@ -155,13 +157,20 @@ impl Model {
         workspace.size_gradients(&self.config, row.ids.len());
         let residual = &mut workspace.gradients.residual;
         residual.fill(0.0);
+        let precision = workspace.scratch.precision();
         let last = &workspace.layers[keep.slot(self.config.n_layers)].input;
         let sink = GradientSink {
             scale,
             params: grads,
             residual,
         };
-        let loss = self.head(row.targets, last, &mut workspace.head, Some(sink));
+        let loss = self.head(
+            row.targets,
+            last,
+            &mut workspace.head,
+            Some(sink),
+            precision,
+        );
         pass::backward(self, tokens, grads, workspace);
         Ok(loss)
     }
@@ -194,6 +203,7 @@ impl Model {
         last: &[f32],
         head: &mut Head,
         mut sink: Option<GradientSink<'_>>,
+        precision: Precision,
     ) -> RowLoss {
         let hidden = self.config.hidden_size;
         let span = |row: u32| row as usize * hidden..(row as usize + 1) * hidden;
@@ -216,6 +226,7 @@ impl Model {
                 weight,
                 rows,
                 Store::Overwrite,
+                precision,
             );
             let scale = sink.as_ref().map_or(0.0, |sink| sink.scale);
             loss.n_targets += rows;
@@ -231,7 +242,7 @@ impl Model {
                 });
             }
             if let Some(sink) = &mut sink {
-                self.head_backward(head, rows, sink.params);
+                self.head_backward(head, rows, sink.params, precision);
                 for (target, gradient) in chunk.iter().zip(head.d_gathered.chunks_exact(hidden)) {
                     cwm_kernels::add(&mut sink.residual[span(target.row)], gradient);
                 }
@@ -241,9 +252,10 @@ impl Model {
     }
 
     /// From the gradient of logits to that of the gathered rows.
-    fn head_backward(&self, head: &mut Head, rows: usize, grads: &mut [f32]) {
+    fn head_backward(&self, head: &mut Head, rows: usize, grads: &mut [f32], precision: Precision) {
         let (range, norm) = (self.layout.head(), self.layout.final_norm());
-        linear::backward_weight(&mut grads[range.clone()], &head.logits, &head.normed, rows);
+        let d_weight = &mut grads[range.clone()];
+        linear::backward_weight(d_weight, &head.logits, &head.normed, rows, precision);
         let weight = &self.params[range];
         linear::backward_input(
             &mut head.d_normed,
@@ -251,6 +263,7 @@ impl Model {
             weight,
             rows,
             Store::Overwrite,
+            precision,
         );
         head.d_gathered.fill(0.0);
         rms_norm_backward(

@@ -9,7 +9,7 @@ use std::mem::swap;
 use std::ops::Range;
 
 use cwm_kernels::{
-    Direction, RopeTable, Scratch, Span, Store, attention, attention_backward, rms_norm,
+    Direction, Precision, RopeTable, Scratch, Span, Store, attention, attention_backward, rms_norm,
     rms_norm_backward, rope, swiglu, swiglu_backward,
 };
 
@@ -101,6 +101,7 @@ pub(crate) fn forward(model: &Model, tokens: Tokens<'_>, keep: Keep, workspace: 
             positions: tokens.positions,
             spans: visible(config.layer_types[index], tokens, narrowed),
             rope,
+            precision: scratch.precision(),
         };
         let slot = keep.slot(index);
         let (done, rest) = slots.split_at_mut(slot + 1);
@@ -152,6 +153,7 @@ pub(crate) fn backward(
             positions: tokens.positions,
             spans: visible(config.layer_types[index], tokens, narrowed),
             rope,
+            precision: scratch.precision(),
         };
         let slot = match recompute {
             false => &slots[index],
@@ -206,6 +208,7 @@ struct Layer<'a> {
     positions: &'a [u32],
     spans: &'a [Span],
     rope: &'a RopeTable,
+    precision: Precision,
 }
 
 impl Layer<'_> {
@@ -240,7 +243,14 @@ impl Layer<'_> {
             (&mut slot.k, &tensors.k),
             (&mut slot.v, &tensors.v),
         ] {
-            linear::forward(y, normed, &params[w.clone()], rows, Store::Overwrite);
+            linear::forward(
+                y,
+                normed,
+                &params[w.clone()],
+                rows,
+                Store::Overwrite,
+                self.precision,
+            );
         }
         self.rotate(&mut slot.q, config.n_heads, Direction::Forward);
         self.rotate(&mut slot.k, config.n_kv_heads, Direction::Forward);
@@ -256,16 +266,37 @@ impl Layer<'_> {
         );
         slot.middle.copy_from_slice(&slot.input);
         let o = &params[tensors.o.clone()];
-        linear::forward(&mut slot.middle, &slot.attended, o, rows, Store::Accumulate);
+        linear::forward(
+            &mut slot.middle,
+            &slot.attended,
+            o,
+            rows,
+            Store::Accumulate,
+            self.precision,
+        );
 
         rms_norm(normed, &slot.middle, &params[tensors.mlp_norm.clone()], eps);
         for (y, w) in [(&mut slot.gate, &tensors.gate), (&mut slot.up, &tensors.up)] {
-            linear::forward(y, normed, &params[w.clone()], rows, Store::Overwrite);
+            linear::forward(
+                y,
+                normed,
+                &params[w.clone()],
+                rows,
+                Store::Overwrite,
+                self.precision,
+            );
         }
         swiglu(&mut shared.product, &slot.gate, &slot.up);
         out.copy_from_slice(&slot.middle);
         let down = &params[tensors.down.clone()];
-        linear::forward(out, &shared.product, down, rows, Store::Accumulate);
+        linear::forward(
+            out,
+            &shared.product,
+            down,
+            rows,
+            Store::Accumulate,
+            self.precision,
+        );
     }
 
     /// From the gradient of the layer's output to that of `middle`, both in
@@ -285,9 +316,16 @@ impl Layer<'_> {
 
         let d_out = &gradients.residual;
         let d_down = &mut grads[tensors.down.clone()];
-        linear::backward_weight(d_down, d_out, &shared.product, rows);
+        linear::backward_weight(d_down, d_out, &shared.product, rows, self.precision);
         let down = &params[tensors.down.clone()];
-        linear::backward_input(&mut gradients.product, d_out, down, rows, Store::Overwrite);
+        linear::backward_input(
+            &mut gradients.product,
+            d_out,
+            down,
+            rows,
+            Store::Overwrite,
+            self.precision,
+        );
         swiglu_backward(
             &mut gradients.gate,
             &mut gradients.up,
@@ -300,7 +338,7 @@ impl Layer<'_> {
             (&gradients.up, &tensors.up),
         ];
         let (dx, x) = (&mut gradients.normed, &shared.normed);
-        linear::backward_all(dx, grads, x, params, rows, outputs);
+        linear::backward_all(dx, grads, x, params, rows, outputs, self.precision);
         rms_norm_backward(
             &mut gradients.residual,
             &mut grads[norm.clone()],
@@ -327,9 +365,16 @@ impl Layer<'_> {
 
         let d_middle = &gradients.residual;
         let d_o = &mut grads[tensors.o.clone()];
-        linear::backward_weight(d_o, d_middle, &slot.attended, rows);
+        linear::backward_weight(d_o, d_middle, &slot.attended, rows, self.precision);
         let o = &params[tensors.o.clone()];
-        linear::backward_input(&mut gradients.attended, d_middle, o, rows, Store::Overwrite);
+        linear::backward_input(
+            &mut gradients.attended,
+            d_middle,
+            o,
+            rows,
+            Store::Overwrite,
+            self.precision,
+        );
         attention_backward(
             &mut gradients.q,
             &mut gradients.k,
@@ -352,7 +397,7 @@ impl Layer<'_> {
             (&gradients.v, &tensors.v),
         ];
         let (dx, x) = (&mut gradients.normed, &shared.normed);
-        linear::backward_all(dx, grads, x, params, rows, outputs);
+        linear::backward_all(dx, grads, x, params, rows, outputs, self.precision);
         rms_norm_backward(
             &mut gradients.residual,
             &mut grads[norm.clone()],

@@ -4,7 +4,7 @@
 //! One per thread, reused from row to row: once it has seen the longest row,
 //! no call allocates.
 
-use cwm_kernels::{RopeTable, Scratch, Span};
+use cwm_kernels::{Precision, RopeTable, Scratch, Span};
 
 use crate::config::{Config, Rope};
 use crate::row::Outcome;
@@ -128,20 +128,27 @@ pub(crate) struct Head {
 }
 
 impl Workspace {
-    /// An empty workspace.
+    /// An empty workspace for passes in f32.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An empty workspace whose training passes keep only what each layer was
-    /// given and compute its activations again on the way back: the same
-    /// results bit for bit, in a fraction of the memory, for about a third
-    /// more work (Chen et al. 2016, arXiv 1604.06174).
-    pub fn recomputing() -> Self {
+    /// An empty workspace for passes whose matrix products may run in
+    /// `precision`; all else is f32.
+    pub fn in_precision(precision: Precision) -> Self {
         Self {
-            recompute: true,
+            scratch: Scratch::new(precision),
             ..Self::default()
         }
+    }
+
+    /// With `recompute`, training passes keep only what each layer was given
+    /// and compute its activations again on the way back: the same results
+    /// bit for bit, in a fraction of the memory, for about a third more work
+    /// (Chen et al. 2016, arXiv 1604.06174).
+    #[must_use]
+    pub fn recomputing(self, recompute: bool) -> Self {
+        Self { recompute, ..self }
     }
 
     /// What a training pass has to keep.

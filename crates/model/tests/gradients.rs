@@ -6,6 +6,7 @@
 mod common;
 
 use common::{OwnedRow, cosine, lively_model, max_abs_diff, prefix_row, reference, tiny_config};
+use cwm_kernels::Precision;
 use cwm_model::{Model, Target, Workspace};
 
 fn case(tie: bool) -> (Model, OwnedRow) {
@@ -109,15 +110,25 @@ fn large_products_have_the_slopes_that_their_gradients_say() {
         targets: (0..130).map(target).collect(),
         ids,
     };
-    let mut grads = vec![0.0; model.params.len()];
-    let loss = model
-        .forward_backward(&row.view(), 1.0, &mut grads, &mut Workspace::new())
-        .expect("the row is well formed");
+    check_slopes(&model, &row, Precision::F32, (1e-7, 1e-5));
+    check_slopes(&model, &row, Precision::Bf16, (2e-4, 5e-3));
+}
 
-    let in_bf16 = cwm_kernels::cpu().level >= cwm_kernels::Level::Avx512Bf16;
-    let (loss_tolerance, tolerance) = if in_bf16 { (2e-4, 5e-3) } else { (1e-7, 1e-5) };
+/// Holds loss and gradients of a pass in `precision` to the definition in f64, within these
+/// relative tolerances.
+fn check_slopes(
+    model: &Model,
+    row: &OwnedRow,
+    precision: Precision,
+    (loss_tolerance, tolerance): (f64, f64),
+) {
+    let mut grads = vec![0.0; model.params.len()];
+    let mut workspace = Workspace::in_precision(precision);
+    let loss = model
+        .forward_backward(&row.view(), 1.0, &mut grads, &mut workspace)
+        .expect("the row is well formed");
     let params = in_f64(&model.params);
-    let slow = reference::loss(&model, &params, &row.view());
+    let slow = reference::loss(model, &params, &row.view());
     let error = (loss.loss_sum - slow).abs() / slow;
     println!("loss {} {slow}: {error:e}", loss.loss_sum);
     assert!(error < loss_tolerance, "{} {slow}", loss.loss_sum);
@@ -128,7 +139,7 @@ fn large_products_have_the_slopes_that_their_gradients_say() {
             let mut params = params.clone();
             let moved = params[tensor.range()].iter_mut().zip(&gradient);
             moved.for_each(|(value, g)| *value += step * g / norm);
-            reference::loss(&model, &params, &row.view())
+            reference::loss(model, &params, &row.view())
         };
         let slope = (at(1e-4) - at(-1e-4)) / 2e-4;
         let error = (slope - norm).abs() / norm;
@@ -185,7 +196,7 @@ fn computing_activations_again_changes_no_bit_and_takes_less_memory() {
         (loss, bits, workspace.outcomes().to_vec())
     };
     let kept = pass(Workspace::new());
-    assert_eq!(kept, pass(Workspace::recomputing()));
+    assert_eq!(kept, pass(Workspace::new().recomputing(true)));
 
     let (loss, _, outcomes) = kept;
     let sum: f64 = outcomes.iter().map(|outcome| outcome.loss).sum();
@@ -207,7 +218,10 @@ fn computing_activations_again_changes_no_bit_and_takes_less_memory() {
         workspace.reserve_training(&config, 512);
         workspace.bytes()
     };
-    let (all, inputs) = (bytes(Workspace::new()), bytes(Workspace::recomputing()));
+    let (all, inputs) = (
+        bytes(Workspace::new()),
+        bytes(Workspace::new().recomputing(true)),
+    );
     assert!(inputs * 2 < all, "{inputs} of {all}");
 }
 

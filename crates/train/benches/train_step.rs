@@ -2,7 +2,7 @@
 //! 179.3M with 2: forward, backward and AdamW, through the public [`Trainer`]. The last line of the
 //! output is JSON.
 //!
-//! `cargo bench -p cwm-train --bench train_step -- [--shape 20m|160m] [--steps N] [--threads N]`
+//! `cargo bench -p cwm-train --bench train_step -- [--shape 20m|160m] [--precision bf16|f32] [--steps N] [--threads N]`
 //!
 //! The first step is not counted. `benches/peers/torch_train_step.py` measures the same work in
 //! PyTorch, and `benches/train_step_pairs.py` runs the two in turn.
@@ -10,7 +10,9 @@
 use std::process::ExitCode;
 
 use cwm_model::{Config, LayerType, Model, Rope, causal_spans};
-use cwm_train::{Example, Examples, Observer, Optimizer, StepReport, TrainConfig, Trainer};
+use cwm_train::{
+    Example, Examples, Observer, Optimizer, Precision, StepReport, TrainConfig, Trainer,
+};
 
 const LENGTH: usize = 1_024;
 
@@ -20,6 +22,7 @@ struct Arguments {
     steps: u64,
     threads: usize,
     shape: Shape,
+    precision: Precision,
 }
 
 /// A model and the sequences of its batch.
@@ -77,6 +80,7 @@ fn parse() -> Result<Arguments, String> {
         steps: 5,
         threads: cores,
         shape: SMALL,
+        precision: Precision::Bf16,
     };
     let mut arguments = std::env::args().skip(1);
     while let Some(name) = arguments.next() {
@@ -85,6 +89,14 @@ fn parse() -> Result<Arguments, String> {
                 Some("20m") => SMALL,
                 Some("160m") => LARGE,
                 _ => return Err("`--shape` needs 20m or 160m".to_owned()),
+            };
+            continue;
+        }
+        if name == "--precision" {
+            parsed.precision = match arguments.next().as_deref() {
+                Some("bf16") => Precision::Bf16,
+                Some("f32") => Precision::F32,
+                _ => return Err("`--precision` needs bf16 or f32".to_owned()),
             };
             continue;
         }
@@ -176,6 +188,7 @@ fn run_config(arguments: &Arguments) -> TrainConfig {
         seed: 0,
         lanes: arguments.threads,
         threads: arguments.threads,
+        precision: arguments.precision,
         checkpoint_every: 0,
         keep_last: 1,
         ..TrainConfig::new(

@@ -1,7 +1,7 @@
 //! What may be changed about a run when it is resumed, and what may not.
 
 use crate::Error;
-use crate::config::{Optimizer, Schedule, TrainConfig};
+use crate::config::{Optimizer, Precision, Schedule, TrainConfig};
 
 /// What a resumed run does differently. Whatever is `None` stays as it was.
 ///
@@ -27,6 +27,8 @@ pub struct Changes {
     pub keep_best: Option<bool>,
     /// Compute activations again in the backward pass instead of keeping them.
     pub recompute: Option<bool>,
+    /// What matrix products may run in.
+    pub precision: Option<Precision>,
     /// Steps between evaluations.
     pub eval_every: Option<u64>,
     /// Accept data with another fingerprint, and start it from its first epoch.
@@ -46,6 +48,7 @@ impl Changes {
             keep_last: Some(config.keep_last),
             keep_best: Some(config.keep_best),
             recompute: Some(config.recompute),
+            precision: Some(config.precision),
             eval_every: Some(config.eval_every),
             new_data: false,
         }
@@ -76,6 +79,7 @@ impl Changes {
         set(&mut config.keep_last, &self.keep_last);
         set(&mut config.keep_best, &self.keep_best);
         set(&mut config.recompute, &self.recompute);
+        set(&mut config.precision, &self.precision);
         set(&mut config.eval_every, &self.eval_every);
         config.validate()?;
         if config.steps < step {

@@ -48,6 +48,9 @@ pub struct TrainConfig {
     /// memory for long rows, about a third more work, the same bits.
     #[serde(default)]
     pub recompute: bool,
+    /// What matrix products may run in; weights, gradients and sums are f32 either way.
+    #[serde(default)]
+    pub precision: Precision,
     /// Steps between checkpoints; 0 means only when the run ends or is stopped.
     pub checkpoint_every: u64,
     /// How many of the newest checkpoints stay on disk (at least 1).
@@ -74,10 +77,31 @@ impl TrainConfig {
             spike_sigma: 0.0,
             ema: None,
             recompute: false,
+            precision: Precision::default(),
             checkpoint_every: 100,
             keep_last: 2,
             keep_best: false,
             eval_every: 0,
+        }
+    }
+}
+
+/// What the operands of matrix products may be rounded to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Nothing is lost; the bits of a run do not depend on the kind of processor's bf16.
+    F32,
+    /// 8 bits of mantissa where the processor multiplies that faster, f32 elsewhere.
+    #[default]
+    Bf16,
+}
+
+impl From<Precision> for cwm_kernels::Precision {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::F32,
+            Precision::Bf16 => Self::Bf16,
         }
     }
 }

@@ -15,7 +15,7 @@ use cwm_model::{Model, Workspace};
 
 use crate::batches::{Indexed, assign};
 use crate::collective::{Collective, all_gather, bytes_of_f64, f64_of_bytes, push_f32, take_f32};
-use crate::config::TrainConfig;
+use crate::config::{Precision, TrainConfig};
 use crate::lanes::{lanes_of, nodes, sum};
 use crate::optimizer::{OptimizerState, Update};
 use crate::parallel::on_workers;
@@ -78,7 +78,7 @@ impl Learner {
             threads: config.threads,
             lanes: config.lanes,
             grads: Vec::new(),
-            workspaces: workspaces(config.threads, config.recompute),
+            workspaces: workspaces(config.threads, config.precision, config.recompute),
         }
     }
 
@@ -124,6 +124,7 @@ impl Learner {
                 multiplier,
                 grad_scale: grad_scale as f32,
                 ema: config.ema,
+                precision: config.precision.into(),
             })?;
         }
         Ok(learned)
@@ -331,14 +332,19 @@ impl Learner {
     }
 }
 
-/// Scores of `model` on every example of `data`, on `threads` threads, whose number changes no
-/// bit.
+/// Scores of `model` on every example of `data`, in the `precision` of its training or another, on
+/// `threads` threads, whose number changes no bit.
 ///
 /// # Errors
 /// When the data set is empty or an example does not fit the model.
-pub fn evaluate(model: &Model, data: &dyn Dataset, threads: usize) -> Result<Scores, Error> {
+pub fn evaluate(
+    model: &Model,
+    data: &dyn Dataset,
+    precision: Precision,
+    threads: usize,
+) -> Result<Scores, Error> {
     let names = Names::of(data);
-    let mut workspaces = workspaces(threads.max(1), false);
+    let mut workspaces = workspaces(threads.max(1), precision, false);
     let tallies = evaluate_lanes(model, data, &names, 0..EVALUATION_LANES, &mut workspaces)?;
     let mut tally = names.tally();
     for lane in tallies {
@@ -403,10 +409,7 @@ where
     done.into_iter().map(|(_, tally)| tally).collect()
 }
 
-fn workspaces(threads: usize, recompute: bool) -> Vec<Workspace> {
-    let workspace = || match recompute {
-        true => Workspace::recomputing(),
-        false => Workspace::new(),
-    };
-    (0..threads).map(|_| workspace()).collect()
+fn workspaces(threads: usize, precision: Precision, recompute: bool) -> Vec<Workspace> {
+    let workspace = |_| Workspace::in_precision(precision.into()).recomputing(recompute);
+    (0..threads).map(workspace).collect()
 }

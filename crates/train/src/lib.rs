@@ -56,7 +56,7 @@ pub mod watch;
 pub use batches::permutation;
 pub use changes::Changes;
 pub use checkpoint::{checkpoint_at, load_ema, newest_checkpoint};
-pub use config::{Optimizer, OptimizerKind, Schedule, TrainConfig};
+pub use config::{Optimizer, OptimizerKind, Precision, Schedule, TrainConfig};
 pub use dataset::{Dataset, Example, Examples, Part};
 pub use error::Error;
 pub use learner::evaluate;

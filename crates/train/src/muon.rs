@@ -5,7 +5,7 @@
 //! (0.7 to 1.2, deliberately not closer: the coefficients trade accuracy for speed near zero).
 //! All directions of a matrix then learn at the same pace.
 
-use cwm_kernels::{MatMut, MatRef, Store, gemm, sum_of_squares};
+use cwm_kernels::{MatMut, MatRef, Precision, Store, gemm, sum_of_squares};
 
 const MOMENTUM: f32 = 0.95;
 const ITERATIONS: usize = 5;
@@ -19,6 +19,8 @@ pub(crate) struct MuonStep {
     pub(crate) weight_decay: f32,
     /// Applied to the gradient first (clipping).
     pub(crate) grad_scale: f32,
+    /// What the products of the iteration may run in.
+    pub(crate) precision: Precision,
 }
 
 /// Buffers reused between matrices.
@@ -46,7 +48,7 @@ pub(crate) fn muon(
         *m += (1.0 - MOMENTUM) * (g - *m);
         g + MOMENTUM * (*m - g)
     }));
-    orthogonalize(&mut update, rows, cols, scratch);
+    orthogonalize(&mut update, (rows, cols), step.precision, scratch);
 
     // Tall matrices get a larger step, so that the update's effect on the output does not depend
     // on the shape.
@@ -59,7 +61,14 @@ pub(crate) fn muon(
 }
 
 /// Replaces `x` [rows, cols] by about U·Vᵀ of its singular value decomposition U·S·Vᵀ.
-pub(crate) fn orthogonalize(x: &mut Vec<f32>, rows: usize, cols: usize, scratch: &mut MuonScratch) {
+///
+/// Products may run in `precision`: the published rule runs in bf16.
+pub(crate) fn orthogonalize(
+    x: &mut Vec<f32>,
+    (rows, cols): (usize, usize),
+    precision: Precision,
+    scratch: &mut MuonScratch,
+) {
     let norm = sum_of_squares(x).sqrt() as f32 + 1e-7;
     cwm_kernels::scale(x, 1.0 / norm);
 
@@ -83,9 +92,21 @@ pub(crate) fn orthogonalize(x: &mut Vec<f32>, rows: usize, cols: usize, scratch:
         } else {
             (matrix.t(), matrix)
         };
-        gemm(MatMut::new(gram, n, n), left, right, Store::Overwrite);
+        gemm(
+            MatMut::new(gram, n, n),
+            left,
+            right,
+            Store::Overwrite,
+            precision,
+        );
         let g = MatRef::new(gram, n, n);
-        gemm(MatMut::new(polynomial, n, n), g, g, Store::Overwrite);
+        gemm(
+            MatMut::new(polynomial, n, n),
+            g,
+            g,
+            Store::Overwrite,
+            precision,
+        );
         for (p, &g) in polynomial.iter_mut().zip(gram.iter()) {
             *p = b * g + c * *p;
         }
@@ -101,6 +122,7 @@ pub(crate) fn orthogonalize(x: &mut Vec<f32>, rows: usize, cols: usize, scratch:
             left,
             right,
             Store::Overwrite,
+            precision,
         );
         std::mem::swap(x, product);
     }
@@ -145,7 +167,12 @@ mod tests {
         for (rows, cols) in [(24, 24), (16, 48), (48, 16), (7, 33), (1, 5)] {
             let mut x = noise(rows * cols, 5);
             let before = x.clone();
-            orthogonalize(&mut x, rows, cols, &mut MuonScratch::default());
+            orthogonalize(
+                &mut x,
+                (rows, cols),
+                Precision::Bf16,
+                &mut MuonScratch::default(),
+            );
             for seed in 0..20 {
                 let v: Vec<f64> = noise(rows.min(cols), 100 + seed)
                     .iter()
@@ -191,7 +218,12 @@ mod tests {
                 *value = a * *value + b * first[at] + c * second[at];
             }
         }
-        orthogonalize(&mut x, rows, cols, &mut MuonScratch::default());
+        orthogonalize(
+            &mut x,
+            (rows, cols),
+            Precision::Bf16,
+            &mut MuonScratch::default(),
+        );
         for (got, want) in x.iter().zip(&reference) {
             // bf16 tiles are allowed for the products, hence the loose bound.
             assert!(
@@ -211,6 +243,7 @@ mod tests {
             lr: 0.1,
             weight_decay: 0.5,
             grad_scale: 1.0,
+            precision: Precision::Bf16,
         };
         muon(
             &mut params,

@@ -4,6 +4,8 @@
 //! becomes of one depends on nothing but its own parameters, moments and gradients, so an update
 //! has the same bits on any number of threads and ranks.
 
+use cwm_kernels::Precision;
+
 use crate::batches::assign;
 use crate::collective::{push_f32, take_f32};
 use crate::config::Optimizer;
@@ -152,6 +154,8 @@ pub(crate) struct Update<'a> {
     pub(crate) grad_scale: f32,
     /// Decay of the mean of the parameters, if it is kept.
     pub(crate) ema: Option<f32>,
+    /// What matrix products may run in.
+    pub(crate) precision: Precision,
 }
 
 /// A piece of work for one thread.
@@ -227,6 +231,7 @@ impl<'a> Applied<'a> {
                 lr: (f64::from(settings.muon_lr) * update.multiplier) as f32,
                 weight_decay: settings.weight_decay,
                 grad_scale: update.grad_scale,
+                precision: update.precision,
             },
             ema: update.ema.unwrap_or_default().min(young),
             update,

@@ -4,8 +4,8 @@ mod common;
 
 use common::{StopAfter, config, data, model};
 use cwm_train::{
-    Changes, Evaluation, Example, Examples, Observer, Optimizer, Schedule, Skip, StepReport,
-    Trainer, evaluate, history,
+    Changes, Evaluation, Example, Examples, Observer, Optimizer, Precision, Schedule, Skip,
+    StepReport, Trainer, evaluate, history,
 };
 
 /// Remembers everything.
@@ -64,7 +64,7 @@ fn both_optimisers_overfit_the_toy_data() {
             (150, false, 0)
         );
 
-        let again = evaluate(trainer.model(), &data(), 3).expect("evaluates");
+        let again = evaluate(trainer.model(), &data(), Precision::default(), 3).expect("evaluates");
         assert_eq!(
             again, evaluation.scores,
             "threads do not change an evaluation"
@@ -143,7 +143,7 @@ fn reports_log_and_upkeep_follow_the_configuration() {
 
 #[test]
 fn fresh_weights_know_nothing() {
-    let scores = evaluate(&model(), &data(), 1).expect("evaluates");
+    let scores = evaluate(&model(), &data(), Precision::default(), 1).expect("evaluates");
     let uniform = f64::from(common::VOCABULARY).ln();
     assert!(
         (scores.loss - uniform).abs() < 0.02 * uniform,
@@ -162,10 +162,12 @@ fn the_loss_is_the_weighted_mean_of_the_batch() {
         "weights",
     );
     let model = model();
-    let expected = evaluate(&model, &data, 1).expect("evaluates");
+    let expected = evaluate(&model, &data, Precision::default(), 1).expect("evaluates");
     let alone = |ids| {
         let data = Examples::new(vec![weighted(ids, 1.0)], "alone");
-        evaluate(&model, &data, 1).expect("evaluates").loss
+        evaluate(&model, &data, Precision::default(), 1)
+            .expect("evaluates")
+            .loss
     };
     let (short, long) = (alone(vec![2, 3, 4]), alone(vec![9, 8, 7, 6, 5, 4, 3]));
     let by_hand = (2.0 * 0.5 * short + 6.0 * 2.0 * long) / (2.0 * 0.5 + 6.0 * 2.0);

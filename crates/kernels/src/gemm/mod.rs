@@ -6,14 +6,16 @@
 //! packed `A` in the second. Packing is also what makes all four transpose combinations cost the
 //! same.
 //!
-//! From [`Level::Avx512Bf16`] up, products that are large enough for the packing to pay run in
-//! bf16: inputs are rounded to 8 bits of mantissa while they are packed, products are summed in
-//! f32. NaN and infinities come through; what is smaller than 2^-126 counts as zero.
+//! Where the caller allows [`Precision::Bf16`], products that are large enough for the packing to
+//! pay run in it from [`Level::Avx512Bf16`] up: inputs are rounded to 8 bits of mantissa while
+//! they are packed, products are summed in f32. NaN and infinities come through; what is smaller
+//! than 2^-126 counts as zero.
 //!
 //! Element `(i, j)` is always summed in the order of `k`, in blocks of the kernel's `KC`, whatever
 //! the shape of the call and whether an operand was packed; so, among products of one precision,
-//! its bits depend on row `i` of `A` and column `j` of `B` alone. Which precision a product runs
-//! in follows from its shape (`bf16::pays`, `amx::pays`) or, packed in advance, from the operand.
+//! its bits depend on row `i` of `A` and column `j` of `B` alone. Which of the allowed precisions a
+//! product runs in follows from its shape (`bf16::pays`, `amx::pays`) or, packed in advance, from
+//! the operand.
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod amx;
@@ -30,10 +32,10 @@ mod portable;
 
 use std::cell::RefCell;
 
-pub(crate) use pack::{Panels, Precision, pack_panels, packed_len};
+pub(crate) use pack::{Panels, pack_panels, packed_len};
 
 use crate::buffer::Buffer;
-use crate::{Level, MatMut, MatRef, Store, checks, cpu};
+use crate::{Level, MatMut, MatRef, Precision, Store, checks, cpu};
 
 /// Depth of a block in f32: a panel of `B` takes `KC * NR * 4` bytes, 16 KiB of a 32 KiB L1 at `NR` 16.
 pub(crate) const KC: usize = 256;
@@ -142,52 +144,6 @@ impl Lanes {
     }
 }
 
-/// A right-hand operand packed once and multiplied many times, such as a weight matrix.
-///
-/// The packing pass of [`gemm`] is saved, which matters most when `A` has few rows: at 8 rows the
-/// product is twice as fast.
-#[derive(Clone, Debug)]
-pub struct PackedMatrix {
-    data: Vec<f32>,
-    k: usize,
-    n: usize,
-}
-
-impl PackedMatrix {
-    /// Packs `b` `[k, n]`; use [`MatRef::t`] for a weight matrix stored `[n, k]`.
-    #[must_use]
-    pub fn new(b: MatRef<'_>) -> Self {
-        let mut packed = Self {
-            data: Vec::new(),
-            k: b.rows,
-            n: b.cols,
-        };
-        packed.repack(b);
-        packed
-    }
-
-    /// Replaces the contents, reusing the memory: what a trainer does after each step.
-    pub fn repack(&mut self, b: MatRef<'_>) {
-        b.check();
-        (self.k, self.n) = (b.rows, b.cols);
-        let len = packed_len(b.cols, b.rows, Precision::F32);
-        self.data.resize(len, 0.0);
-        pack_panels(&mut self.data, &b, Precision::F32);
-    }
-
-    /// Rows of the matrix: the depth of a product.
-    #[must_use]
-    pub fn k(&self) -> usize {
-        self.k
-    }
-
-    /// Columns of the matrix and of a product.
-    #[must_use]
-    pub fn n(&self) -> usize {
-        self.n
-    }
-}
-
 /// Where the right-hand operand comes from.
 #[derive(Clone, Copy)]
 enum Right<'a> {
@@ -199,24 +155,15 @@ enum Right<'a> {
 ///
 /// # Panics
 /// If the shapes disagree.
-pub fn gemm(c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, store: Store) {
+pub fn gemm(c: MatMut<'_>, a: MatRef<'_>, b: MatRef<'_>, store: Store, precision: Precision) {
     checks::gemm(&c, &a, &b);
-    dispatch(c, a, Right::Strided(b), store);
+    dispatch(c, a, Right::Strided(b), store, precision);
 }
 
-/// `C = A·B` or `C += A·B` with `B` packed in advance, always in f32. Same bits as [`gemm`],
-/// unless that takes the bf16 path of [`Level::Avx512Bf16`] or [`Level::Amx`].
-///
-/// # Panics
-/// If the shapes disagree.
-pub fn gemm_packed(c: MatMut<'_>, a: MatRef<'_>, b: &PackedMatrix, store: Store) {
-    gemm_panels(c, a, Panels::new(&b.data, b.k, b.n, Precision::F32), store);
-}
-
-/// As [`gemm_packed`], on part of a packed operand.
+/// As [`gemm`], on an operand packed in advance, in the precision that has.
 pub(crate) fn gemm_panels(c: MatMut<'_>, a: MatRef<'_>, b: Panels<'_>, store: Store) {
     checks::gemm_packed(&c, &a, b.rows(), b.cols());
-    dispatch(c, a, Right::Packed(b), store);
+    dispatch(c, a, Right::Packed(b), store, b.precision());
 }
 
 /// Columns per panel of the kernels in use, the same in either precision.
@@ -232,19 +179,20 @@ pub(crate) fn nr() -> usize {
     }
 }
 
-fn dispatch(c: MatMut<'_>, a: MatRef<'_>, b: Right<'_>, store: Store) {
+fn dispatch(c: MatMut<'_>, a: MatRef<'_>, b: Right<'_>, store: Store, precision: Precision) {
+    let rounds = precision == Precision::Bf16;
     match (cpu().level, b) {
         (Level::Portable, b) => multiply::<portable::Portable>(c, a, b, store),
         #[cfg(target_arch = "x86_64")]
         (Level::Avx2, b) => multiply::<avx2::Avx2>(c, a, b, store),
         #[cfg(target_arch = "x86_64")]
-        (Level::Amx, Right::Strided(b)) if amx::pays(c.rows, c.cols, a.cols) => {
+        (Level::Amx, Right::Strided(b)) if rounds && amx::pays(c.rows, c.cols, a.cols) => {
             // SAFETY: this level is only chosen once the tile state was granted, and the public
             // functions checked the shapes.
             unsafe { amx::multiply(c, a, b, store) }
         }
         #[cfg(target_arch = "x86_64")]
-        (Level::Avx512Bf16 | Level::Amx, b) if in_bf16(&c, &a, b) => {
+        (Level::Avx512Bf16 | Level::Amx, b) if rounds && pays_in_bf16(&c, &a, b) => {
             multiply::<bf16::Bf16>(c, a, b, store);
         }
         #[cfg(target_arch = "x86_64")]
@@ -262,13 +210,12 @@ pub(crate) fn has_bf16() -> bool {
     pairs::supported()
 }
 
-/// Whether the product runs in bf16 where the processor can: what is packed already is in one
-/// precision or the other, the rest goes by its size.
+/// Whether a product that may run in bf16 gains by it. What was packed for it has no choice.
 #[cfg(target_arch = "x86_64")]
-fn in_bf16(c: &MatMut<'_>, a: &MatRef<'_>, b: Right<'_>) -> bool {
+fn pays_in_bf16(c: &MatMut<'_>, a: &MatRef<'_>, b: Right<'_>) -> bool {
     match b {
         Right::Strided(_) => bf16::pays(c.rows, c.cols, a.cols),
-        Right::Packed(b) => b.precision() == Precision::Bf16,
+        Right::Packed(_) => true,
     }
 }
 

@@ -8,19 +8,10 @@
 //! once and multiplies with whatever part a block of queries may see.
 
 use super::{Kernel, Lanes, nr};
-use crate::{Level, MatRef, cpu};
+use crate::{Level, MatRef, Precision, cpu};
 
 /// Slots past the end of a packed operand that a [`PackPanel`] may write.
 const SLACK: usize = 8;
-
-/// What the elements of a packed operand are rounded to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Precision {
-    /// Nothing is lost.
-    F32,
-    /// 8 bits of mantissa, two `k` to a slot; on processors with AVX512_BF16 only.
-    Bf16,
-}
 
 impl Precision {
     fn per_slot(self) -> usize {

@@ -225,8 +225,8 @@ fn train(
         Some(evaluation) => evaluation.scores.loss,
         // It had been trained to its end before, and was killed while it was measured.
         None => {
-            let threads = trainer.config().threads;
-            evaluate(trainer.model(), held_out, threads)?.loss
+            let config = trainer.config();
+            evaluate(trainer.model(), held_out, config.precision, config.threads)?.loss
         }
     };
     let seconds = seconds(folder)?;
