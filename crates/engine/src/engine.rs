@@ -92,11 +92,12 @@ impl Engine {
     fn from_source(config: Config, source: &impl Source, options: Options) -> Result<Self> {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
         let max_positions = check(&config, &options)?;
+        let pool = Pool::new(options.threads);
         Ok(Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            decoder: Decoder::new(&config, source, options.weights)?,
+            decoder: Decoder::new(&config, source, options.weights, &pool)?,
             rope: RopeTable::new(&config.inv_freq(), max_positions),
-            pool: Pool::new(options.threads),
+            pool,
             max_positions,
             cache_shape: Arc::new(CacheShape::new(&config, options.local_slack, options.kv)),
             config,

@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use cwm_kernels::{Linear, WeightFormat};
+use cwm_kernels::{Linear, Pool, WeightFormat};
 use cwm_model::{Checkpoint, Config, LayerTensors, Layout, Model, RunEmbedding, Tensor};
 
 use crate::error::{Error, Result};
@@ -120,9 +120,14 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// Packs the parameters that `source` has for a model of this config.
-    pub(crate) fn new(config: &Config, source: &impl Source, format: WeightFormat) -> Result<Self> {
+    pub(crate) fn new(
+        config: &Config,
+        source: &impl Source,
+        format: WeightFormat,
+        pool: &Pool,
+    ) -> Result<Self> {
         let layout = Layout::new(config);
-        let packer = Packer { source };
+        let packer = Packer { source, pool };
         let hidden = config.hidden_size;
         let tables = table_format(format);
         let layer = |at: &LayerTensors| -> Result<Layer> {
@@ -214,6 +219,7 @@ pub(crate) fn check(model: &Model) -> Result<()> {
 
 struct Packer<'a, S> {
     source: &'a S,
+    pool: &'a Pool,
 }
 
 impl<S: Source> Packer<'_, S> {
@@ -229,7 +235,7 @@ impl<S: Source> Packer<'_, S> {
     /// The matrix of rows of `k` that lies at `range`.
     fn matrix(&self, range: &Range<usize>, k: usize, format: WeightFormat) -> Result<Linear> {
         let mut read = Ok(());
-        let packed = Linear::pack(format, range.len() / k, k, |row, out| {
+        let packed = Linear::pack(format, range.len() / k, k, self.pool, |row, out| {
             if read.is_ok() {
                 read = self.source.read(range.start + row * k, out);
             }

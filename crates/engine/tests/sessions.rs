@@ -218,7 +218,7 @@ fn rounded(kind: usize, format: WeightFormat) -> cwm_model::Model {
         let format = if spec.is_table() { tables } else { format };
         let (rows, k) = (spec.n_rows(), spec.n_cols());
         let weights = &mut model.params[spec.offset..][..spec.len];
-        let packed = Linear::pack(format, rows, k, |row, out| {
+        let packed = Linear::pack(format, rows, k, &Pool::solo(), |row, out| {
             out.copy_from_slice(&weights[row * k..][..k]);
         });
         for (row, out) in weights.chunks_exact_mut(k).enumerate() {

@@ -6,7 +6,8 @@
 //! an atomic counter. Workers look out for the next operation for about [`SPINS`] rounds and then
 //! sleep. The caller works too, and never waits for a worker that has not claimed anything. Where
 //! other processes want the cores, a worker may be stopped in the middle of a chunk for
-//! milliseconds; when that is seen, the caller works alone for a while.
+//! milliseconds; when that is seen, the caller works alone for a while, and for twice as long each
+//! time it is seen again soon.
 //!
 //! What a chunk computes must not depend on who computes it; then neither the number of threads nor
 //! their luck changes a result.
@@ -15,6 +16,7 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::hint::spin_loop;
+use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,11 +29,14 @@ const SPINS: u32 = 20_000;
 /// Rounds the caller waits for the last chunks before it lets other threads run.
 const PATIENCE: u32 = 2_000;
 
-/// A wait for a worker's last chunk that says it was stopped. No chunk takes as long.
+/// The shortest wait for a worker's last chunk that says it was stopped, if it is also many times
+/// as long as the caller's own chunks took.
 const STALLED: Duration = Duration::from_millis(1);
+const STALLED_CHUNKS: u32 = 4;
 
-/// Operations that are done alone after that: some tens of milliseconds of decoding.
-const ALONE: usize = 1_000;
+/// Operations that are done alone after that: half a token's at first, for a stop may have been a
+/// single one, and up to some tens of milliseconds of decoding.
+const ALONE: RangeInclusive<usize> = 32..=1_024;
 
 /// A fixed number of threads, the caller's included.
 ///
@@ -52,6 +57,10 @@ struct Shared {
     sleeping: AtomicUsize,
     /// Operations still to be done alone.
     alone: AtomicUsize,
+    /// Operations to be done alone after the next stall.
+    penalty: AtomicUsize,
+    /// Operations shared since the last stall.
+    shared: AtomicUsize,
     stop: AtomicBool,
     /// What the first chunk that panicked left behind.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -104,6 +113,8 @@ impl Pool {
             job: UnsafeCell::new(Job { work, chunks: 0 }),
             sleeping: AtomicUsize::new(0),
             alone: AtomicUsize::new(0),
+            penalty: AtomicUsize::new(*ALONE.start()),
+            shared: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
@@ -193,8 +204,12 @@ impl Pool {
                 .iter()
                 .for_each(|worker| worker.thread().unpark());
         }
-        while shared.work_on_one() {}
-        shared.finish();
+        let began = Instant::now();
+        let mut own = 0;
+        while shared.work_on_one() {
+            own += 1;
+        }
+        shared.finish(began.elapsed() / own.max(1));
     }
 }
 
@@ -207,6 +222,25 @@ impl Shared {
             self.alone.store(left - 1, Ordering::Relaxed);
         }
         left > 0
+    }
+
+    /// After a shared operation: works alone for a while if a worker was stopped during it. Stalls
+    /// that follow each other double the while; as many operations without one halve it.
+    fn judge(&self, stalled: bool) {
+        // Only the caller that holds `Pool::busy` comes here, so nothing is counted twice.
+        let penalty = self.penalty.load(Ordering::Relaxed);
+        let shared = self.shared.load(Ordering::Relaxed) + 1;
+        if !stalled && shared < 4 * penalty {
+            return self.shared.store(shared, Ordering::Relaxed);
+        }
+        let next = if stalled {
+            self.alone.store(penalty, Ordering::Relaxed);
+            (penalty * 2).min(*ALONE.end())
+        } else {
+            (penalty / 2).max(*ALONE.start())
+        };
+        self.penalty.store(next, Ordering::Relaxed);
+        self.shared.store(0, Ordering::Relaxed);
     }
 
     /// The life of a worker.
@@ -269,8 +303,9 @@ impl Shared {
         true
     }
 
-    /// Waits until every chunk is done, and passes a panic on.
-    fn finish(&self) {
+    /// Waits until every chunk is done, and passes a panic on. A chunk of the caller took `own` on
+    /// average.
+    fn finish(&self, own: Duration) {
         let mut waited = 0;
         let mut since = None;
         while self.pending.load(Ordering::Acquire) > 0 {
@@ -282,9 +317,8 @@ impl Shared {
                 thread::yield_now();
             }
         }
-        if since.is_some_and(|since| since.elapsed() > STALLED) {
-            self.alone.store(ALONE, Ordering::Relaxed);
-        }
+        let stalled = STALLED.max(own * STALLED_CHUNKS);
+        self.judge(since.is_some_and(|since| since.elapsed() > stalled));
         let mut panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(panic) = panic.take() {
             resume_unwind(panic);
@@ -362,6 +396,20 @@ mod tests {
                 }
             });
         }
+    }
+
+    #[test]
+    fn stalls_that_follow_each_other_cost_more_and_are_forgotten() {
+        let pool = Pool::new(2);
+        let shared = &pool.shared;
+        let alone_after_a_stall = || {
+            shared.judge(true);
+            (0..).take_while(|_| shared.is_alone()).count()
+        };
+        let first: Vec<usize> = (0..7).map(|_| alone_after_a_stall()).collect();
+        assert_eq!(first, [32, 64, 128, 256, 512, 1_024, 1_024]);
+        (0..8 * 1_024).for_each(|_| shared.judge(false));
+        assert_eq!(alone_after_a_stall(), 32);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use common::Random;
 use cwm_kernels::{Linear, LinearScratch, Pool, Store, WeightFormat};
 
 fn packed(format: WeightFormat, n: usize, k: usize, random: &mut Random) -> Linear {
-    Linear::pack(format, n, k, |_, row| {
+    Linear::pack(format, n, k, &Pool::new(2), |_, row| {
         row.copy_from_slice(&random.values(k))
     })
 }
@@ -155,8 +155,10 @@ fn packing_loses_what_the_format_says_and_nothing_the_second_time() {
     for format in WeightFormat::ALL {
         let (n, k) = (67, 130);
         let w: Vec<Vec<f32>> = (0..n).map(|_| random.values(k)).collect();
-        let once = Linear::pack(format, n, k, |i, row| row.copy_from_slice(&w[i]));
-        let twice = Linear::pack(format, n, k, |i, row| once.row(i, row));
+        let once = Linear::pack(format, n, k, &Pool::solo(), |i, row| {
+            row.copy_from_slice(&w[i])
+        });
+        let twice = Linear::pack(format, n, k, &Pool::new(3), |i, row| once.row(i, row));
         let (mut a, mut b) = (vec![0.0; k], vec![0.0; k]);
         for (i, w) in w.iter().enumerate() {
             once.row(i, &mut a);

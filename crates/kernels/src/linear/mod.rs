@@ -24,6 +24,7 @@ use crate::{Pool, Store};
 pub use input::LinearScratch;
 use input::Prepared;
 use lines::Lines;
+use pack::panel as pack_panel;
 use tile::{Bf16Rows, F32Rows, Int4Rows, Int8Rows, Output, product};
 
 /// Outputs of a panel.
@@ -136,7 +137,7 @@ unsafe impl Sync for Job {}
 
 impl Linear {
     /// Packs the matrix whose row `i` of `k` weights `row(i, out)` writes. Rows are asked for once
-    /// each, rising.
+    /// each, rising, on this thread; `pool` shares the packing.
     ///
     /// # Panics
     /// When `n` or `k` is 0.
@@ -145,6 +146,7 @@ impl Linear {
         format: WeightFormat,
         n: usize,
         k: usize,
+        pool: &Pool,
         mut row: impl FnMut(usize, &mut [f32]),
     ) -> Self {
         assert!(
@@ -159,16 +161,29 @@ impl Linear {
             bytes: Lines::zeros(n.div_ceil(PANEL) * panel_bytes),
         };
         let depth = k.next_multiple_of(format.unit());
-        let mut rows = vec![0f32; PANEL * depth];
-        for (index, panel) in packed.bytes.chunks_exact_mut(panel_bytes).enumerate() {
-            let first = index * PANEL;
-            for (lane, out) in rows.chunks_exact_mut(depth).enumerate() {
-                out.fill(0.0);
-                if first + lane < n {
-                    row(first + lane, &mut out[..k]);
+        let at_once = pool.threads().min(n.div_ceil(PANEL));
+        let mut rows = vec![0f32; at_once * PANEL * depth];
+        let batches = packed.bytes.chunks_mut(at_once * panel_bytes);
+        for (first, panels) in (0..n).step_by(at_once * PANEL).zip(batches) {
+            for (index, out) in (first..).zip(rows.chunks_exact_mut(depth)) {
+                if index < n {
+                    row(index, &mut out[..k]);
+                } else {
+                    out.fill(0.0);
                 }
             }
-            pack::panel(format, panel, &rows, depth);
+            pool.for_each_chunk(panels, panel_bytes, |index, panel| {
+                let rows = &rows[index * PANEL * depth..][..PANEL * depth];
+                // SAFETY: the kernel asks for nothing but the unit, which the processor has.
+                unsafe {
+                    on_unit!(pack_panel(
+                        format: WeightFormat = format,
+                        panel: &mut [u8] = panel,
+                        rows: &[f32] = rows,
+                        depth: usize = depth,
+                    ));
+                }
+            });
         }
         packed
     }

@@ -10,10 +10,12 @@
 //! | int4 | 32 or 128 weights | for each 8 of the depth: 4 bytes for each output, whose low halves are the first four codes plus 8 and whose high halves are the next four; then f16 scales |
 
 use super::{PANEL, WeightFormat};
-use crate::simd::{from_bf16, from_f16, to_bf16, to_f16};
+use crate::simd::{Simd, from_bf16, from_f16, to_bf16, to_f16};
 
-/// Packs `rows` `[PANEL, depth]`, `depth` being whole units.
-pub(super) fn panel(format: WeightFormat, panel: &mut [u8], rows: &[f32], depth: usize) {
+/// Packs `rows` `[PANEL, depth]`, `depth` being whole units. The unit is not named in here: in its
+/// functions rounding is an instruction, and loops become vectors.
+#[inline(always)]
+pub(super) fn panel<S: Simd>(format: WeightFormat, panel: &mut [u8], rows: &[f32], depth: usize) {
     let unit = format.unit();
     for (index, bytes) in panel.chunks_exact_mut(format.unit_bytes()).enumerate() {
         for (lane, row) in rows.chunks_exact(depth).enumerate() {
@@ -83,24 +85,29 @@ fn store_scale(bytes: &mut [u8], lane: usize, scale: f32) -> f32 {
 }
 
 /// `scale = max|w| / 127`.
+#[inline(always)]
 fn int8(bytes: &mut [u8], lane: usize, weights: &[f32]) {
     let largest = weights.iter().fold(0f32, |max, w| max.max(w.abs()));
     let inverse = store_scale(bytes, lane, largest / 127.0);
-    for (at, w) in weights.iter().enumerate() {
-        let code = (w * inverse).round_ties_even().clamp(-127.0, 127.0);
-        bytes[(at / 4 * PANEL + lane) * 4 + at % 4] = (code + 128.0) as u8;
+    let (fours, _) = weights.as_chunks::<4>();
+    for (step, four) in fours.iter().enumerate() {
+        let codes = four.map(|w| (w * inverse).round_ties_even().clamp(-127.0, 127.0) + 128.0);
+        bytes[(step * PANEL + lane) * 4..][..4].copy_from_slice(&codes.map(|code| code as u8));
     }
 }
 
 /// The weight furthest from zero becomes the code -8, so its sign is that of `-scale`.
+#[inline(always)]
 fn int4(bytes: &mut [u8], lane: usize, weights: &[f32]) {
     let furthest = weights
         .iter()
         .fold(0f32, |max, &w| if w.abs() > max.abs() { w } else { max });
     let inverse = store_scale(bytes, lane, furthest / -8.0);
-    for (at, w) in weights.iter().enumerate() {
-        let code = (w * inverse).round_ties_even().clamp(-8.0, 7.0) + 8.0;
-        let byte = &mut bytes[(at / 8 * PANEL + lane) * 4 + at % 4];
-        *byte |= (code as u8) << (if at % 8 < 4 { 0 } else { 4 });
+    let (eights, _) = weights.as_chunks::<8>();
+    for (step, eight) in eights.iter().enumerate() {
+        let codes = eight.map(|w| (w * inverse).round_ties_even().clamp(-8.0, 7.0) + 8.0);
+        let codes = codes.map(|code| code as u8);
+        let pairs: [u8; 4] = std::array::from_fn(|at| codes[at] | codes[at + 4] << 4);
+        bytes[(step * PANEL + lane) * 4..][..4].copy_from_slice(&pairs);
     }
 }

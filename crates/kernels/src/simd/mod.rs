@@ -82,19 +82,6 @@ pub(crate) trait Simd {
     unsafe fn dot_pair(sum: Self::F, pairs: *const u32, x: u32) -> Self::F;
 }
 
-/// Tells the processor that the cache line at `address`, which may be anywhere, will be read soon.
-#[inline(always)]
-pub(crate) fn prefetch(address: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a hint: it faults on no address, and every x86-64 processor has it.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(address.cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = address;
-}
-
 /// `e^x` to about two units in the last place: `x = n ln 2 + r`, and Cephes' polynomial for `e^r`.
 /// Exactly 0 below the smallest normal result, as masked scores need; saturates at about 2e38.
 ///
@@ -186,20 +173,29 @@ macro_rules! on_unit {
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,f16c")]
         unsafe fn avx2($($name: $type),*) {
+            #[allow(unused_unsafe, reason = "some kernels ask for nothing but the features")]
             // SAFETY: passed on from the macro's caller.
-            unsafe { $kernel::<$crate::simd::Avx2>($($name),*) }
+            unsafe {
+                $kernel::<$crate::simd::Avx2>($($name),*)
+            }
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni")]
         unsafe fn avx512($($name: $type),*) {
+            #[allow(unused_unsafe, reason = "see above")]
             // SAFETY: passed on from the macro's caller.
-            unsafe { $kernel::<$crate::simd::Avx512<false>>($($name),*) }
+            unsafe {
+                $kernel::<$crate::simd::Avx512<false>>($($name),*)
+            }
         }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512vnni,avx512bf16")]
         unsafe fn avx512_bf16($($name: $type),*) {
+            #[allow(unused_unsafe, reason = "see above")]
             // SAFETY: passed on from the macro's caller.
-            unsafe { $kernel::<$crate::simd::Avx512<true>>($($name),*) }
+            unsafe {
+                $kernel::<$crate::simd::Avx512<true>>($($name),*)
+            }
         }
         match $crate::simd::unit() {
             $crate::simd::Unit::Portable => $kernel::<$crate::simd::Portable>($($value),*),
