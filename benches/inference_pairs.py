@@ -1,11 +1,12 @@
-"""Compares the speed of `cwm bench` with llama.cpp's llama-bench, in interleaved pairs.
+"""Compares the speed of `cwm bench` with llama.cpp's llama-bench or with PyTorch, in interleaved pairs.
 
     python benches/inference_pairs.py --llama FOLDER [--models m30,m160] [--formats int8,int4,bf16]
         [--pairs N] [--depth N] [--pp N] [--tg N] [--threads N] [--gguf FOLDER] [--cwm BINARY]
+    python benches/inference_pairs.py --torch-python PYTHON --formats bf16 [...]
 
 Each pair is one run of either program on the same shape with random weights, one right after the other,
 changing which goes first.  The peer's figure is the better of its runs with and without flash attention
-(`-fa 0`, `-fa 1`).  Prints progress to stderr and one JSON document to stdout: for each model, format and test
+(`-fa 0`, `-fa 1`); with --torch-python the peer is `benches/peers/torch_prefill.py`, in bf16 only.  Prints progress to stderr and one JSON document to stdout: for each model, format and test
 every pair with its ratio and the median ratio; above 1.0 we are faster.  A pair during which other
 processes took more than --max-other of the CPU is left out of the median and says so.
 
@@ -85,6 +86,14 @@ def theirs(args, model, form):
     return best, max(others)
 
 
+def torch(args, model, _form):
+    command = [args.torch_python, str(ROOT / "benches/peers/torch_prefill.py"), "--model", model]
+    command += ["--pp", str(args.pp), "--tg", str(args.tg), "--threads", str(args.threads)]
+    command += ["--repetitions", str(args.repetitions)]
+    lines, other = run(command)
+    return {line["test"]: line["tokens_per_second"] for line in lines}, other
+
+
 def quantized(args, model, form):
     """Makes the peer's file where it is not there yet."""
     kind = FORMATS[form]
@@ -99,7 +108,9 @@ def quantized(args, model, form):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("--llama", type=pathlib.Path, required=True)
+    peers = parser.add_mutually_exclusive_group(required=True)
+    peers.add_argument("--llama", type=pathlib.Path)
+    peers.add_argument("--torch-python")
     parser.add_argument("--gguf", type=pathlib.Path, default=ROOT / "models-gguf")
     parser.add_argument("--cwm", default=str(ROOT / "target" / "release" / "cwm"))
     parser.add_argument("--models", default="m30,m160")
@@ -112,17 +123,21 @@ def main():
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--max-other", type=float, default=0.05)
     args = parser.parse_args()
+    peer, name = (torch, "torch") if args.torch_python else (theirs, "llama")
+    if args.torch_python and (args.formats != "bf16" or args.depth):
+        parser.error("PyTorch is compared in bf16, without a context: --formats bf16 --depth 0")
     results = []
     for model in args.models.split(","):
         for form in args.formats.split(","):
-            quantized(args, model, form)
+            if args.llama:
+                quantized(args, model, form)
             pairs = []
             for index in range(args.pairs):
-                sides = [ours, theirs] if index % 2 == 0 else [theirs, ours]
-                measured = {side.__name__: side(args, model, form) for side in sides}
-                (cwm, other_a), (llama, other_b) = measured["ours"], measured["theirs"]
-                pair = {"other_cpu": round(max(other_a, other_b), 3), "cwm": cwm, "llama": llama}
-                pair["ratio"] = {test: round(cwm[test] / llama[test], 3) for test in cwm}
+                sides = [ours, peer] if index % 2 == 0 else [peer, ours]
+                measured = {side: side(args, model, form) for side in sides}
+                (cwm, other_a), (them, other_b) = measured[ours], measured[peer]
+                pair = {"other_cpu": round(max(other_a, other_b), 3), "cwm": cwm, name: them}
+                pair["ratio"] = {test: round(cwm[test] / them[test], 3) for test in cwm}
                 pairs.append(pair)
                 print(model, form, pair, file=sys.stderr)
             quiet = [pair for pair in pairs if pair["other_cpu"] <= args.max_other]
