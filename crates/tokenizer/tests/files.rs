@@ -1,6 +1,7 @@
 //! Vocabularies that are not there, not whole, or not of this kind.
 
 use cwm_tokenizer::llama::{BadFile, Llama, Special};
+use proptest::prelude::*;
 
 /// The smallest vocabulary: one token for each byte.
 fn bytes_only() -> String {
@@ -79,6 +80,33 @@ fn bad_files_are_named() {
             expected: 255
         }
     );
+}
+
+/// A line of a vocabulary, mostly well formed.
+fn line() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => ("[A-Za-z0-9+/]{4}", 250u32..270).prop_map(|(token, rank)| format!("{token} {rank}\n")),
+        1 => "[A-Za-z0-9+/=]{0,9}[ \t]?[0-9]{0,12}\n?",
+        1 => ".{0,12}",
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_read_as_a_vocabulary_writes_every_text(
+        lines in prop::collection::vec(line(), 0..12),
+        cut in 0usize..4_000,
+        text in ".{0,40}",
+    ) {
+        let mut file = bytes_only() + &lines.concat();
+        if cut < file.len() && cut % 5 == 0 {
+            file.truncate(file.floor_char_boundary(cut));
+        }
+        if let Ok(llama) = Llama::from_bytes(file.as_bytes()) {
+            prop_assert!(llama.vocabulary() <= file.lines().count() + 256);
+            prop_assert_eq!(llama.decode(&llama.encode(&text)), Ok(text));
+        }
+    }
 }
 
 #[test]

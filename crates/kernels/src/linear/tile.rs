@@ -102,16 +102,15 @@ unsafe fn write<S: Simd, const R: usize, const V: usize>(
                     S::store(to, new);
                     continue;
                 }
-                let mut whole = [0f32; 16];
-                S::store(whole.as_mut_ptr(), sum);
-                for (lane, &sum) in whole
-                    .iter()
-                    .enumerate()
-                    .take(output.n.saturating_sub(column))
-                {
-                    let old = if output.add { *to.add(lane) } else { 0.0 };
-                    *to.add(lane) = old + sum;
+                let (mut whole, count) = ([0f32; 16], output.n.saturating_sub(column));
+                let count = count.min(S::LANES);
+                let mut new = sum;
+                if output.add {
+                    to.copy_to_nonoverlapping(whole.as_mut_ptr(), count);
+                    new = S::add(S::load(whole.as_ptr()), sum);
                 }
+                S::store(whole.as_mut_ptr(), new);
+                to.copy_from_nonoverlapping(whole.as_ptr(), count);
             }
         }
     }
