@@ -209,7 +209,7 @@ impl Pool {
         while shared.work_on_one() {
             own += 1;
         }
-        shared.finish(began.elapsed() / own.max(1));
+        shared.finish(began, own);
     }
 }
 
@@ -303,9 +303,9 @@ impl Shared {
         true
     }
 
-    /// Waits until every chunk is done, and passes a panic on. A chunk of the caller took `own` on
-    /// average.
-    fn finish(&self, own: Duration) {
+    /// Waits until every chunk is done, and passes a panic on. The caller has done `own` chunks since
+    /// it `began`.
+    fn finish(&self, began: Instant, own: u32) {
         let mut waited = 0;
         let mut since = None;
         while self.pending.load(Ordering::Acquire) > 0 {
@@ -317,8 +317,10 @@ impl Shared {
                 thread::yield_now();
             }
         }
-        let stalled = STALLED.max(own * STALLED_CHUNKS);
-        self.judge(since.is_some_and(|since| since.elapsed() > stalled));
+        self.judge(since.is_some_and(|since| {
+            let chunk = (since - began) / own.max(1);
+            since.elapsed() > STALLED.max(chunk * STALLED_CHUNKS)
+        }));
         let mut panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(panic) = panic.take() {
             resume_unwind(panic);

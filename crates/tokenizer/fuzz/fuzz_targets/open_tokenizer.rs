@@ -16,8 +16,8 @@ fuzz_target!(|input: &[u8]| {
 static SINGLE_BYTES: std::sync::LazyLock<String> = std::sync::LazyLock::new(|| {
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let letter = |sextet: usize| letters[sextet] as char;
-    let line = |byte| format!("{}{}== {byte}\n", letter(byte >> 2), letter((byte & 3) << 4));
-    (0..256).map(line).collect()
+    let line = |byte: usize| format!("{}{}== {byte}\n", letter(byte >> 2), letter((byte & 3) << 4));
+    (0..256usize).map(line).collect()
 });
 
 fn check(file: &[u8], text: &[u8]) {
