@@ -13,6 +13,7 @@ use cwm_kernels::{
     attention_paged, rms_norm, rope, swiglu,
 };
 
+use crate::Mask;
 use crate::kv::Cache;
 use crate::weights::{Decoder, Layer};
 
@@ -85,6 +86,8 @@ pub(crate) struct Segment<'a> {
     pub(crate) cache: &'a mut Cache,
     pub(crate) ids: &'a [u32],
     pub(crate) want: Want,
+    /// Tokens whose logits are of interest; all, where it says nothing.
+    pub(crate) legal: Option<Mask<'a>>,
     /// Where the wanted logits are appended.
     pub(crate) logits: &'a mut Vec<f32>,
 }
@@ -322,15 +325,18 @@ impl Workspace {
         normalise(context, normed, &self.x, &context.decoder.final_norm);
         if let [segment] = segments {
             let begin = segment.logits.len();
-            segment.logits.resize(begin + rows * head.n(), 0.0);
+            let (pool, scratch) = (context.pool, &mut self.scratch);
+            segment
+                .logits
+                .resize(begin + rows * head.n(), f32::NEG_INFINITY);
             let logits = &mut segment.logits[begin..];
-            head.apply(
-                logits,
-                normed,
-                Store::Overwrite,
-                context.pool,
-                &mut self.scratch,
-            );
+            match segment.legal {
+                None => head.apply(logits, normed, Store::Overwrite, pool, scratch),
+                Some(legal) => {
+                    let wanted = |ids: Range<usize>| legal.allows_any(ids);
+                    head.apply_where(logits, normed, wanted, pool, scratch);
+                }
+            }
             return;
         }
         let logits = room(&mut self.logits, rows * head.n());

@@ -7,7 +7,7 @@
 
 use crate::constraint::{Constraint, Drafter};
 use crate::error::{Error, Result};
-use crate::{Choice, Engine, Logits, Mask, Sampler, Session, Want};
+use crate::{Choice, Engine, Logits, Mask, Sampler, Session, TokenSet, Want};
 
 /// Where a generation ends at the latest, and how far ahead it may look.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,6 +131,7 @@ pub fn generate(
         tokens: Vec::new(),
         usage: PassUsage::default(),
         buffer: Vec::new(),
+        legal: TokenSet::default(),
     };
     if let Some(drafter) = &mut run.guides.drafter {
         drafter.accept(prompt);
@@ -156,6 +157,8 @@ struct Run<'a, 'g> {
     tokens: Vec<GeneratedToken>,
     usage: PassUsage,
     buffer: Vec<u32>,
+    /// What is legal at some place of the pass that is about to be made.
+    legal: TokenSet,
 }
 
 impl Run<'_, '_> {
@@ -200,6 +203,11 @@ impl Run<'_, '_> {
     /// Guesses what comes behind the pending tokens: what the drafter says as long as it is legal, and
     /// what is forced then.
     fn look_ahead(&mut self) -> Result<Vec<u32>> {
+        let vocab_size = self.engine.config().vocab_size;
+        self.legal.clear();
+        if let Some(constraint) = &mut self.guides.constraint {
+            self.legal.insert_all(constraint.mask(), vocab_size);
+        }
         let Some(drafter) = &mut self.guides.drafter else {
             return Ok(Vec::new());
         };
@@ -209,13 +217,13 @@ impl Run<'_, '_> {
         let max = self.limits.max_draft.min(left - 1).min(room);
         let mut draft = Vec::new();
         drafter.draft(max, &mut draft);
-        let vocab_size = self.engine.config().vocab_size;
         let known = draft.iter().position(|&id| id as usize >= vocab_size);
         draft.truncate(known.unwrap_or(draft.len()).min(max));
         let Some(constraint) = &mut self.guides.constraint else {
             return Ok(draft);
         };
-        let mut ahead = legal_part(*constraint, &draft, &mut self.buffer)?;
+        let legal = (&mut self.legal, vocab_size);
+        let mut ahead = legal_part(*constraint, &draft, &mut self.buffer, legal)?;
         constraint.rollback(ahead.len());
         ahead.truncate(max);
         Ok(ahead)
@@ -224,7 +232,9 @@ impl Run<'_, '_> {
     /// Extends the session by what is pending and ahead.
     fn pass(&mut self, ahead: &[u32]) -> Result<Rows> {
         let pending = std::mem::take(&mut self.pending);
-        let rows = extend_ahead(self.engine, self.session, &pending, ahead)?;
+        let constrained = self.guides.constraint.is_some();
+        let legal = constrained.then(|| self.legal.mask());
+        let rows = extend_ahead(self.engine, self.session, &pending, ahead, legal)?;
         self.usage.passes += rows.passes;
         self.usage.drafted += ahead.len();
         Ok(rows)
@@ -331,15 +341,17 @@ impl Rows {
 /// From so many known tokens on, a pass of their own costs less than rows of logits that nobody reads.
 const OWN_PASS: usize = 48;
 
-/// Extends the session by tokens that are known, at least one, and by guesses.
+/// Extends the session by tokens that are known, at least one, and by guesses. Only logits of `legal`
+/// tokens will be read.
 pub(crate) fn extend_ahead(
     engine: &Engine,
     session: &mut Session,
     known: &[u32],
     ahead: &[u32],
+    legal: Option<Mask<'_>>,
 ) -> Result<Rows> {
     if ahead.is_empty() {
-        let logits = session.extend(engine, known, Want::Last)?;
+        let logits = session.extend_among(engine, known, Want::Last, legal)?;
         return Ok(Rows {
             logits,
             first: 0,
@@ -351,7 +363,7 @@ pub(crate) fn extend_ahead(
         session.extend(engine, before, Want::None)?;
         rest = std::slice::from_ref(last);
     }
-    let logits = session.extend(engine, &[rest, ahead].concat(), Want::All)?;
+    let logits = session.extend_among(engine, &[rest, ahead].concat(), Want::All, legal)?;
     Ok(Rows {
         logits,
         first: rest.len() - 1,
@@ -360,11 +372,13 @@ pub(crate) fn extend_ahead(
 }
 
 /// The beginning of a draft that is legal, with what is forced behind it. The constraint has accepted it
-/// afterwards.
+/// afterwards. What is legal at places where there is a choice goes into `legal`, a set of ids below a
+/// size.
 fn legal_part(
     constraint: &mut dyn Constraint,
     draft: &[u32],
     forced: &mut Vec<u32>,
+    (legal, vocab_size): (&mut TokenSet, usize),
 ) -> Result<Vec<u32>> {
     let mut ahead = Vec::new();
     let mut draft = draft.iter().copied().peekable();
@@ -391,6 +405,7 @@ fn legal_part(
         if constraint.is_complete() {
             break;
         }
+        legal.insert_all(constraint.mask(), vocab_size);
     }
     Ok(ahead)
 }

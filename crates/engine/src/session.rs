@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::Mask;
 use crate::decoder::{Segment, Want, Workspace};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -47,6 +48,22 @@ impl Session {
     /// [`Error::WrongEngine`], [`Error::UnknownToken`] or [`Error::ContextFull`]; the session is
     /// then unchanged.
     pub fn extend(&mut self, engine: &Engine, ids: &[u32], want: Want) -> Result<Logits> {
+        self.extend_among(engine, ids, want, None)
+    }
+
+    /// As [`Session::extend`], of which only the logits of `legal` tokens will be read, at any of the
+    /// wanted places: those of others may be minus infinity. Where few are legal, little of the head's
+    /// weights has to be read.
+    ///
+    /// # Errors
+    /// As [`Session::extend`].
+    pub fn extend_among(
+        &mut self,
+        engine: &Engine,
+        ids: &[u32],
+        want: Want,
+        legal: Option<Mask<'_>>,
+    ) -> Result<Logits> {
         self.check(engine, self.len(), ids)?;
         let mut logits = Logits::none(engine);
         engine.with_workspace(|workspace| {
@@ -59,6 +76,7 @@ impl Session {
                     } else {
                         want.before_last()
                     },
+                    legal,
                     logits: &mut logits.data,
                 };
                 compute(engine, workspace, std::slice::from_mut(&mut work));
@@ -296,6 +314,7 @@ impl Engine {
                         } else {
                             item.want.before_last()
                         },
+                        legal: None,
                         logits: &mut logits.data,
                     });
                 }
@@ -314,6 +333,7 @@ struct Work<'a> {
     session: &'a mut Session,
     ids: &'a [u32],
     want: Want,
+    legal: Option<Mask<'a>>,
     logits: &'a mut Vec<f32>,
 }
 
@@ -327,6 +347,7 @@ fn compute(engine: &Engine, workspace: &mut Workspace, work: &mut [Work<'_>]) {
             cache: &mut work.session.cache,
             ids: work.ids,
             want: work.want,
+            legal: work.legal,
             logits: &mut *work.logits,
         })
         .collect();

@@ -114,8 +114,9 @@ proptest! {
             sampler.seek(n);
             prop_assert_eq!(sampler.pick(&logits, set.mask()), Ok(choice.id));
             // What is reported is the model's, whatever bent the distribution.
-            let whole = logprob(&logits, choice.id).expect("in range");
-            prop_assert!((choice.prob.ln() - whole).abs() < 1e-9);
+            let plain = greedy(&logits, set.mask()).expect("there is a choice");
+            let apart = f64::from(logits[choice.id as usize]) - f64::from(logits[plain.id as usize]);
+            prop_assert!((choice.logprob - (plain.logprob + apart)).abs() < 1e-9);
         }
     }
 
@@ -155,11 +156,10 @@ proptest! {
                 let first = allowed.iter().find(|&&id| logits[id as usize] == best);
                 prop_assert_eq!(Some(&choice.id), first);
                 let legal: f64 = allowed.iter().map(|&id| exp(id)).sum();
-                let whole: f64 = (0..logits.len() as u32).map(exp).sum();
                 prop_assert!((choice.logprob - (exp(choice.id) / legal).ln()).abs() < 1e-9);
-                prop_assert!((choice.prob - exp(choice.id) / whole).abs() < 1e-9);
-                prop_assert!(choice.logprob <= 0.0 && choice.prob <= 1.0);
-                prop_assert!(choice.prob.ln() <= choice.logprob + 1e-9);
+                prop_assert!(choice.logprob <= 0.0);
+                let whole = logprob(&logits, choice.id).expect("in range");
+                prop_assert!(whole <= choice.logprob + 1e-9);
             }
         }
     }
@@ -181,6 +181,17 @@ proptest! {
         let forced = if expected.len() == 1 { Some(expected[0]) } else { None };
         prop_assert_eq!(mask.forced(vocab_size), forced);
         prop_assert_eq!(Mask::all().iter(vocab_size).count(), vocab_size);
+        for (start, end) in [(0, 300), (7, 9), (60, 70), (64, 128), (250, 400), (128, 128)] {
+            let any = ids.iter().any(|&id| (start..end).contains(&(id as usize)));
+            prop_assert_eq!(mask.allows_any(start..end), any, "{}..{}", start, end);
+            prop_assert_eq!(Mask::all().allows_any(start..end), start < end);
+        }
+        let mut sum: TokenSet = [5, 299].into_iter().collect();
+        sum.insert_all(mask, vocab_size);
+        let is_in = |id: u32| [5, 299].contains(&id) || mask.allows(id) && (id as usize) < vocab_size;
+        prop_assert!((0..400).all(|id| sum.mask().allows(id) == is_in(id)));
+        sum.insert_all(Mask::all(), vocab_size);
+        prop_assert!((0..vocab_size as u32).all(|id| sum.mask().allows(id)));
     }
 
     #[test]

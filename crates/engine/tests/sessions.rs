@@ -6,8 +6,10 @@ mod common;
 mod properties;
 
 use common::{N_CONFIGS, Random, bits, model, one_pass};
-use cwm_engine::{BatchItem, Engine, Error, KvFormat, Options, Session, Want, WeightFormat};
-use cwm_kernels::Linear;
+use cwm_engine::{
+    BatchItem, Engine, Error, KvFormat, Options, Session, TokenSet, Want, WeightFormat,
+};
+use cwm_kernels::{Linear, Pool};
 
 fn engine(kind: usize, options: Options) -> Engine {
     Engine::new(model(kind, 7), options).expect("the options fit the test model")
@@ -81,6 +83,39 @@ fn every_chunking_and_number_of_threads_gives_the_same_bits() {
                 assert!(bits(&logits) == expected, "{name}, chunks to {longest}");
             }
             assert!(bits(&one_pass(&threaded, &ids)) == expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn logits_of_legal_tokens_do_not_depend_on_what_else_is_legal() {
+    let mut random = Random(9);
+    let vocab_size = 67;
+    for kind in 0..N_CONFIGS {
+        for options in formats() {
+            let engine = engine(kind, options);
+            let (prompt, ids) = (random.ids(20, 67), random.ids(5, 67));
+            let mut base = Session::new(&engine);
+            base.extend(&engine, &prompt, Want::None).expect("fits");
+            for want in [Want::Last, Want::All] {
+                let whole = base.fork().extend(&engine, &ids, want).expect("fits");
+                for legal in [&[3][..], &[66], &[0, 65], &[]] {
+                    let set: TokenSet = legal.iter().copied().collect();
+                    let mut session = base.fork();
+                    let some = session.extend_among(&engine, &ids, want, Some(set.mask()));
+                    let some = some.expect("fits");
+                    let rows = if want == Want::All { ids.len() } else { 1 };
+                    for row in 0..rows {
+                        let (some, whole) = (some.row(row), whole.row(row));
+                        assert_eq!(some.len(), vocab_size);
+                        for (id, (a, b)) in some.iter().zip(whole).enumerate() {
+                            let is_legal = legal.contains(&(id as u32));
+                            assert!(a == b || *a == f32::NEG_INFINITY && !is_legal, "{id}");
+                        }
+                    }
+                    assert_eq!(session.len(), base.len() + ids.len());
+                }
+            }
         }
     }
 }

@@ -3,6 +3,8 @@
 
 mod common;
 
+use std::ops::Range;
+
 use common::Random;
 use cwm_kernels::{Linear, LinearScratch, Pool, Store, WeightFormat};
 
@@ -113,6 +115,35 @@ fn adding_is_adding_to_what_is_there() {
             let product = apply(&linear, &x, &Pool::solo());
             let want: Vec<f32> = before.iter().zip(product).map(|(a, b)| a + b).collect();
             assert_eq!(y, want, "{format}, {m} rows");
+        }
+    }
+}
+
+#[test]
+fn wanted_outputs_are_those_of_the_whole_product_and_the_rest_is_left_alone() {
+    let mut random = Random(5);
+    for format in WeightFormat::ALL {
+        let (n, k) = (200, 40);
+        let linear = packed(format, n, k, &mut random);
+        for (m, pool) in [(1, Pool::solo()), (7, Pool::new(3))] {
+            let x = random.values(m * k);
+            let whole = apply(&linear, &x, &pool);
+            for wanted in [vec![], vec![0], vec![70, 199], vec![63, 64, 130]] {
+                let mut y = vec![-7.0; m * n];
+                let has_any = |outputs: Range<usize>| wanted.iter().any(|at| outputs.contains(at));
+                linear.apply_where(&mut y, &x, has_any, &pool, &mut LinearScratch::default());
+                for (at, &got) in y.iter().enumerate() {
+                    let (i, j) = (at / n, at % n);
+                    let is_there = got == whole[at];
+                    assert!(is_there || got == -7.0, "{format}: ({i}, {j})");
+                    assert!(is_there || !wanted.contains(&j), "{format}: ({i}, {j})");
+                }
+                let left = y.iter().filter(|&&got| got == -7.0).count();
+                assert!(
+                    left >= m * n / 4 || wanted.len() == 3,
+                    "{format}: {left} left"
+                );
+            }
         }
     }
 }

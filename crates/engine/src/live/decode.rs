@@ -106,7 +106,7 @@ impl<'a> Decoder<'a> {
             Pace::Plain => Vec::new(),
             Pace::Ahead => memory.ahead(&self.grammar, room),
         };
-        let rows = extend_ahead(self.engine, session, pending, &ahead)?;
+        let rows = extend_ahead(self.engine, session, pending, &ahead, None)?;
         pending.clear();
         let before = session.len() - ahead.len();
         let mut right = 0;

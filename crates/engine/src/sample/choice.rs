@@ -9,11 +9,9 @@ pub struct Choice {
     /// The token.
     pub id: u32,
     /// Natural log of its probability among the *allowed* tokens (temperature 1, renormalised).
-    /// Zero when forced.
-    pub logprob: f64,
-    /// Its probability over the *whole* vocabulary (temperature 1). Small where the mask had to
+    /// Zero when forced. [`logprob`] is that over the *whole* vocabulary: low where the mask had to
     /// overrule the model.
-    pub prob: f64,
+    pub logprob: f64,
 }
 
 /// The allowed token with the highest logit.
@@ -23,7 +21,7 @@ pub struct Choice {
 /// [`Error::BadLogit`] when any logit is NaN or plus infinity.
 pub fn greedy(logits: &[f32], mask: Mask<'_>) -> Result<Choice> {
     let id = best(logits, mask)?;
-    Ok(choice(logits, mask, id, log_sum_exp(logits)?))
+    Ok(choice(logits, mask, id))
 }
 
 /// The id of [`greedy`].
@@ -43,13 +41,12 @@ pub(super) fn best(logits: &[f32], mask: Mask<'_>) -> Result<u32> {
 }
 
 /// Describes the choice of `id`, an allowed id with a finite logit.
-pub(super) fn choice(logits: &[f32], mask: Mask<'_>, id: u32, whole: f64) -> Choice {
+pub(super) fn choice(logits: &[f32], mask: Mask<'_>, id: u32) -> Choice {
     let logit = f64::from(logits[id as usize]);
     let allowed = mask.iter(logits.len()).map(|id| logits[id as usize]);
     Choice {
         id,
         logprob: (logit - log_sum_exp_of(allowed)).min(0.0),
-        prob: (logit - whole).exp().min(1.0),
     }
 }
 

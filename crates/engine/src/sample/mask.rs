@@ -1,5 +1,7 @@
 //! Sets of token ids: what may be chosen.
 
+use std::ops::Range;
+
 /// An owned set of token ids, as a bitset over a vocabulary: the storage behind a [`Mask`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TokenSet {
@@ -39,6 +41,17 @@ impl TokenSet {
     /// Removes every id and keeps the storage, so that one set serves a whole generation.
     pub fn clear(&mut self) {
         self.words.fill(0);
+    }
+
+    /// Adds every id below `vocab_size` that a mask allows.
+    pub fn insert_all(&mut self, mask: Mask<'_>, vocab_size: usize) {
+        let n_words = vocab_size.div_ceil(64);
+        if self.words.len() < n_words {
+            self.words.resize(n_words, 0);
+        }
+        for (index, word) in self.words[..n_words].iter_mut().enumerate() {
+            *word |= mask.word(index, vocab_size);
+        }
     }
 
     /// The set as a mask.
@@ -91,22 +104,34 @@ impl<'a> Mask<'a> {
         })
     }
 
+    /// May any of these ids be chosen?
+    pub fn allows_any(self, ids: Range<usize>) -> bool {
+        (ids.start / 64..ids.end.div_ceil(64)).any(|index| {
+            let before = ids.start.saturating_sub(index * 64);
+            self.word(index, ids.end) >> before != 0
+        })
+    }
+
     /// The allowed ids below `vocab_size`, rising.
     pub fn iter(self, vocab_size: usize) -> impl Iterator<Item = u32> + Clone + 'a {
         let n_words = vocab_size.div_ceil(64);
         (0..n_words).flat_map(move |index| {
-            let word = match self.words {
-                None => u64::MAX,
-                Some(words) => words.get(index).copied().unwrap_or(0),
-            };
-            let rest = vocab_size - index * 64;
-            let word = if rest < 64 {
-                word & ((1 << rest) - 1)
-            } else {
-                word
-            };
-            bits(word).map(move |bit| index as u32 * 64 + bit)
+            bits(self.word(index, vocab_size)).map(move |bit| index as u32 * 64 + bit)
         })
+    }
+
+    /// The ids from `64 * index` on, one a bit, without those from `end` on; `index` begins before it.
+    fn word(self, index: usize, end: usize) -> u64 {
+        let word = match self.words {
+            None => u64::MAX,
+            Some(words) => words.get(index).copied().unwrap_or(0),
+        };
+        let rest = end - index * 64;
+        if rest < 64 {
+            word & ((1 << rest) - 1)
+        } else {
+            word
+        }
     }
 
     /// Number of allowed ids below `vocab_size`.

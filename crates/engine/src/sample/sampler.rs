@@ -14,7 +14,7 @@
 //! were drawn before, which [`Sampler::seek`] sets: so the choice at a place of a text does not
 //! depend on how the places before it were filled.
 
-use super::choice::{best, check_logits, choice, log_sum_exp};
+use super::choice::{best, check_logits, choice};
 use super::{Choice, Mask};
 use crate::error::{Error, Result};
 
@@ -169,7 +169,7 @@ impl Sampler {
     /// As [`greedy`](crate::greedy).
     pub fn sample(&mut self, logits: &[f32], mask: Mask<'_>) -> Result<Choice> {
         let id = self.pick(logits, mask)?;
-        Ok(choice(logits, mask, id, log_sum_exp(logits)?))
+        Ok(choice(logits, mask, id))
     }
 
     /// As [`Sampler::sample`], without the probabilities and what they cost.

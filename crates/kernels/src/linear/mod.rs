@@ -17,6 +17,7 @@ mod pack;
 mod tile;
 
 use std::fmt;
+use std::ops::Range;
 
 use crate::simd::{Simd, on_unit};
 use crate::{Pool, Store};
@@ -126,12 +127,14 @@ struct Job {
     rows: Rows,
     panels: *const u8,
     panel_bytes: usize,
+    /// Panels to multiply with: the first so many, or those named.
     n_panels: usize,
+    named: *const u32,
     panels_per_chunk: usize,
     output: Output,
 }
 
-// SAFETY: the pointers are to weights and inputs that nobody writes while the job lives, and to
+// SAFETY: the pointers are to weights, names and inputs that nobody writes while the job lives, and to
 // outputs of which every chunk writes its own.
 unsafe impl Sync for Job {}
 
@@ -235,6 +238,38 @@ impl Linear {
         pool: &Pool,
         scratch: &mut LinearScratch,
     ) {
+        self.multiply(y, x, store, None, pool, scratch);
+    }
+
+    /// As [`Linear::apply`], of the outputs that `wanted` holds true of alone, and of some neighbours of
+    /// theirs: it is asked of stretches of outputs that lie together. The rest of `y` stays as it is.
+    ///
+    /// # Panics
+    /// As [`Linear::apply`].
+    pub fn apply_where(
+        &self,
+        y: &mut [f32],
+        x: &[f32],
+        wanted: impl Fn(Range<usize>) -> bool,
+        pool: &Pool,
+        scratch: &mut LinearScratch,
+    ) {
+        let outputs = |panel: u32| panel as usize * PANEL..self.n.min((panel as usize + 1) * PANEL);
+        let panels = 0..self.n.div_ceil(PANEL) as u32;
+        let named: Vec<u32> = panels.filter(|&panel| wanted(outputs(panel))).collect();
+        self.multiply(y, x, Store::Overwrite, Some(&named), pool, scratch);
+    }
+
+    /// The product with the `named` panels, or with all.
+    fn multiply(
+        &self,
+        y: &mut [f32],
+        x: &[f32],
+        store: Store,
+        named: Option<&[u32]>,
+        pool: &Pool,
+        scratch: &mut LinearScratch,
+    ) {
         let m = x.len() / self.k;
         assert!(
             x.len() == m * self.k && y.len() == m * self.n,
@@ -244,11 +279,11 @@ impl Linear {
             self.n,
             self.k
         );
-        if m == 0 {
+        let n_panels = named.map_or(self.n.div_ceil(PANEL), <[u32]>::len);
+        if m == 0 || n_panels == 0 {
             return;
         }
         let prepared = scratch.prepare(self.format, x, m, self.k, pool);
-        let n_panels = self.n.div_ceil(PANEL);
         let panels_per_chunk = if m < CHUNK_ROWS {
             (CHUNK_BYTES / self.panel_bytes() / m).clamp(1, n_panels)
         } else {
@@ -259,6 +294,7 @@ impl Linear {
             panels: self.bytes.as_ptr(),
             panel_bytes: self.panel_bytes(),
             n_panels,
+            named: named.map_or(std::ptr::null(), <[u32]>::as_ptr),
             panels_per_chunk,
             output: Output {
                 y: y.as_mut_ptr(),
@@ -309,7 +345,12 @@ unsafe fn chunk<S: Simd>(job: &Job, index: usize) {
     let end_panel = (first_panel + job.panels_per_chunk).min(job.n_panels);
     let first_row = index / column_chunks * CHUNK_ROWS;
     let end_row = (first_row + CHUNK_ROWS).min(job.output.m);
-    for panel in first_panel..end_panel {
+    for index in first_panel..end_panel {
+        let panel = match job.named.is_null() {
+            true => index,
+            // SAFETY: there are `n_panels` names, if any.
+            false => unsafe { *job.named.add(index) as usize },
+        };
         let column = panel * PANEL;
         let at = job.panels.wrapping_add(panel * job.panel_bytes);
         let (rows, output) = (first_row..end_row, &job.output);
