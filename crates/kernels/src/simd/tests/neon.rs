@@ -146,7 +146,7 @@ proptest! {
 }
 
 /// Reproducible numbers in -1..1.
-fn values(len: usize, seed: u32) -> Vec<f32> {
+fn noise(len: usize, seed: u32) -> Vec<f32> {
     let mut state = seed;
     let next = || {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -170,13 +170,13 @@ fn packed_products_are_the_same_bits() {
     for format in WeightFormat::ALL {
         // Every height of a tile, outputs that end inside a vector, a depth that is padded.
         for [m, n, k] in [[1, 64, 256], [2, 61, 33], [7, 130, 129], [13, 70, 64]] {
-            let (w, x) = (values(n * k, 1), values(m * k, 2));
+            let (w, x) = (noise(n * k, 1), noise(m * k, 2));
             let product = |unit| {
                 with_unit(unit, || {
                     let linear = Linear::pack(format, n, k, &pool, |row, out| {
                         out.copy_from_slice(&w[row * k..][..k]);
                     });
-                    let mut y = values(m * n, 3);
+                    let mut y = noise(m * n, 3);
                     let mut scratch = LinearScratch::default();
                     linear.apply(&mut y, &x, Store::Accumulate, &pool, &mut scratch);
                     y.into_iter().map(f32::to_bits).collect::<Vec<_>>()
@@ -201,20 +201,17 @@ fn paged_attention_is_the_same_but_for_the_order_of_sums() {
             head_dim,
         };
         let (rows, len) = (5, 2 * PAGE + 17);
-        let (keys, values_) = (
-            values(len * shape.kv_width(), 1),
-            values(len * shape.kv_width(), 2),
+        let (keys, values) = (
+            noise(len * shape.kv_width(), 1),
+            noise(len * shape.kv_width(), 2),
         );
-        let q = values(rows * shape.q_width(), 3);
+        let q = noise(rows * shape.q_width(), 3);
         for format in [KvFormat::F32, KvFormat::Bf16] {
             let n_pages = len.div_ceil(PAGE);
             let mut buffer = KvBuffer::zeros(format, n_pages * plane_len(shape));
             let width = shape.kv_width();
             for at in 0..len {
-                let (key, value) = (
-                    &keys[at * width..][..width],
-                    &values_[at * width..][..width],
-                );
+                let (key, value) = (&keys[at * width..][..width], &values[at * width..][..width]);
                 buffer.write(at / PAGE, shape, at % PAGE, key, value);
             }
             let pages: Vec<KvPlane<'_>> = (0..n_pages).map(|at| buffer.plane(at, shape)).collect();
