@@ -16,6 +16,8 @@ const VARIABLE: &str = "CWM_CPU";
 pub enum Level {
     /// Plain Rust, on any processor.
     Portable,
+    /// AArch64 with NEON: 4 lanes in packed products and attention over pages, plain Rust elsewhere.
+    Neon,
     /// x86-64 with AVX2 and FMA: 8 lanes.
     Avx2,
     /// x86-64 with AVX-512F: 16 lanes in matrix products, AVX2 elsewhere.
@@ -28,8 +30,9 @@ pub enum Level {
 }
 
 impl Level {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Portable,
+        Self::Neon,
         Self::Avx2,
         Self::Avx512,
         Self::Avx512Bf16,
@@ -41,11 +44,18 @@ impl Level {
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
+            Self::Neon => "neon",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
             Self::Avx512Bf16 => "avx512bf16",
             Self::Amx => "amx",
         }
+    }
+
+    /// Whether a processor whose best path is this one can take that one. NEON is no step on the way
+    /// to AVX2.
+    fn includes(self, other: Self) -> bool {
+        other <= self && (other != Self::Neon || self == Self::Neon)
     }
 }
 
@@ -76,7 +86,7 @@ impl fmt::Display for Cpu {
 
 /// The path in use on this processor, decided on the first call.
 ///
-/// `CWM_CPU=portable|avx2|avx512|avx512bf16|amx` forces a lower path. An unknown value changes nothing and
+/// `CWM_CPU=portable|neon|avx2|avx512|avx512bf16|amx` forces a lower path. An unknown value changes nothing and
 /// is reported in [`Cpu::notes`].
 pub fn cpu() -> &'static Cpu {
     static CPU: OnceLock<Cpu> = OnceLock::new();
@@ -97,12 +107,12 @@ fn choose(detected: Level, asked: Option<impl AsRef<str>>) -> Cpu {
     let Some(asked) = asked else { return cpu };
     let asked = asked.as_ref();
     match Level::ALL.into_iter().find(|level| level.name() == asked) {
-        Some(level) if level <= detected => {
+        Some(level) if detected.includes(level) => {
             cpu.level = level;
             cpu.notes.push(format!("{VARIABLE}={asked} was set"));
         }
         Some(_) => cpu.notes.push(format!(
-            "{VARIABLE}={asked} asks for more than this processor has, using {detected}"
+            "{VARIABLE}={asked} asks for what this processor does not have, using {detected}"
         )),
         None => cpu.notes.push(format!(
             "{VARIABLE}={asked} is not a known path (known: {}), using {detected}",
@@ -156,7 +166,13 @@ fn detect() -> Level {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn detect() -> Level {
+    // Part of every target of this architecture that has a standard library.
+    Level::Neon
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn detect() -> Level {
     Level::Portable
 }
@@ -172,7 +188,22 @@ mod tests {
         assert_eq!(choose(Level::Avx512, Some("avx2")).level, Level::Avx2);
         let raised = choose(Level::Avx2, Some("amx"));
         assert_eq!(raised.level, Level::Avx2);
-        assert!(raised.to_string().contains("more than this processor has"));
+        assert!(
+            raised
+                .to_string()
+                .contains("what this processor does not have")
+        );
+    }
+
+    #[test]
+    fn neon_is_for_processors_that_have_it() {
+        assert_eq!(choose(Level::Neon, Some("neon")).level, Level::Neon);
+        assert_eq!(choose(Level::Neon, Some("portable")).level, Level::Portable);
+        for (detected, asked) in [(Level::Amx, "neon"), (Level::Neon, "avx2")] {
+            let cpu = choose(detected, Some(asked));
+            assert_eq!(cpu.level, detected);
+            assert!(cpu.notes[0].contains("does not have"), "{cpu}");
+        }
     }
 
     #[test]
@@ -199,7 +230,10 @@ mod tests {
     #[cfg(target_arch = "x86_64")]
     #[test]
     fn the_self_check_accepts_the_paths_that_run_here() {
-        for level in Level::ALL.into_iter().filter(|&level| level <= detect()) {
+        for level in Level::ALL
+            .into_iter()
+            .filter(|&level| detect().includes(level))
+        {
             assert_eq!(self_check(level), Ok(()), "{level}");
         }
     }

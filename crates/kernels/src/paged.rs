@@ -320,9 +320,10 @@ unsafe fn chunk<S: Simd>(job: &Job<'_>, index: usize) {
     let mut at = first;
     while at < end {
         let left = end - at;
-        // SAFETY: passed on from the caller. The tiles fit 32 registers of 512 bits, or 16 of 256.
+        // SAFETY: passed on from the caller. The tiles fit 32 registers of 512 bits, 32 of 128
+        // (NEON) or 16 of 256.
         unsafe {
-            if S::LANES == 16 {
+            if S::LANES != 8 {
                 match left {
                     4.. => queries::<S, 4, 4>(job, kv_head, at),
                     2.. => queries::<S, 2, 4>(job, kv_head, at),

@@ -169,7 +169,7 @@ pub(crate) fn gemm_panels(c: MatMut<'_>, a: MatRef<'_>, b: Panels<'_>, store: St
 /// Columns per panel of the kernels in use, the same in either precision.
 pub(crate) fn nr() -> usize {
     match cpu().level {
-        Level::Portable => portable::Portable::NR,
+        Level::Portable | Level::Neon => portable::Portable::NR,
         #[cfg(target_arch = "x86_64")]
         Level::Avx2 => avx2::Avx2::NR,
         #[cfg(target_arch = "x86_64")]
@@ -180,9 +180,13 @@ pub(crate) fn nr() -> usize {
 }
 
 fn dispatch(c: MatMut<'_>, a: MatRef<'_>, b: Right<'_>, store: Store, precision: Precision) {
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(unused_variables, reason = "no path rounds")
+    )]
     let rounds = precision == Precision::Bf16;
     match (cpu().level, b) {
-        (Level::Portable, b) => multiply::<portable::Portable>(c, a, b, store),
+        (Level::Portable | Level::Neon, b) => multiply::<portable::Portable>(c, a, b, store),
         #[cfg(target_arch = "x86_64")]
         (Level::Avx2, b) => multiply::<avx2::Avx2>(c, a, b, store),
         #[cfg(target_arch = "x86_64")]
@@ -241,7 +245,9 @@ pub(crate) fn self_check(level: Level) -> Result<(), String> {
         let (mut got, mut want) = (vec![1.0; m * n], vec![1.0; m * n]);
         let c = MatMut::new(&mut got, m, n);
         match level {
-            Level::Portable => multiply::<portable::Portable>(c, a, Right::Strided(b), store),
+            Level::Portable | Level::Neon => {
+                multiply::<portable::Portable>(c, a, Right::Strided(b), store)
+            }
             Level::Avx2 => multiply::<avx2::Avx2>(c, a, Right::Strided(b), store),
             Level::Avx512 => multiply::<avx512::Avx512>(c, a, Right::Strided(b), store),
             Level::Avx512Bf16 => multiply::<bf16::Bf16>(c, a, Right::Strided(b), store),

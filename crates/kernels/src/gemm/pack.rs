@@ -149,7 +149,7 @@ pub(crate) fn pack_panels(dst: &mut [f32], b: &MatRef<'_>, precision: Precision)
     // the level in use is one that the processor has.
     unsafe {
         match (precision, cpu().level) {
-            (Precision::F32, Level::Portable) => {
+            (Precision::F32, Level::Portable | Level::Neon) => {
                 super::portable::Portable::pack_b(dst, lanes, b.cols, b.rows);
             }
             #[cfg(target_arch = "x86_64")]

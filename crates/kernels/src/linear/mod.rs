@@ -355,7 +355,7 @@ unsafe fn chunk<S: Simd>(job: &Job, index: usize) {
         let at = job.panels.wrapping_add(panel * job.panel_bytes);
         let (rows, output) = (first_row..end_row, &job.output);
         // SAFETY: passed on from the caller. The tiles fit the registers: 32 of 512 bits with
-        // AVX-512, 16 of 256 bits else.
+        // AVX-512, 32 of 128 bits with NEON, 16 of 256 bits else.
         unsafe {
             match (job.rows, S::LANES) {
                 (Rows::F32(x), 16) => product::<S, _, 6, 4, 4>(x, rows, at, column, output),
@@ -365,6 +365,11 @@ unsafe fn chunk<S: Simd>(job: &Job, index: usize) {
                 (Rows::Int4Group128(x), 16) => {
                     product::<S, _, 6, 2, 4>(x, rows, at, column, output)
                 }
+                (Rows::F32(x), 4) => product::<S, _, 6, 4, 8>(x, rows, at, column, output),
+                (Rows::Bf16(x), 4) => product::<S, _, 4, 4, 8>(x, rows, at, column, output),
+                (Rows::Int8(x), 4) => product::<S, _, 2, 4, 8>(x, rows, at, column, output),
+                (Rows::Int4Group32(x), 4) => product::<S, _, 2, 4, 8>(x, rows, at, column, output),
+                (Rows::Int4Group128(x), 4) => product::<S, _, 2, 4, 8>(x, rows, at, column, output),
                 (Rows::F32(x), _) => product::<S, _, 6, 2, 8>(x, rows, at, column, output),
                 (Rows::Bf16(x), _) => product::<S, _, 4, 2, 4>(x, rows, at, column, output),
                 (Rows::Int8(x), _) => product::<S, _, 2, 2, 2>(x, rows, at, column, output),

@@ -9,6 +9,14 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(any(target_arch = "aarch64", test))]
+#[cfg_attr(
+    not(target_arch = "aarch64"),
+    expect(unused_unsafe, reason = "the model's functions are safe")
+)]
+mod neon;
+#[cfg(all(test, not(target_arch = "aarch64")))]
+mod neon_model;
 mod portable;
 
 use std::sync::OnceLock;
@@ -17,6 +25,8 @@ use std::sync::OnceLock;
 pub(crate) use avx2::Avx2;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+#[cfg(any(target_arch = "aarch64", test))]
+pub(crate) use neon::Neon;
 pub(crate) use portable::Portable;
 
 /// A vector unit.
@@ -119,6 +129,9 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::F) -> S::F {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     Portable,
+    /// On other machines there is a model of it, for tests.
+    #[cfg(any(target_arch = "aarch64", test))]
+    Neon,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     /// AVX-512 with byte operations and VNNI.
@@ -133,6 +146,10 @@ pub(crate) enum Unit {
 /// allows.
 pub(crate) fn unit() -> Unit {
     static UNIT: OnceLock<Unit> = OnceLock::new();
+    #[cfg(test)]
+    if let Some(unit) = tests::FORCED.get() {
+        return unit;
+    }
     *UNIT.get_or_init(find)
 }
 
@@ -158,7 +175,16 @@ fn find() -> Unit {
     }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
+#[cfg(target_arch = "aarch64")]
+fn find() -> Unit {
+    use crate::{Level, cpu};
+    match cpu().level {
+        Level::Neon => Unit::Neon,
+        _ => Unit::Portable,
+    }
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 fn find() -> Unit {
     Unit::Portable
 }
@@ -170,10 +196,19 @@ fn find() -> Unit {
 /// Expands to an unsafe call: the arguments have to satisfy the kernel's contract.
 macro_rules! on_unit {
     ($kernel:ident ($($name:ident : $type:ty = $value:expr),* $(,)?)) => {{
+        #[cfg(any(target_arch = "aarch64", test))]
+        #[cfg_attr(target_arch = "aarch64", target_feature(enable = "neon"))]
+        unsafe fn neon($($name: $type),*) {
+            #[allow(unused_unsafe, reason = "some kernels ask for nothing but the features")]
+            // SAFETY: passed on from the macro's caller.
+            unsafe {
+                $kernel::<$crate::simd::Neon>($($name),*)
+            }
+        }
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma,f16c")]
         unsafe fn avx2($($name: $type),*) {
-            #[allow(unused_unsafe, reason = "some kernels ask for nothing but the features")]
+            #[allow(unused_unsafe, reason = "see above")]
             // SAFETY: passed on from the macro's caller.
             unsafe {
                 $kernel::<$crate::simd::Avx2>($($name),*)
@@ -199,6 +234,8 @@ macro_rules! on_unit {
         }
         match $crate::simd::unit() {
             $crate::simd::Unit::Portable => $kernel::<$crate::simd::Portable>($($value),*),
+            #[cfg(any(target_arch = "aarch64", test))]
+            $crate::simd::Unit::Neon => neon($($value),*),
             #[cfg(target_arch = "x86_64")]
             $crate::simd::Unit::Avx2 => avx2($($value),*),
             #[cfg(target_arch = "x86_64")]

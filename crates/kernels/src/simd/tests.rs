@@ -1,9 +1,33 @@
-//! The unit in use against plain definitions: exponentials, rounding and widening of every kind of
-//! number.
+//! The vector units against plain definitions: exponentials, rounding and widening of every kind of
+//! number; and NEON, which on most machines is a model, against the portable unit.
+
+mod neon;
+
+use std::cell::Cell;
 
 use super::*;
 
-/// Applies [`exp`] to eight or sixteen numbers at a time.
+thread_local! {
+    /// What [`unit`] says on this thread instead of the truth.
+    pub(super) static FORCED: Cell<Option<Unit>> = const { Cell::new(None) };
+}
+
+/// Runs something on a unit, if it stays on this thread.
+fn with_unit<T>(unit: Unit, run: impl FnOnce() -> T) -> T {
+    let before = FORCED.replace(Some(unit));
+    let result = run();
+    FORCED.set(before);
+    result
+}
+
+/// Runs something on every unit that can be had here for sure.
+fn on_units(run: impl Fn(Unit)) {
+    for unit in [Unit::Portable, Unit::Neon, unit()] {
+        with_unit(unit, || run(unit));
+    }
+}
+
+/// Applies [`exp`] to a vector at a time.
 #[inline(always)]
 unsafe fn exp_all<S: Simd>(x: &mut [f32]) {
     for x in x.chunks_exact_mut(S::LANES) {
@@ -40,50 +64,61 @@ fn patterns() -> Vec<f32> {
 }
 
 #[test]
-fn exp_is_right_on_the_unit_in_use() {
-    let mut x: Vec<f32> = (0..16_000).map(|i| i as f32 * 0.0125 - 110.0).collect();
-    let want: Vec<f64> = x.iter().map(|&x| f64::from(x).exp()).collect();
-    let inputs = x.clone();
-    // SAFETY: a multiple of any number of lanes.
-    unsafe { on_unit!(exp_all(x: &mut [f32] = &mut x)) };
-    for ((x, got), want) in inputs.iter().zip(&x).zip(want) {
-        if *x < -87.336_54 {
-            assert_eq!(*got, 0.0, "exp({x})");
-        } else if *x < 88.0 {
-            let error = (f64::from(*got) - want).abs() / want;
-            assert!(error < 3e-7, "exp({x}) = {got}, wanted {want}");
+fn exp_is_right() {
+    let inputs: Vec<f32> = (0..16_000).map(|i| i as f32 * 0.0125 - 110.0).collect();
+    let want: Vec<f64> = inputs.iter().map(|&x| f64::from(x).exp()).collect();
+    on_units(|unit| {
+        let mut x = inputs.clone();
+        // SAFETY: a multiple of any number of lanes.
+        unsafe { on_unit!(exp_all(x: &mut [f32] = &mut x)) };
+        for ((x, got), want) in inputs.iter().zip(&x).zip(&want) {
+            if *x < -87.336_54 {
+                assert_eq!(*got, 0.0, "exp({x}) on {unit:?}");
+            } else if *x < 88.0 {
+                let error = (f64::from(*got) - want).abs() / want;
+                assert!(error < 3e-7, "exp({x}) = {got} on {unit:?}, wanted {want}");
+            }
         }
-    }
+    });
 }
 
 #[test]
-fn bf16_rounds_to_nearest_even_on_the_unit_in_use() {
+fn bf16_rounds_to_nearest_even() {
     let x = patterns();
-    let (mut bf16, mut back) = (vec![0; x.len()], vec![0.0; x.len()]);
-    // SAFETY: the same lengths, a multiple of any number of lanes.
-    unsafe {
-        on_unit!(round_trips(x: &[f32] = &x, bf16: &mut [u16] = &mut bf16, back: &mut [f32] = &mut back));
-    }
-    for ((x, bf16), back) in x.iter().zip(bf16).zip(back) {
-        assert_eq!(bf16, to_bf16(*x), "{x:e}");
-        assert_eq!(back.to_bits(), from_bf16(bf16).to_bits(), "{x:e}");
-    }
+    on_units(|unit| {
+        let (mut bf16, mut back) = (vec![0; x.len()], vec![0.0; x.len()]);
+        // SAFETY: the same lengths, a multiple of any number of lanes.
+        unsafe {
+            on_unit!(round_trips(x: &[f32] = &x, bf16: &mut [u16] = &mut bf16, back: &mut [f32] = &mut back));
+        }
+        for ((x, bf16), back) in x.iter().zip(bf16).zip(back) {
+            assert_eq!(bf16, to_bf16(*x), "{x:e} on {unit:?}");
+            assert_eq!(
+                back.to_bits(),
+                from_bf16(bf16).to_bits(),
+                "{x:e} on {unit:?}"
+            );
+        }
+    });
 }
 
 #[test]
 fn every_half_widens_exactly_and_comes_back() {
     let halves: Vec<u16> = (0..=u16::MAX).collect();
-    let mut wide = vec![0.0; halves.len()];
-    // SAFETY: the same lengths, a multiple of any number of lanes.
-    unsafe { on_unit!(widen_halves(halves: &[u16] = &halves, wide: &mut [f32] = &mut wide)) };
-    for (half, wide) in halves.into_iter().zip(wide) {
-        if wide.is_nan() {
-            assert!(from_f16(half).is_nan() && from_f16(to_f16(wide)).is_nan());
-        } else {
-            assert_eq!(wide.to_bits(), from_f16(half).to_bits(), "{half:#x}");
-            assert_eq!(to_f16(wide), half, "{wide:e}");
+    on_units(|unit| {
+        let mut wide = vec![0.0; halves.len()];
+        // SAFETY: the same lengths, a multiple of any number of lanes.
+        unsafe { on_unit!(widen_halves(halves: &[u16] = &halves, wide: &mut [f32] = &mut wide)) };
+        for (&half, wide) in halves.iter().zip(wide) {
+            if wide.is_nan() {
+                assert!(from_f16(half).is_nan() && from_f16(to_f16(wide)).is_nan());
+            } else {
+                let want = from_f16(half).to_bits();
+                assert_eq!(wide.to_bits(), want, "{half:#x} on {unit:?}");
+                assert_eq!(to_f16(wide), half, "{wide:e}");
+            }
         }
-    }
+    });
 }
 
 #[test]
