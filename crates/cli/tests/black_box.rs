@@ -700,9 +700,15 @@ fn newest_step(run: &str) -> u64 {
 fn doctor_tells_what_is_there() {
     let run = cwm(&["doctor", "--json"]).succeeds();
     let value: serde_json::Value = serde_json::from_str(&run.stdout()).unwrap();
-    assert!(value["kernels"].is_string());
+    assert!(value["kernels"].is_string() && value["inference"].is_string());
     assert!(value["model"]["parameters"].as_u64().unwrap() > 0);
-    cwm(&["doctor"]).succeeds();
+    let text = cwm(&["doctor"]).succeeds().stdout();
+    for line in ["training", "inference", "python", "model"] {
+        assert!(
+            text.lines().any(|l| l.starts_with(line)),
+            "{line} in {text}"
+        );
+    }
 }
 
 /// Killed at any moment, a build goes on where it was.

@@ -37,7 +37,7 @@ mod types;
 pub use buffer::Scratch;
 pub use cpu::{Cpu, Level, cpu};
 pub use gemm::gemm;
-pub use linear::{Linear, LinearScratch, WeightFormat};
+pub use linear::{Linear, LinearScratch, WeightFormat, large_pages};
 pub use matrix::{MatMut, MatRef, Store};
 pub use ops::{
     INT8_GROUP, adamw, add, attention, attention_backward, cross_entropy, dequantize_int8, dot,
@@ -46,4 +46,5 @@ pub use ops::{
 };
 pub use paged::{KvBuffer, KvFormat, KvPlane, PAGE, PagedQueries, attention_paged, plane_len};
 pub use pool::Pool;
+pub use simd::inference_unit;
 pub use types::{AdamW, AttentionShape, CrossEntropy, Direction, Precision, RopeTable, Span};

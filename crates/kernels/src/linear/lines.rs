@@ -19,6 +19,15 @@ const LARGE_PAGE: usize = 2 << 20;
 /// Bytes of a slab. What has more than a quarter of it gets memory of its own.
 const SLAB: usize = 32 << 20;
 
+/// Whether the system gives large pages to who asks for them; `None` where it does not say. Without
+/// them decoding is about a fifth slower.
+#[must_use]
+pub fn large_pages() -> Option<bool> {
+    let path = "/sys/kernel/mm/transparent_hugepage/enabled";
+    let choice = std::fs::read_to_string(path).ok()?;
+    Some(!choice.contains("[never]"))
+}
+
 /// Bytes that start at a cache line, on large pages if there are enough of them.
 pub(super) struct Lines {
     data: NonNull<u8>,

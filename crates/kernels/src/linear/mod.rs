@@ -25,6 +25,7 @@ use crate::{Pool, Store};
 pub use input::LinearScratch;
 use input::Prepared;
 use lines::Lines;
+pub use lines::large_pages;
 use pack::panel as pack_panel;
 use tile::{Bf16Rows, F32Rows, Int4Rows, Int8Rows, Output, product};
 

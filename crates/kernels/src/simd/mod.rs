@@ -153,6 +153,23 @@ pub(crate) fn unit() -> Unit {
     *UNIT.get_or_init(find)
 }
 
+/// What packed products and paged attention run on, for people: it may be more than the
+/// [`Level`](crate::Level) says, which is what training runs on.
+#[must_use]
+pub fn inference_unit() -> &'static str {
+    match unit() {
+        Unit::Portable => "plain Rust",
+        #[cfg(any(target_arch = "aarch64", test))]
+        Unit::Neon => "NEON",
+        #[cfg(target_arch = "x86_64")]
+        Unit::Avx2 => "AVX2",
+        #[cfg(target_arch = "x86_64")]
+        Unit::Avx512 => "AVX-512 with VNNI",
+        #[cfg(target_arch = "x86_64")]
+        Unit::Avx512Bf16 => "AVX-512 with VNNI and bf16",
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 fn find() -> Unit {
     use crate::{Level, cpu};
