@@ -7,7 +7,7 @@ mod properties;
 
 use common::{N_CONFIGS, Random, bits, model, one_pass};
 use cwm_engine::{BatchItem, Engine, Error, KvFormat, Options, Session, Want, WeightFormat};
-use cwm_kernels::Linear;
+use cwm_kernels::{Linear, Pool};
 
 fn engine(kind: usize, options: Options) -> Engine {
     Engine::new(model(kind, 7), options).expect("the options fit the test model")
