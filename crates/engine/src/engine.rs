@@ -1,5 +1,6 @@
 //! The engine: one model set up for inference, shared by any number of sessions and threads.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,6 +10,7 @@ use cwm_model::{Checkpoint, Config, Model};
 use crate::decoder::{Context, Dims, Workspace};
 use crate::error::{Error, Result};
 use crate::kv::CacheShape;
+use crate::packed::{self, CacheUse};
 use crate::weights::{self, Decoder, Noise, OnDisk, Source};
 
 /// How an [`Engine`] computes.
@@ -76,6 +78,29 @@ impl Engine {
         Self::from_source(checkpoint.config().clone(), &source, options)
     }
 
+    /// As [`Engine::open`], with a cache of packed weights in `folder`, which is made if there is
+    /// none: the first engine of a model and a format writes it, the next ones read it, as fast as
+    /// the disk gives. The engine is the same either way. Norms and other vectors are read from the
+    /// checkpoint, which therefore has to be there.
+    ///
+    /// The cache never makes opening fail: what is wrong with it is told by [`CacheUse`]. It holds
+    /// for the files as [`Checkpoint::identity`] tells them apart; a model that has changed gets a
+    /// file of its own, and those of models that are gone may be deleted at any time. Damage is
+    /// noticed, forgery is not: who may write into the folder decides what the model says.
+    ///
+    /// # Errors
+    /// As [`Engine::open`].
+    pub fn open_cached(
+        checkpoint: &Checkpoint,
+        options: Options,
+        folder: &Path,
+    ) -> Result<(Self, CacheUse)> {
+        let config = checkpoint.config().clone();
+        let pool = pool(&config, &options)?;
+        let (decoder, used) = packed::decoder(checkpoint, options.weights, &pool, folder)?;
+        Ok((Self::assemble(config, options, decoder, pool), used))
+    }
+
     /// A model of random weights, to measure speed and memory of a shape with.
     ///
     /// # Errors
@@ -90,12 +115,18 @@ impl Engine {
     }
 
     fn from_source(config: Config, source: &impl Source, options: Options) -> Result<Self> {
+        let pool = pool(&config, &options)?;
+        let decoder = Decoder::pack(&config, source, options.weights, &pool)?;
+        Ok(Self::assemble(config, options, decoder, pool))
+    }
+
+    /// Puts parts together that were made for these options, which [`pool`] has checked.
+    fn assemble(config: Config, options: Options, decoder: Decoder, pool: Pool) -> Self {
         static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        let max_positions = check(&config, &options)?;
-        let pool = Pool::new(options.threads);
-        Ok(Self {
+        let max_positions = (options.max_positions).unwrap_or(config.max_position_embeddings);
+        Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
-            decoder: Decoder::new(&config, source, options.weights, &pool)?,
+            decoder,
             rope: RopeTable::new(&config.inv_freq(), max_positions),
             pool,
             max_positions,
@@ -103,7 +134,7 @@ impl Engine {
             config,
             options,
             idle: Mutex::default(),
-        })
+        }
     }
 
     /// The configuration of the model.
@@ -168,19 +199,18 @@ impl Engine {
     }
 }
 
-/// Checks options against a model and returns the position limit.
-fn check(config: &Config, options: &Options) -> Result<usize> {
+/// The threads that `options` ask for, once these were checked against a model.
+fn pool(config: &Config, options: &Options) -> Result<Pool> {
     let wrong = |option, problem| Err(Error::Option { option, problem });
     if options.threads == 0 {
         return wrong("threads", "is 0; use 1 or more".to_owned());
     }
     let limit = config.max_position_embeddings;
     match options.max_positions {
-        None => Ok(limit),
-        Some(n) if (1..=limit).contains(&n) => Ok(n),
-        Some(n) => wrong(
+        Some(n) if !(1..=limit).contains(&n) => wrong(
             "max_positions",
             format!("is {n}; the model allows 1 to {limit}"),
         ),
+        _ => Ok(Pool::new(options.threads)),
     }
 }

@@ -1,7 +1,8 @@
 //! Inference: one model, any number of sessions, one step called *extend*.
 //!
 //! An [`Engine`] is a model set up for decoding; it never changes and is shared freely between
-//! threads. A [`Session`] is one sequence of tokens under it. [`Session::extend`] appends tokens
+//! threads. [`Engine::open_cached`] keeps its packed weights in a file, so that the next start only
+//! reads them. A [`Session`] is one sequence of tokens under it. [`Session::extend`] appends tokens
 //! and returns logits where asked ([`Want`]); prompts, forced tokens, drafts, scoring and plain
 //! decoding are all that one call. Going back ([`Session::rollback`]) and trying alternatives
 //! ([`Session::fork`]) cost pages of 64 positions, never a recomputed token. To save memory, local
@@ -46,6 +47,7 @@ pub mod frames;
 mod generate;
 mod kv;
 pub mod live;
+mod packed;
 mod radix;
 mod request;
 mod sample;
@@ -62,6 +64,7 @@ pub use engine::{Engine, Options};
 pub use error::{Error, Result};
 pub use generate::{Generated, GeneratedToken, GenerationEnd, Guides, Limits, PassUsage, generate};
 pub use kv::{KvCost, PAGE};
+pub use packed::CacheUse;
 pub use request::{
     Event, Finish, Finished, Keep, Released, Request, Scored, Source, Stop, TextStream, Token,
     TokenText, Usage,

@@ -120,44 +120,66 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// Packs the parameters that `source` has for a model of this config.
-    pub(crate) fn new(
+    pub(crate) fn pack(
         config: &Config,
         source: &impl Source,
         format: WeightFormat,
         pool: &Pool,
     ) -> Result<Self> {
+        Self::new(config, source, format, |range, k, format| {
+            pack(source, range, k, format, pool)
+        })
+    }
+
+    /// The weights of a model of this config: `matrix` is asked for the matrix of rows of `k` whose
+    /// parameters lie at a range, in the order of [`Decoder::matrices`]; `source` has the rest.
+    pub(crate) fn new<E: From<Error>>(
+        config: &Config,
+        source: &impl Source,
+        format: WeightFormat,
+        mut matrix: impl FnMut(&Range<usize>, usize, WeightFormat) -> Result<Linear, E>,
+    ) -> Result<Self, E> {
         let layout = Layout::new(config);
-        let packer = Packer { source, pool };
         let hidden = config.hidden_size;
+        let floats = |range: &Range<usize>| floats(source, range, hidden);
         let tables = table_format(format);
-        let layer = |at: &LayerTensors| -> Result<Layer> {
+        let embedding = (!config.tie_word_embeddings)
+            .then(|| matrix(&layout.embedding(), hidden, tables))
+            .transpose()?;
+        let layer = |at: &LayerTensors| -> Result<Layer, E> {
             Ok(Layer {
-                attention_norm: packer.floats(&at.attention_norm, hidden)?,
-                qkv: packer.matrix(&at.qkv(), hidden, format)?,
-                output: packer.matrix(&at.o, config.query_width(), format)?,
-                mlp_norm: packer.floats(&at.mlp_norm, hidden)?,
-                gate_up: packer.matrix(&at.gate_up(), hidden, format)?,
-                down: packer.matrix(&at.down, config.intermediate_size, format)?,
+                attention_norm: floats(&at.attention_norm)?,
+                qkv: matrix(&at.qkv(), hidden, format)?,
+                output: matrix(&at.o, config.query_width(), format)?,
+                mlp_norm: floats(&at.mlp_norm)?,
+                gate_up: matrix(&at.gate_up(), hidden, format)?,
+                down: matrix(&at.down, config.intermediate_size, format)?,
             })
         };
-        let embedding = (!config.tie_word_embeddings)
-            .then(|| packer.matrix(&layout.embedding(), hidden, tables))
-            .transpose()?;
-        let previous = layout.previous_embeddings().iter();
+        let layers = layout
+            .layers()
+            .iter()
+            .map(layer)
+            .collect::<Result<_, E>>()?;
         let run = match (&config.run_embedding, layout.run_embedding()) {
-            (Some(runs), Some(range)) => Some((runs.clone(), packer.floats(&range, hidden)?)),
+            (Some(runs), Some(range)) => Some((runs.clone(), floats(&range)?)),
             _ => None,
         };
+        let previous = layout.previous_embeddings().iter();
         Ok(Self {
             embedding,
-            previous: previous
-                .map(|range| packer.floats(range, hidden))
-                .collect::<Result<_>>()?,
+            previous: previous.map(floats).collect::<Result<_>>()?,
             run,
-            layers: layout.layers().iter().map(layer).collect::<Result<_>>()?,
-            final_norm: packer.floats(&layout.final_norm(), hidden)?,
-            head: packer.matrix(&layout.head(), hidden, tables)?,
+            layers,
+            final_norm: floats(&layout.final_norm())?,
+            head: matrix(&layout.head(), hidden, tables)?,
         })
+    }
+
+    /// All matrices, in the order in which they were asked for.
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Linear> + Clone {
+        let layers = (self.layers.iter()).flat_map(|l| [&l.qkv, &l.output, &l.gate_up, &l.down]);
+        self.embedding.iter().chain(layers).chain([&self.head])
     }
 
     /// Writes the embedding of a token.
@@ -217,29 +239,28 @@ pub(crate) fn check(model: &Model) -> Result<()> {
     Ok(())
 }
 
-struct Packer<'a, S> {
-    source: &'a S,
-    pool: &'a Pool,
+/// Rows of `k` at `range`, as they are.
+fn floats(source: &impl Source, range: &Range<usize>, k: usize) -> Result<Vec<f32>> {
+    let mut all = vec![0.0; range.len()];
+    for (row, out) in all.chunks_exact_mut(k).enumerate() {
+        source.read(range.start + row * k, out)?;
+    }
+    Ok(all)
 }
 
-impl<S: Source> Packer<'_, S> {
-    /// Rows of `k` at `range`, as they are.
-    fn floats(&self, range: &Range<usize>, k: usize) -> Result<Vec<f32>> {
-        let mut all = vec![0.0; range.len()];
-        for (row, out) in all.chunks_exact_mut(k).enumerate() {
-            self.source.read(range.start + row * k, out)?;
+/// The matrix of rows of `k` that lies at `range`.
+fn pack(
+    source: &impl Source,
+    range: &Range<usize>,
+    k: usize,
+    format: WeightFormat,
+    pool: &Pool,
+) -> Result<Linear> {
+    let mut read = Ok(());
+    let packed = Linear::pack(format, range.len() / k, k, pool, |row, out| {
+        if read.is_ok() {
+            read = source.read(range.start + row * k, out);
         }
-        Ok(all)
-    }
-
-    /// The matrix of rows of `k` that lies at `range`.
-    fn matrix(&self, range: &Range<usize>, k: usize, format: WeightFormat) -> Result<Linear> {
-        let mut read = Ok(());
-        let packed = Linear::pack(format, range.len() / k, k, self.pool, |row, out| {
-            if read.is_ok() {
-                read = self.source.read(range.start + row * k, out);
-            }
-        });
-        read.map(|()| packed)
-    }
+    });
+    read.map(|()| packed)
 }

@@ -37,7 +37,7 @@ mod types;
 pub use buffer::Scratch;
 pub use cpu::{Cpu, Level, cpu};
 pub use gemm::gemm;
-pub use linear::{Linear, LinearScratch, WeightFormat, large_pages};
+pub use linear::{Linear, LinearScratch, PACKED_VERSION, WeightFormat, large_pages};
 pub use matrix::{MatMut, MatRef, Store};
 pub use ops::{
     INT8_GROUP, adamw, add, attention, attention_backward, cross_entropy, dequantize_int8, dot,

@@ -6,7 +6,7 @@ mod common;
 use std::ops::Range;
 
 use common::Random;
-use cwm_kernels::{Linear, LinearScratch, Pool, Store, WeightFormat};
+use cwm_kernels::{Linear, LinearScratch, PACKED_VERSION, Pool, Store, WeightFormat};
 
 fn packed(format: WeightFormat, n: usize, k: usize, random: &mut Random) -> Linear {
     Linear::pack(format, n, k, &Pool::new(2), |_, row| {
@@ -205,4 +205,48 @@ fn packing_loses_what_the_format_says_and_nothing_the_second_time() {
             );
         }
     }
+}
+
+#[test]
+fn packed_bytes_make_the_matrix_again() {
+    let mut random = Random(7);
+    for format in WeightFormat::ALL {
+        for [n, k] in [[1, 1], [65, 130], [64, 128]] {
+            let linear = packed(format, n, k, &mut random);
+            assert_eq!(linear.bytes().len(), format.packed_bytes(n, k));
+            let read = Linear::from_packed(format, n, k, |bytes| {
+                bytes.copy_from_slice(linear.bytes());
+                Ok::<_, ()>(())
+            });
+            let x = random.values(3 * k);
+            let products = [&linear, &read.expect("it was filled")]
+                .map(|linear| apply(linear, &x, &Pool::solo()));
+            assert_eq!(products[0], products[1], "{format} {n}x{k}");
+        }
+    }
+    let refused = Linear::from_packed(WeightFormat::Int8, 3, 3, |_| Err("ended early"));
+    assert_eq!(refused.map(|_| ()), Err("ended early"));
+}
+
+/// Files hold packed bytes. Where these sums change, so has the form, and its version has to.
+#[test]
+fn the_packed_forms_are_those_of_their_version() {
+    let fnv = |bytes: &[u8]| {
+        bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |sum, &byte| {
+            (sum ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+    };
+    let sums = WeightFormat::ALL.map(|format| {
+        let linear = packed(format, 70, 200, &mut Random(8));
+        (format.name(), fnv(linear.bytes()))
+    });
+    assert_eq!(PACKED_VERSION, 1);
+    let known = [
+        ("f32", 0x29ff_c8ee_079b_32dd),
+        ("bf16", 0xae44_8c35_20d0_642d),
+        ("int8", 0x181e_5c14_c41f_0fa5),
+        ("int4-g32", 0x6d34_68a1_4b31_a558),
+        ("int4-g128", 0x2ed9_eece_34c0_199e),
+    ];
+    assert_eq!(sums, known);
 }

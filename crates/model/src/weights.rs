@@ -19,6 +19,7 @@ mod dcp;
 mod dtype;
 mod folder;
 mod gguf;
+mod identity;
 mod load;
 mod save;
 mod stream;

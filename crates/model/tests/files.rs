@@ -636,3 +636,54 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_identity_stays_until_the_weights_change() {
+    let (dir, _) = folder(Dtype::F32);
+    let path = dir.path().join(WEIGHTS_FILE);
+    let identity = || {
+        let checkpoint = Checkpoint::open(dir.path()).expect("opens");
+        checkpoint.identity().expect("files have one")
+    };
+    let set_modified = |time| {
+        let file = fs::File::options().write(true).open(&path);
+        let set = file.and_then(|file| file.set_modified(time));
+        set.expect("it is ours");
+    };
+    let first = identity();
+    assert!(first.len() == 64 && first.bytes().all(|b| b.is_ascii_hexdigit()));
+    assert_eq!(identity(), first);
+
+    // A nanosecond later.
+    let modified = fs::metadata(&path).and_then(|about| about.modified());
+    let modified = modified.expect("it is known");
+    set_modified(modified + std::time::Duration::from_nanos(1));
+    assert_ne!(identity(), first);
+    set_modified(modified);
+    assert_eq!(identity(), first);
+
+    // Other weights, as long and as old: the last byte belongs to the last of them.
+    let mut bytes = fs::read(&path).expect("readable");
+    *bytes.last_mut().expect("it is not empty") ^= 1;
+    fs::write(&path, bytes).expect("writable");
+    set_modified(modified);
+    let flipped = identity();
+    assert_ne!(flipped, first);
+
+    let config_path = dir.path().join(CONFIG_FILE);
+    let config = fs::read_to_string(&config_path).expect("readable");
+    let other = config
+        .replace("1e-5", "1e-6")
+        .replace("0.00001", "0.000001");
+    assert_ne!(other, config);
+    fs::write(&config_path, other).expect("writable");
+    assert_ne!(identity(), flipped);
+}
+
+#[test]
+fn a_checkpoint_in_memory_has_no_identity() {
+    let (dir, model) = folder(Dtype::F32);
+    let bytes = fs::read(dir.path().join(WEIGHTS_FILE)).expect("readable");
+    let checkpoint = Checkpoint::from_safetensors(model.config, bytes).expect("opens");
+    assert_eq!(checkpoint.identity(), None);
+}

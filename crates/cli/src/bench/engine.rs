@@ -1,9 +1,9 @@
 //! The engine that is measured.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use cwm_engine::{Engine, KvFormat, Options, WeightFormat};
+use cwm_engine::{CacheUse, Engine, KvFormat, Options, WeightFormat};
 use cwm_model::{Checkpoint, Config};
 
 use crate::program::default_threads;
@@ -22,6 +22,16 @@ pub(crate) struct EngineArgs {
     /// Threads [default: one for each core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Folder of packed weights: the first run of a model writes them, the next ones read them
+    #[arg(long, value_name = "DIR")]
+    packed_cache: Option<PathBuf>,
+}
+
+/// What is measured.
+pub(crate) struct Opened {
+    pub(crate) engine: Engine,
+    /// What was done with the cache of packed weights, if there is to be one.
+    pub(crate) cache: Option<CacheUse>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -49,8 +59,13 @@ impl EngineArgs {
 
     /// The engine, with room for `n_tokens`. A preset gets a vocabulary of at least `vocab_size`,
     /// any other model has to have one.
-    pub(crate) fn open(&self, n_tokens: usize, vocab_size: usize) -> Result<Engine> {
+    pub(crate) fn open(&self, n_tokens: usize, vocab_size: usize) -> Result<Opened> {
         if let Some(name) = self.preset() {
+            ensure!(
+                self.packed_cache.is_none(),
+                "`{}` has random weights, which are in no file; --packed-cache is for a model that --model names by its path",
+                self.model
+            );
             let Some(mut config) = Config::preset(name) else {
                 let known: Vec<_> = Config::presets().collect();
                 bail!(
@@ -60,7 +75,10 @@ impl EngineArgs {
             };
             config.vocab_size = config.vocab_size.max(vocab_size);
             let options = self.options(n_tokens, &config);
-            return Ok(Engine::random(config, 1, options)?);
+            return Ok(Opened {
+                engine: Engine::random(config, 1, options)?,
+                cache: None,
+            });
         }
         let context = || format!("cannot load the model in `{}`", self.model);
         let checkpoint = Checkpoint::open(Path::new(&self.model)).with_context(context)?;
@@ -70,7 +88,18 @@ impl EngineArgs {
             "the tokenizer has {vocab_size} tokens, but the model knows {rows}; name the tokenizer it was trained with by --tokenizer"
         );
         let options = self.options(n_tokens, checkpoint.config());
-        Engine::open(&checkpoint, options).with_context(context)
+        let Some(folder) = &self.packed_cache else {
+            return Ok(Opened {
+                engine: Engine::open(&checkpoint, options).with_context(context)?,
+                cache: None,
+            });
+        };
+        let (engine, used) =
+            Engine::open_cached(&checkpoint, options, folder).with_context(context)?;
+        Ok(Opened {
+            engine,
+            cache: Some(used),
+        })
     }
 
     fn options(&self, n_tokens: usize, config: &Config) -> Options {
@@ -89,6 +118,35 @@ impl EngineArgs {
             },
             max_positions: Some(n_tokens.clamp(1, config.max_position_embeddings)),
             ..Options::default()
+        }
+    }
+}
+
+/// Tells on standard error what was done with a cache, and returns it in a word for JSON.
+pub(crate) fn tell(used: &CacheUse) -> &'static str {
+    match used {
+        CacheUse::Read { path } => {
+            eprintln!("note: read packed weights from `{}`", path.display());
+            "read"
+        }
+        CacheUse::Written {
+            path,
+            bytes,
+            replaced,
+        } => {
+            if let Some(reason) = replaced {
+                eprintln!("note: {reason}");
+            }
+            eprintln!(
+                "note: wrote packed weights to `{}`, {:.1} MB",
+                path.display(),
+                *bytes as f64 / 1e6
+            );
+            "written"
+        }
+        CacheUse::Unused { reason } => {
+            eprintln!("warning: the packed weights are not kept: {reason}");
+            "unused"
         }
     }
 }

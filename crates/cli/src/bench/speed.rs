@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use cwm_engine::{Engine, Session, Want};
 use serde_json::json;
 
-use super::engine::EngineArgs;
+use super::engine::{EngineArgs, Opened, tell};
 use super::median;
 use crate::progress;
 
@@ -35,10 +35,11 @@ pub(crate) struct SpeedArgs {
 
 pub(crate) fn run(args: &SpeedArgs) -> Result<()> {
     let start = Instant::now();
-    let loading = progress::spinner("packing the weights");
-    let engine = args.engine.open(args.depth + args.pp.max(args.tg), 0)?;
+    let loading = progress::spinner("loading the weights");
+    let Opened { engine, cache } = args.engine.open(args.depth + args.pp.max(args.tg), 0)?;
     loading.finish_and_clear();
     let load_seconds = start.elapsed().as_secs_f64();
+    let packed_cache = cache.as_ref().map(tell);
     let limit = engine.max_positions();
     if args.depth + args.pp.max(args.tg) > limit {
         bail!("the model has room for {limit} tokens; ask for fewer with --depth, --pp and --tg");
@@ -47,11 +48,16 @@ pub(crate) fn run(args: &SpeedArgs) -> Result<()> {
     if !args.json {
         writeln!(
             out,
-            "{}: {:.1}M parameters, {} weights, {:.1} MB, packed in {load_seconds:.1} s; {} threads, {}",
+            "{}: {:.1}M parameters, {} weights, {:.1} MB, {} in {load_seconds:.1} s; {} threads, {}",
             args.engine.model,
             engine.config().n_params() as f64 / 1e6,
             engine.options().weights,
             engine.n_weight_bytes() as f64 / 1e6,
+            if packed_cache == Some("read") {
+                "read"
+            } else {
+                "packed"
+            },
             engine.options().threads,
             cwm_kernels::cpu().level,
         )?;
@@ -73,7 +79,7 @@ pub(crate) fn run(args: &SpeedArgs) -> Result<()> {
         }
         let median = median(&samples);
         if args.json {
-            let line = json!({
+            let mut line = json!({
                 "test": name, "tokens": n, "depth": args.depth, "model": args.engine.model,
                 "n_params": engine.config().n_params(),
                 "quant": engine.options().weights.name(),
@@ -85,6 +91,9 @@ pub(crate) fn run(args: &SpeedArgs) -> Result<()> {
                 "load_seconds": load_seconds,
                 "tokens_per_second": median, "samples": samples,
             });
+            if let Some(packed_cache) = packed_cache {
+                line["packed_cache"] = packed_cache.into();
+            }
             writeln!(out, "{line}")?;
         } else {
             let depth = if args.depth > 0 {

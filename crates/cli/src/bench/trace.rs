@@ -19,7 +19,7 @@ use cwm_trace::Entry;
 use cwm_trace::cwm::{Document, render, render_prompt};
 use serde_json::{Value, json};
 
-use super::engine::EngineArgs;
+use super::engine::{EngineArgs, Opened, tell};
 use super::median;
 use crate::program::{ProgramArgs, RunArgs};
 
@@ -58,7 +58,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Some(path) => Llama::from_file(path)?,
         None => Llama::bytes(),
     };
-    let engine = args.engine.open(MAX_POSITIONS, llama.vocabulary())?;
+    let Opened { engine, cache } = args.engine.open(MAX_POSITIONS, llama.vocabulary())?;
+    let packed_cache = cache.as_ref().map(tell);
     let bench = Bench {
         vocabulary: Arc::new(FrameVocabulary::of(&llama)?),
         costs: PassCosts::measure(&engine, CONTEXT.min(engine.max_positions() / 2))?,
@@ -73,7 +74,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     figures.push(Figures::sum(&figures));
     if args.json {
-        println!("{}", bench.as_json(&figures));
+        let mut object = bench.as_json(&figures);
+        if let Some(packed_cache) = packed_cache {
+            object["packed_cache"] = packed_cache.into();
+        }
+        println!("{object}");
         return Ok(());
     }
     for figures in &figures {

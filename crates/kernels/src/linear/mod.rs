@@ -26,6 +26,7 @@ pub use input::LinearScratch;
 use input::Prepared;
 use lines::Lines;
 pub use lines::large_pages;
+pub use pack::PACKED_VERSION;
 use pack::panel as pack_panel;
 use tile::{Bf16Rows, F32Rows, Int4Rows, Int8Rows, Output, product};
 
@@ -96,6 +97,17 @@ impl WeightFormat {
             Self::Int4Group128 => 64 * PANEL + SCALES,
         }
     }
+
+    /// Bytes of a panel of a matrix with `k` inputs.
+    fn panel_bytes(self, k: usize) -> usize {
+        k.div_ceil(self.unit()) * self.unit_bytes()
+    }
+
+    /// Bytes of the packed form of a matrix `[n, k]`: whole cache lines.
+    #[must_use]
+    pub fn packed_bytes(self, n: usize, k: usize) -> usize {
+        n.div_ceil(PANEL) * self.panel_bytes(k)
+    }
 }
 
 impl fmt::Display for WeightFormat {
@@ -153,17 +165,8 @@ impl Linear {
         pool: &Pool,
         mut row: impl FnMut(usize, &mut [f32]),
     ) -> Self {
-        assert!(
-            n > 0 && k > 0,
-            "a weight matrix of {n} x {k} has no weights"
-        );
-        let panel_bytes = k.div_ceil(format.unit()) * format.unit_bytes();
-        let mut packed = Self {
-            format,
-            n,
-            k,
-            bytes: Lines::zeros(n.div_ceil(PANEL) * panel_bytes),
-        };
+        let mut packed = Self::zeros(format, n, k);
+        let panel_bytes = packed.panel_bytes();
         let depth = k.next_multiple_of(format.unit());
         let at_once = pool.threads().min(n.div_ceil(PANEL));
         let mut rows = vec![0f32; at_once * PANEL * depth];
@@ -192,6 +195,41 @@ impl Linear {
         packed
     }
 
+    /// A matrix that was packed before: `fill` writes what [`Linear::bytes`] gave, in this
+    /// [`PACKED_VERSION`]. They begin as zeros. Other bytes make other weights and are no danger.
+    ///
+    /// The bytes are copied into memory of their own. A mapped file would save that, but its pages
+    /// are small ones, with which decoding is slower for as long as it runs.
+    ///
+    /// # Errors
+    /// Those of `fill`.
+    ///
+    /// # Panics
+    /// When `n` or `k` is 0.
+    pub fn from_packed<E>(
+        format: WeightFormat,
+        n: usize,
+        k: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let mut packed = Self::zeros(format, n, k);
+        fill(&mut packed.bytes)?;
+        Ok(packed)
+    }
+
+    fn zeros(format: WeightFormat, n: usize, k: usize) -> Self {
+        assert!(
+            n > 0 && k > 0,
+            "a weight matrix of {n} x {k} has no weights"
+        );
+        Self {
+            format,
+            n,
+            k,
+            bytes: Lines::zeros(format.packed_bytes(n, k)),
+        }
+    }
+
     /// Outputs: rows of the matrix.
     #[must_use]
     pub fn n(&self) -> usize {
@@ -214,6 +252,12 @@ impl Linear {
     #[must_use]
     pub fn n_bytes(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// The packed form, for [`Linear::from_packed`]: the same on every processor.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// Row `index` of the matrix as the product sees it.
@@ -313,7 +357,7 @@ impl Linear {
     }
 
     fn panel_bytes(&self) -> usize {
-        self.k.div_ceil(self.format.unit()) * self.format.unit_bytes()
+        self.format.panel_bytes(self.k)
     }
 }
 

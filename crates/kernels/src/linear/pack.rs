@@ -12,6 +12,10 @@
 use super::{PANEL, WeightFormat};
 use crate::simd::{Simd, from_bf16, from_f16, to_bf16, to_f16};
 
+/// Version of the packed forms. It is raised whenever the table above changes, or how a weight is
+/// rounded: packed bytes of another version are not for this crate.
+pub const PACKED_VERSION: u32 = 1;
+
 /// Packs `rows` `[PANEL, depth]`, `depth` being whole units. The unit is not named in here: in its
 /// functions rounding is an instruction, and loops become vectors.
 #[inline(always)]

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::ops::Deref;
 use std::path::Path;
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 
@@ -11,7 +12,12 @@ use crate::Error;
 /// A file's content. Mapped, it costs address space and is read when it is looked at.
 #[derive(Debug)]
 pub(super) enum Bytes {
-    Mapped(Mmap),
+    Mapped {
+        map: Mmap,
+        /// When the file was changed last, seen before it was mapped; `None` where the system does
+        /// not tell.
+        modified: Option<SystemTime>,
+    },
     Owned(Vec<u8>),
 }
 
@@ -32,7 +38,16 @@ impl Bytes {
         // access invalid. A file that is cut short raises SIGBUS, which ends the process and is
         // no undefined behaviour.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))?;
-        Ok(Self::Mapped(map))
+        let modified = metadata.modified().ok();
+        Ok(Self::Mapped { map, modified })
+    }
+
+    /// When the file was changed last, if there is one.
+    pub(super) fn modified(&self) -> Option<SystemTime> {
+        match self {
+            Self::Mapped { modified, .. } => *modified,
+            Self::Owned(_) => None,
+        }
     }
 }
 
@@ -41,7 +56,7 @@ impl Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(map) => map,
+            Self::Mapped { map, .. } => map,
             Self::Owned(bytes) => bytes,
         }
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::blocks::decode_row;
 use super::bytes::Bytes;
 use super::dtype::NIBBLE_RUN;
-use super::{Dtype, dcp, folder, gguf, scales_name};
+use super::{Dtype, dcp, folder, gguf, identity, scales_name};
 use crate::{Config, Error, Layout, TensorSpec};
 
 /// A model on disk, opened for reading.
@@ -243,6 +243,16 @@ impl Checkpoint {
     pub fn bytes(&self) -> u64 {
         let places = (self.entries.values()).flat_map(|e| e.data.places().chain(&e.scales));
         places.map(|place| place.range.len() as u64).sum()
+    }
+
+    /// 64 hexadecimal digits that change when the weights do, to find again what was made of them;
+    /// `None` of a checkpoint in memory, or where the system does not say when a file was changed.
+    ///
+    /// They are the SHA-256 of the config, of where each tensor lies, and for each file of its
+    /// absolute path, length, time of the last change and 64 KiB of samples, all but the samples
+    /// as they were when it was opened. The rest of the files is not read.
+    pub fn identity(&self) -> Option<String> {
+        identity::of(&self.config, &self.files, &self.entries)
     }
 
     /// The tensor of this name.
