@@ -1,4 +1,4 @@
-"""Turns objects into text without letting them hurt anyone.  Part 1 of 10 of the collector."""
+"""Turns objects into text without letting them hurt anyone.  Part 1 of 11 of the collector."""
 
 import os
 import re
