@@ -28,7 +28,7 @@ def load(name):
 def collector():
     """The collector's own script, as the crate joins it, without its last step."""
     parts = []
-    for name in ("values.py", "safe.py", "recorder.py", "layout.py", "collector.py"):
+    for name in ("values.py", "safe.py", "recorder.py", "events.py", "layout.py", "collector.py"):
         with open(os.path.join(HERE, "..", "python", name)) as file:
             parts.append(file.read())
     space = {"__name__": "collector", "__builtins__": __builtins__}
@@ -45,11 +45,11 @@ def cwm(path, code, space, times, library):
         mode = "python"
         log.begin(0)
         if native is None:
-            recorder = own["Recorder"](log, 1 << 40, 2000)
+            recorder = own["Recorder"](log, 1 << 40, own["Renderer"](2000))
         else:
             layout = own["proved_layout"](native)
             mode = "api" if layout is None else "direct"
-            recorder = own["NativeRecorder"](log, 1 << 40, 2000, False, native, layout)
+            recorder = own["NativeRecorder"](log, 1 << 40, own["Renderer"](2000), native, layout)
         if hasattr(sys, "monitoring"):
             events = own["MonitoringEvents"](recorder)
         else:

@@ -4,6 +4,7 @@ use std::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::ptr::null_mut;
 
+use crate::address::ByAddress;
 use crate::ffi::*;
 use crate::held::Held;
 use crate::shadow::Shadow;
@@ -21,13 +22,20 @@ pub struct Place {
     pub is_cell: bool,
 }
 
-/// What was said of every known code object, seven things each: `Info::new` takes them.
-struct Known(UnsafeCell<Vec<[*mut Object; 7]>>);
+/// Every known code object.
+#[derive(Default)]
+struct Codes {
+    /// What was said of each, seven things: `Info::new` takes them.
+    said: Vec<[*mut Object; 7]>,
+    addresses: ByAddress<()>,
+}
+
+struct Known(UnsafeCell<Option<Codes>>);
 
 // SAFETY: every access holds the interpreter lock.
 unsafe impl Sync for Known {}
 
-static KNOWN: Known = Known(UnsafeCell::new(Vec::new()));
+static KNOWN: Known = Known(UnsafeCell::new(None));
 
 /// Makes a code object known to all recorders, each of which takes it over when it meets one that it
 /// does not know.
@@ -39,14 +47,23 @@ pub unsafe fn add_code(args: &[*mut Object]) {
         *place = arg;
     }
     // SAFETY: under the lock; the reference is not kept.
-    unsafe { (*KNOWN.0.get()).push(kept) };
+    let known = unsafe { (*KNOWN.0.get()).get_or_insert_default() };
+    known.said.push(kept);
+    known.addresses.insert(kept[0] as usize, ());
 }
 
 /// The known code object of a number, counted from 0 as they came.
 pub fn known(number: usize) -> Option<[*mut Object; 7]> {
     // SAFETY: under the lock; the reference is not kept.
-    let known = unsafe { &*KNOWN.0.get() };
-    known.get(number).copied()
+    let known = unsafe { (*KNOWN.0.get()).as_ref()? };
+    known.said.get(number).copied()
+}
+
+/// Whether a code object is one of them.
+pub fn is_known(code: *mut Object) -> bool {
+    // SAFETY: under the lock; the reference is not kept.
+    let known = unsafe { (*KNOWN.0.get()).as_ref() };
+    known.is_some_and(|known| known.addresses.contains_key(&(code as usize)))
 }
 
 /// What is known of a code object. Python keeps the objects alive.

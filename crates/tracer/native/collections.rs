@@ -4,12 +4,13 @@ use std::ptr::null_mut;
 
 use crate::ffi::*;
 use crate::held::Held;
-use crate::render::{Renderer, Stop};
+use crate::render::{Renderer, Stop, is_atom};
 use crate::text;
 
 /// The names of the attributes that are asked for.
 const MAXLEN: &std::ffi::CStr = c"maxlen";
 const FACTORY: &std::ffi::CStr = c"default_factory";
+const ITEMS: &std::ffi::CStr = c"items";
 
 impl Renderer {
     /// `dict_keys([…])` and the like.
@@ -71,6 +72,47 @@ impl Renderer {
                 self.kept.extend([Held::to(key), Held::to(value)]);
             }
             self.elements(dict, first, [b"Counter({", b"})", b"{...}"], true)
+        }
+    }
+
+    /// `OrderedDict({…})`, or else `OrderedDict([(…), …])`, in its own order, which is not that of the dict.
+    pub(crate) unsafe fn ordered_dict(&mut self, dict: *mut Object, is_mapping: bool) -> Result<(), Stop> {
+        self.notes.give_up();
+        let (mut at, mut key, mut value) = (0, null_mut(), null_mut());
+        // SAFETY: an OrderedDict, so a dict, held by the caller; what is taken from it is owned.
+        unsafe {
+            while PyDict_Next(dict, &mut at, &mut key, &mut value) != 0 {
+                if !is_atom(kind_of(key)) {
+                    // To iterate asks keys for their hashes, which may be code of the program.
+                    return Err(Stop::Refused);
+                }
+            }
+            // The type's own: an instance may have an attribute of this name.
+            let items = attribute(kind_of(dict).cast(), ITEMS)?;
+            let items = Held(PyObject_CallFunctionObjArgs(items.0, dict, null_mut::<Object>()));
+            if items.0.is_null() {
+                return Err(Stop::Failed);
+            }
+            let first = self.kept.len();
+            self.keep_iterated(items.0)?;
+            if !PyErr_Occurred().is_null() {
+                // It was changed behind its back.
+                PyErr_Clear();
+                self.kept.truncate(first);
+                return Err(Stop::Refused);
+            }
+            if self.kept.len() == first {
+                self.put(b"OrderedDict()");
+                return Ok(());
+            }
+            if !is_mapping {
+                return self.elements(dict, first, [b"OrderedDict([", b"])", b"..."], false);
+            }
+            for pair in self.kept.split_off(first) {
+                let part = |at| Held::to(PyTuple_GetItem(pair.0, at));
+                self.kept.extend([part(0), part(1)]);
+            }
+            self.elements(dict, first, [b"OrderedDict({", b"})", b"..."], true)
         }
     }
 

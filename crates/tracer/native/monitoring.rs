@@ -1,4 +1,4 @@
-//! Events by `sys.monitoring`, from 3.12 on: the callbacks that `python/recorder.py` registers.
+//! Events by `sys.monitoring`, from 3.12 on: the callbacks that `python/events.py` registers.
 //!
 //! They come for all threads; those that are not recorded are told apart before anything else.
 
@@ -13,7 +13,7 @@ use crate::{none, small_int};
 unsafe fn monitored(args: *const *mut Object) -> Option<(Taken, *mut Object, usize)> {
     // SAFETY: the first argument of every monitoring callback is a code object.
     unsafe {
-        let mut recorder = recorder()?;
+        let mut recorder = recorder(|| *args)?;
         let info = recorder.info_of_code(*args)?;
         Some((recorder, PyEval_GetFrame(), info))
     }
@@ -69,7 +69,7 @@ pub unsafe extern "C" fn py_jump(_: *mut Object, args: *const *mut Object, _: is
                 }
             }
         }
-        let Some(disable) = recorder().map(|r| r.disable()) else { return none() };
+        let Some(disable) = recorder(null_mut).map(|r| r.disable()) else { return none() };
         Py_IncRef(disable);
         disable
     }

@@ -41,6 +41,8 @@ impl Renderer {
                 Shown::Deque => return self.deque(value),
                 Shown::DefaultDict => return self.default_dict(value),
                 Shown::Counter => return self.counter(value),
+                Shown::OrderedDict => return self.ordered_dict(value, true),
+                Shown::OrderedPairs => return self.ordered_dict(value, false),
                 Shown::Varied | Shown::AsClass => return self.foreign(value),
                 Shown::AsList => {
                     self.notes.sized(Tag::Base, number as usize);

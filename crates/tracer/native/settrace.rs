@@ -5,7 +5,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::ffi::*;
-use crate::threads::{is_recorded, recorder};
+use crate::threads::{code_of, is_recorded, recorder};
 use crate::{none, text_of};
 
 /// The callable that stands for us as a trace function: `trace` below.
@@ -17,9 +17,9 @@ pub fn stand_by(trampoline: *mut Object) {
 }
 
 unsafe extern "C" fn on_event(_: *mut Object, frame: *mut Object, what: c_int, arg: *mut Object) -> c_int {
-    let Some(mut recorder) = recorder() else { return 0 };
     // SAFETY: Python passes a live frame and, for each kind of event, the argument it documents.
     unsafe {
+        let Some(mut recorder) = recorder(|| code_of(frame)) else { return 0 };
         let Some(info) = recorder.info_of_frame(frame) else {
             recorder.skip_lines(frame);
             return 0;

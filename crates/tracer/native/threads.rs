@@ -2,7 +2,7 @@
 //!
 //! A foreign `repr` gives up the interpreter lock in the middle of a record, so that events of other
 //! threads come meanwhile: nothing is shared between recorders but the table of known code. A thread is
-//! met at its first event, and forgotten when the interpreter clears its state.
+//! met at its first event in known code, and forgotten when the interpreter clears its state.
 
 use std::cell::{Cell, UnsafeCell};
 use std::collections::HashMap;
@@ -12,6 +12,7 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, Ordering};
 
 use crate::address::ByAddress;
+use crate::activation::is_known;
 use crate::bytes_of;
 use crate::ffi::*;
 use crate::held::Held;
@@ -44,7 +45,9 @@ static MAIN_LOG: AtomicPtr<Log> = AtomicPtr::new(null_mut());
 /// The callable that begins the log of one more thread and gives its settings; NULL if only one thread
 /// is recorded.
 static BEGIN: AtomicPtr<Object> = AtomicPtr::new(null_mut());
-/// The process that `configure` was called in.
+/// Tells the code of frames; NULL if only one thread is recorded.
+static FRAMES: AtomicPtr<FrameApi> = AtomicPtr::new(null_mut());
+/// The process that `record_all` was called in.
 static PROCESS: AtomicI32 = AtomicI32::new(0);
 /// Set in a process that the program has forked.
 static IS_DISOWNED: AtomicBool = AtomicBool::new(false);
@@ -126,12 +129,13 @@ pub fn is_recorded() -> bool {
     }
 }
 
-/// The recorder of this thread, if it is recorded and its recorder is not at work.
+/// The recorder of this thread, if it is recorded and its recorder is not at work. `code` tells what is
+/// executed, from which it follows whether to begin with a thread.
 #[inline(always)]
-pub fn recorder() -> Option<Taken> {
+pub fn recorder(code: impl FnOnce() -> *mut Object) -> Option<Taken> {
     let thread = match current() {
         Some(thread) => thread,
-        None => begin()?,
+        None => begin(code)?,
     };
     if thread.is_busy.get() || thread.is_over.get() {
         return None;
@@ -168,18 +172,27 @@ impl Thread {
     }
 }
 
+/// The code object of a frame, for threads that have no recorder yet.
+pub unsafe fn code_of(frame: *mut Object) -> *mut Object {
+    // SAFETY: NULL, or what `record_all` has left there for ever; the caller passes a live frame.
+    unsafe { FRAMES.load(Ordering::Relaxed).as_ref().map_or(null_mut(), |frames| frames.code(frame)) }
+}
+
 /// From now on every thread of this process is recorded. `begin` is a callable that lives for ever.
 pub fn record_all(begin: *mut Object) {
+    // SAFETY: no preconditions beyond the lock.
+    let frames = unsafe { Box::new(FrameApi::new()) };
+    FRAMES.store(Box::into_raw(frames), Ordering::Relaxed);
     // SAFETY: no preconditions.
     PROCESS.store(unsafe { getpid() }, Ordering::Relaxed);
     BEGIN.store(begin, Ordering::Relaxed);
 }
 
-/// Makes this thread known, if all are recorded.
+/// Makes this thread known, if all are recorded and it executes known code.
 #[cold]
-fn begin() -> Option<&'static Thread> {
+fn begin(code: impl FnOnce() -> *mut Object) -> Option<&'static Thread> {
     let begin = BEGIN.load(Ordering::Relaxed);
-    if begin.is_null() || IS_DISOWNED.load(Ordering::Relaxed) {
+    if begin.is_null() || IS_DISOWNED.load(Ordering::Relaxed) || !is_known(code()) {
         return None;
     }
     // SAFETY: the lock is held. The thread counts as busy until its recorder is there: making it runs

@@ -37,6 +37,9 @@ pub enum Shown {
     Deque,
     DefaultDict,
     Counter,
+    /// From 3.12 on, and before.
+    OrderedDict,
+    OrderedPairs,
     /// By a text of their own.
     Varied,
 }
@@ -105,6 +108,8 @@ impl Types {
                 5 => Shown::Deque,
                 6 => Shown::DefaultDict,
                 7 => Shown::Counter,
+                8 => Shown::OrderedDict,
+                9 => Shown::OrderedPairs,
                 _ => Shown::Varied,
             };
             let Some(text) = text_of(item(3)) else { return Ok(None) };

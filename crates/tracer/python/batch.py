@@ -1,4 +1,4 @@
-"""Makes many runs.  Part 8 of 10 of the collector.
+"""Makes many runs.  Part 9 of 11 of the collector.
 
 A request of this kind loads a program once and calls functions of it one after the other in one process,
 as long as no call can notice the ones before it (`state.py`).  In the log, the loading is a run of its own,

@@ -1,6 +1,6 @@
-"""Runs Python programs and records what they do.  Part 10 of 10 of the collector.
+"""Runs Python programs and records what they do.  Part 11 of 11 of the collector.
 
-The nine parts are joined to one script of the standard library only, for CPython 3.8 and later.
+The eleven parts are joined to one script of the standard library only, for CPython 3.8 and later.
 Started once by the Rust side with `python -c`, it reads requests from the socket on descriptor 0 and
 forks a child for each, one ahead.  The child runs the program under `sys.settrace` (up to 3.11) or
 `sys.monitoring` (from 3.12, where reading `f_locals` in a trace function can change the program) and
@@ -253,11 +253,11 @@ def prepare(log_fd, settings):
     """What records, and what has events come: for all children, which are forked later."""
     log = Log(log_fd)
     log.begin(settings.mode)
-    limits = settings.max_events, settings.max_chars, settings.is_safe
+    render = Renderer(settings.max_chars, settings.is_safe)
     if settings.native is None:
-        recorder = Recorder(log, *limits)
+        recorder = Recorder(log, settings.max_events, render)
     else:
-        recorder = NativeRecorder(log, *limits, settings.native, settings.layout)
+        recorder = NativeRecorder(log, settings.max_events, render, settings.native, settings.layout)
     set_recursion_limits(recorder)
     if hasattr(sys, "monitoring"):
         return recorder, MonitoringEvents(recorder)
@@ -273,8 +273,9 @@ def take_over(request, recorder, events, settings):
     settings.limit_resources()
     # A program that forks must not write into its parent's log.
     os.register_at_fork(after_in_child=recorder.disown)
-    if request.has_threads and settings.native is not None:
-        Threads(recorder, settings.mode).watch(events)
+    if request.has_threads:
+        kind = Threads if settings.native is None else NativeThreads
+        kind(recorder, settings.mode, events).watch()
     return new_main(request)
 
 

@@ -1,4 +1,4 @@
-"""The files that are traced, where that is more than one.  Part 5 of 10 of the collector.
+"""The files that are traced, where that is more than one.  Part 6 of 11 of the collector.
 
 Code is met as it is executed for the first time: an audit hook sees every module body that Python runs,
 whoever imported it.  Functions, classes and comprehensions are constants of a body.

@@ -1,4 +1,4 @@
-"""Ends a run that reaches for the world outside.  Part 9 of 10 of the collector.
+"""Ends a run that reaches for the world outside.  Part 10 of 11 of the collector.
 
 Real code from libraries is run on inputs that nobody has looked at. A mistake then must not write a file,
 start a process or open a connection. The interpreter announces such things to its audit hooks (PEP 578); the

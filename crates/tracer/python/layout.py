@@ -1,4 +1,4 @@
-"""Where CPython keeps what the native extension reads.  Part 4 of 10 of the collector.
+"""Where CPython keeps what the native extension reads.  Part 5 of 11 of the collector.
 
 Reading a variable where it lies is many times faster than asking for it, and has no effect on the
 program, as reading `f_locals` may have.  But where it lies is no promise of CPython's: so the offsets of

@@ -1,4 +1,4 @@
-"""Turns frames into records of the event log.  Part 3 of 10 of the collector.
+"""Turns frames into records of the event log.  Part 3 of 11 of the collector.
 
 The log is described in `src/log.rs`.  The native collector writes the same records in a denser way: it
 refers to texts written before, and leaves out what the reader can tell.
@@ -9,7 +9,7 @@ import mmap
 import opcode
 import os
 import sys
-from _thread import get_ident
+from _thread import RLock
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 
 try:
@@ -76,8 +76,10 @@ class Windows:
 
     def __init__(self, fd):
         self.fd = fd
-        # One step even where another thread comes between.  Short windows leave a hole behind them.
+        # Short windows leave a hole behind them.
         self.offsets = itertools.count(FIRST_WINDOW, WINDOW)
+        # One thread at a time: each puts the limit on files back as it found it.
+        self.lock = RLock()
 
     def map(self, offset, size):
         self.reserve(offset, size)
@@ -96,7 +98,8 @@ class Windows:
 
     def next(self, thread, size):
         """A window that begins with the number of a thread and its own size."""
-        window = self.map(next(self.offsets), size)
+        with self.lock:
+            window = self.map(next(self.offsets), size)
         window[0:WINDOW_HEAD] = thread.to_bytes(4, "little") + size.to_bytes(4, "little")
         return window
 
@@ -108,6 +111,8 @@ class Log:
         self.fd = fd
         self.windows = windows or Windows(fd)
         self.thread = thread
+        # Its own thread writes, and one in which the collector fails.
+        self.lock = RLock()
         # Where in the first window the number is.
         self.start = WINDOW_HEAD if thread else 0
         if thread:
@@ -136,14 +141,15 @@ class Log:
 
     def write(self, record):
         size = len(record)
-        if size <= self.room:
-            self.window[self.at : self.at + size] = record
-            self.at += size
-            self.room -= size
-        else:
-            self.write_across(record)
-        self.total += size
-        self.head[self.start : self.start + 8] = self.total.to_bytes(8, "little")
+        with self.lock:
+            if size <= self.room:
+                self.window[self.at : self.at + size] = record
+                self.at += size
+                self.room -= size
+            else:
+                self.write_across(record)
+            self.total += size
+            self.head[self.start : self.start + 8] = self.total.to_bytes(8, "little")
 
     def write_across(self, record):
         rest = memoryview(record)
@@ -230,10 +236,13 @@ class Activation:
 class Recorder:
     """Turns frames into log records."""
 
-    def __init__(self, log, max_events, max_chars, is_safe=False):
+    # How many activations each thread may have on the stack: one number for all, as the program sees it.
+    depth_limit = 1000
+
+    def __init__(self, log, max_events, render):
         self.log = log
         self.max_events = max_events
-        self.render = Renderer(max_chars, is_safe)
+        self.render = render
         self.max_run_events = max_events
         self.events = 0
         # Events that runs before this one had.
@@ -250,9 +259,10 @@ class Recorder:
         self.stop = None
         # Told of every code object that is met.
         self.on_code = None
-        # Activations on the stack, and how many the program may have.
+        # Activations on the stack.
         self.depth = 0
-        self.depth_limit = 1000
+        # The error by which it was kept from growing.
+        self.too_deep = None
 
     def add_codes(self, code, file=0):
         """Makes known the code of a file, and what is defined in it."""
@@ -287,7 +297,7 @@ class Recorder:
         self.over = False
 
     def set_depth_limit(self, limit):
-        self.depth_limit = limit
+        Recorder.depth_limit = limit
 
     def silence(self):
         """Records nothing more."""
@@ -347,7 +357,8 @@ class Recorder:
 
     def state(self, kind, frame, act, line):
         """CALL, RESUME and LINE: what changed in the variables."""
-        self.count()
+        if not self.count():
+            return
         act.raised_at = None
         # Instructions made by the compiler have no line; the first of a module is on line 0.
         line = line or act.line
@@ -410,7 +421,8 @@ class Recorder:
 
     def plain(self, kind, frame, act, value, changes=b""):
         """RETURN, YIELD and UNWIND with what the last line changed, and EXCEPTION without."""
-        self.count()
+        if not self.count():
+            return
         record = self.head(kind, act, frame.f_lineno or act.line, changes) + changes
         if kind != UNWIND:
             record += self.value_bytes(self.render.value(value))
@@ -432,9 +444,12 @@ class Recorder:
         return number
 
     def count(self):
+        """Counts an event; false if it is not to be recorded any more."""
         if self.events >= self.max_events or self.log.full():
             self.full(self.recorded())
+            return False
         self.events += 1
+        return True
 
     def full(self, events):
         """No more events fit."""
@@ -458,6 +473,30 @@ class Recorder:
             except (OSError, ValueError):
                 # The mapping of the log is exhausted; the missing END record says so to the reader.
                 pass
+
+
+class ThreadRecorder(Recorder):
+    """The same for a thread that the program has started.  It does not end with one of its activations."""
+
+    def __init__(self, main, log, render):
+        super().__init__(log, main.max_events, render)
+        self.main = main
+        self.entry = -1
+
+    def own(self, info):
+        """What this thread knows of a code object; numbers in a log are its own."""
+        known = self.codes.get(id(info.code))
+        if known is None:
+            known = self.codes[id(info.code)] = Code(info.code, info.file)
+        return known
+
+    def full(self, events):
+        """Other threads go on."""
+        self.over = True
+        self.close(MAX_EVENTS, uint(events))
+
+    def end(self, kind, payload=b""):
+        self.main.end(kind, payload)
 
 
 def leave_process(status):
@@ -495,8 +534,8 @@ def load_native(path):
 class NativeRecorder(Recorder):
     """The same, with events handled by the native extension; values it does not know come back."""
 
-    def __init__(self, log, max_events, max_chars, is_safe, native, layout):
-        super().__init__(log, max_events, max_chars, is_safe)
+    def __init__(self, log, max_events, render, native, layout):
+        super().__init__(log, max_events, render)
         self.native = native
         self.layout = layout
         native.configure(self.settings(log, self.render))
@@ -564,220 +603,3 @@ class NativeRecorder(Recorder):
         self.disowned = True
         self.native.disown()
         super().silence()
-
-
-class SettraceEvents:
-    """Events by `sys.settrace`."""
-
-    def __init__(self, recorder):
-        self.recorder = recorder
-        self.is_return = {opcode.opmap["RETURN_VALUE"]}
-        self.yield_value = opcode.opmap["YIELD_VALUE"]
-        self.yield_from = opcode.opmap.get("YIELD_FROM", -1)
-        self.resume = opcode.opmap.get("RESUME", -1)
-        self.too_deep = None
-        recorder.stop = self.stop
-
-    def start(self):
-        sys.settrace(self.trace)
-
-    @staticmethod
-    def stop():
-        sys.settrace(None)
-
-    def trace(self, frame, event, arg):
-        recorder = self.recorder
-        info = recorder.codes.get(id(frame.f_code))
-        if info is None or recorder.over:
-            return None
-        if event == "line":
-            guarded(recorder, recorder.line, frame, info, frame.f_lineno)
-        elif event == "call":
-            if recorder.depth >= recorder.depth_limit:
-                # An error in a trace function ends tracing: the next profile event restores it.
-                self.too_deep = RecursionError("maximum recursion depth exceeded")
-                sys.setprofile(self.restore)
-                raise self.too_deep
-            guarded(recorder, recorder.enter, frame, info, self.is_resumed(frame, info))
-        elif event == "return":
-            guarded(recorder, recorder.leave, frame, info, self.leave_kind(frame, info, arg), arg)
-        elif event == "exception":
-            guarded(recorder, recorder.exception, frame, info, arg[1])
-        return self.trace
-
-    def restore(self, frame, event, arg):
-        """Goes on tracing after a recursion error; what the caller of the call saw is made up for."""
-        sys.setprofile(None)
-        self.start()
-        recorder = self.recorder
-        info = recorder.codes.get(id(frame.f_code))
-        if info is not None:
-            guarded(recorder, recorder.exception, frame, info, self.too_deep)
-            if event == "return":
-                guarded(recorder, recorder.leave, frame, info, self.leave_kind(frame, info, arg), arg)
-
-    def is_resumed(self, frame, info):
-        """Whether a call event continues a generator: told by where its frame stands."""
-        at = frame.f_lasti
-        if self.resume < 0:
-            return at >= 0
-        if at < 0:
-            return False
-        op = info.ops[at]
-        return op == self.resume and info.ops[at + 1] & 3 != 0 or op == self.yield_value
-
-    def leave_kind(self, frame, info, value):
-        """A return event is a return, a yield or an unwinding: told by the instruction it stands on."""
-        at = frame.f_lasti
-        ops = info.ops
-        op = ops[at] if 0 <= at < len(ops) else -1
-        if op in self.is_return:
-            return RETURN
-        # `yield from` stands before its instruction while suspended, up to 3.10.
-        if op == self.yield_value or at + 2 < len(ops) and ops[at + 2] == self.yield_from:
-            act = self.recorder.activations.get(id(frame))
-            # An exception thrown in at the `yield` and not caught leaves from the same place.
-            thrown = value is None and act is not None and act.raised_at == at
-            return UNWIND if thrown else YIELD
-        return UNWIND if value is None else RETURN
-
-
-class NativeSettraceEvents(SettraceEvents):
-    """Events by the trace function of the native extension."""
-
-    def __init__(self, recorder):
-        super().__init__(recorder)
-        self.is_patched = False
-
-    def start(self):
-        native = self.recorder.native
-        if not self.is_patched:
-            self.is_patched = True
-            self.patch(native)
-        native.set_trace()
-
-    def patch(self, native):
-        real = sys.settrace
-
-        def settrace(function):
-            # A program that puts our function back gets it as it was: set by `sys.settrace` it would
-            # miss the lines of frames that run already.
-            if function is native.trace:
-                native.set_trace()
-            else:
-                real(function)
-
-        sys.settrace = settrace
-
-
-class MonitoringEvents:
-    """Events by `sys.monitoring`, the same sequence as `sys.settrace` would give."""
-
-    TOOL = 4
-
-    def __init__(self, recorder):
-        self.recorder = recorder
-        self.thread = get_ident()
-        self.get_ident = get_ident
-        self.is_started = False
-        recorder.stop = self.stop
-        recorder.on_code = self.watch
-
-    def start(self):
-        if self.is_started:
-            return
-        monitoring = sys.monitoring
-        events = monitoring.events
-        monitoring.use_tool_id(self.TOOL, "cwm")
-        on = monitoring.register_callback
-        # The native extension has functions of the same names.
-        target = getattr(self.recorder, "native", self)
-        on(self.TOOL, events.PY_START, target.py_start)
-        on(self.TOOL, events.PY_RESUME, target.py_resume)
-        on(self.TOOL, events.PY_THROW, target.py_throw)
-        on(self.TOOL, events.LINE, target.py_line)
-        on(self.TOOL, events.JUMP, target.py_jump)
-        on(self.TOOL, events.PY_RETURN, target.py_return)
-        on(self.TOOL, events.PY_YIELD, target.py_yield)
-        on(self.TOOL, events.PY_UNWIND, target.py_unwind)
-        on(self.TOOL, events.RAISE, target.py_raise)
-        on(self.TOOL, events.STOP_ITERATION, target.py_raise)
-        local = events.PY_START | events.PY_RESUME | events.LINE | events.JUMP
-        local |= events.PY_RETURN | events.PY_YIELD | events.STOP_ITERATION
-        self.local = local
-        self.is_started = True
-        for info in self.recorder.codes.values():
-            self.watch(info)
-        monitoring.set_events(self.TOOL, events.PY_THROW | events.PY_UNWIND | events.RAISE)
-        monitoring.restart_events()
-
-    def watch(self, info):
-        """Has the events of a code object come."""
-        if self.is_started:
-            sys.monitoring.set_local_events(self.TOOL, info.code, self.local)
-
-    def stop(self):
-        monitoring = sys.monitoring
-        self.is_started = False
-        monitoring.set_events(self.TOOL, 0)
-        for info in self.recorder.codes.values():
-            monitoring.set_local_events(self.TOOL, info.code, 0)
-
-    def info(self, code):
-        """What is known of a code object, if its events are to be recorded now."""
-        info = self.recorder.codes.get(id(code))
-        if info is None or self.recorder.over or self.get_ident() != self.thread:
-            return None
-        return info
-
-    def py_start(self, code, _offset):
-        info = self.info(code)
-        if info is not None:
-            if self.recorder.depth >= self.recorder.depth_limit:
-                raise RecursionError("maximum recursion depth exceeded")
-            guarded(self.recorder, self.recorder.enter, sys._getframe(1), info, False)
-
-    def py_resume(self, code, _offset):
-        info = self.info(code)
-        if info is not None:
-            guarded(self.recorder, self.recorder.enter, sys._getframe(1), info, True)
-
-    def py_throw(self, code, _offset, _error):
-        info = self.info(code)
-        if info is not None:
-            guarded(self.recorder, self.recorder.enter, sys._getframe(1), info, True)
-
-    def py_line(self, code, line):
-        info = self.info(code)
-        if info is not None:
-            guarded(self.recorder, self.recorder.line, sys._getframe(1), info, line)
-
-    def py_jump(self, code, offset, target):
-        # A loop written on one line has a line event for each round.
-        info = self.info(code)
-        if info is not None and target <= offset:
-            line = info.line_at(target)
-            if line is not None and line == info.line_at(offset):
-                guarded(self.recorder, self.recorder.line, sys._getframe(1), info, line)
-                return None
-        return sys.monitoring.DISABLE
-
-    def py_return(self, code, _offset, value):
-        info = self.info(code)
-        if info is not None:
-            guarded(self.recorder, self.recorder.leave, sys._getframe(1), info, RETURN, value)
-
-    def py_yield(self, code, _offset, value):
-        info = self.info(code)
-        if info is not None:
-            guarded(self.recorder, self.recorder.leave, sys._getframe(1), info, YIELD, value)
-
-    def py_unwind(self, code, _offset, _error):
-        info = self.info(code)
-        if info is not None:
-            guarded(self.recorder, self.recorder.leave, sys._getframe(1), info, UNWIND, None)
-
-    def py_raise(self, code, _offset, error):
-        info = self.info(code)
-        if info is not None:
-            guarded(self.recorder, self.recorder.exception, sys._getframe(1), info, error)

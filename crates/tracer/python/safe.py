@@ -1,4 +1,4 @@
-"""Shows objects without running any code of the program.  Part 2 of 10 of the collector.
+"""Shows objects without running any code of the program.  Part 2 of 11 of the collector.
 
 A `__repr__` of the program may have effects, or never end.  Here objects are shown by what they are
 made of: subclasses of builtins as those builtins, named tuples and data classes field by field, members

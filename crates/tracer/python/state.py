@@ -1,4 +1,4 @@
-"""Tells whether a call changed anything that a later call can see.  Part 7 of 10 of the collector.
+"""Tells whether a call changed anything that a later call can see.  Part 8 of 11 of the collector.
 
 Many calls of a function may share one process only while each finds the program as it was after loading.
 `State` looks at everything that the program's own code can reach: if it does not know what something is,

@@ -1,4 +1,4 @@
-"""Runs pytest and records its tests: instead of parts 6 to 8 of the collector.
+"""Runs pytest and records its tests: in the place of parts 7 to 11 of the collector.
 
 Each test is a run in the log, labelled with its id; what runs is recorded while pytest runs the test
 itself, not its fixtures.  Its result is how pytest counts it.  The first run is `pytest`, whose result is
@@ -88,11 +88,11 @@ def run_tests(argv):
     native = load_native(native_path)
     layout = proved_layout(native) if native is not None and mode == "direct" else None
     log.begin(BY_PYTHON if native is None else BY_API if layout is None else DIRECT)
-    limits = int(max_events), int(max_chars), values == "safe"
+    render = Renderer(int(max_chars), values == "safe")
     if native is None:
-        recorder = test_recorder(Recorder)(log, *limits)
+        recorder = test_recorder(Recorder)(log, int(max_events), render)
     else:
-        recorder = test_recorder(NativeRecorder)(log, *limits, native, layout)
+        recorder = test_recorder(NativeRecorder)(log, int(max_events), render, native, layout)
     # The interpreter's own limit holds for tests.
     recorder.set_depth_limit(2**31 - 1)
     if hasattr(sys, "monitoring"):

@@ -1,10 +1,11 @@
-"""Turns objects into text without letting them hurt anyone.  Part 1 of 10 of the collector."""
+"""Turns objects into text without letting them hurt anyone.  Part 1 of 11 of the collector."""
 
 import os
 import re
 import signal
+import sys
 import time
-from collections import Counter, defaultdict, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from itertools import islice
 from types import FunctionType, GetSetDescriptorType, MemberDescriptorType, MethodType
 
@@ -27,8 +28,9 @@ LITERAL_OR_ADDRESS = re.compile(
 
 
 # How instances of a type are shown; `native/types.rs` has the same list.
-BY_TYPE, AS_LIST, AS_DICT, AS_CLASS, VARIED, AS_DEQUE, AS_DEFAULTDICT, AS_COUNTER = range(8)
+BY_TYPE, AS_LIST, AS_DICT, AS_CLASS, VARIED, AS_DEQUE, AS_DEFAULTDICT, AS_COUNTER, AS_ORDERED, AS_PAIRS = range(10)
 COLLECTIONS = {id(deque): AS_DEQUE, id(defaultdict): AS_DEFAULTDICT, id(Counter): AS_COUNTER}
+COLLECTIONS[id(OrderedDict)] = AS_ORDERED if sys.version_info >= (3, 12) else AS_PAIRS
 VIEWS = {id(type(view)): type(view).__name__ + "([" for view in ({}.keys(), {}.values(), {}.items())}
 
 
@@ -259,6 +261,9 @@ class Renderer:
         if flat is not None:
             self.put(left + flat[1:-1] + right)
             return
+        self.elements(value, items, left, right, recursive)
+
+    def elements(self, value, items, left, right, recursive):
         if self.enter(value, recursive):
             self.put(left)
             first = True
@@ -315,6 +320,8 @@ class Renderer:
             self.put(", ")
             self.mapping(value)
             self.put(")")
+        elif how != AS_COUNTER:
+            self.ordered(value, how)
         elif all(type(count) is int for count in dict.values(value)):
             entries = sorted(dict.items(value), key=lambda entry: entry[1], reverse=True)
             if entries:
@@ -324,6 +331,24 @@ class Renderer:
         else:
             # How others are ordered is for their own code to say.
             self.put(self.stranger.show(value))
+
+    def ordered(self, value, how):
+        items = None
+        # To iterate asks keys for their hashes, which may be code of the program.
+        if all(id(type(key)) in ATOMS for key in dict.keys(value)):
+            try:
+                items = list(islice(OrderedDict.items(value), self.visible))
+            except Exception:
+                # It was changed behind its back.
+                pass
+        if items is None:
+            self.put(self.stranger.show(value))
+        elif not items:
+            self.put("OrderedDict()")
+        elif how == AS_ORDERED:
+            self.entries(value, items, "OrderedDict({", "})", "...")
+        else:
+            self.elements(value, items, "OrderedDict([", "])", "...")
 
     def method(self, value):
         name = value.__func__.__qualname__

@@ -26,11 +26,12 @@ use crate::windows;
 use crate::worker::{Mode, Values};
 use crate::{Error, Interpreter, Limits};
 
-/// The collector: one script in ten parts.
+/// The collector: one script in eleven parts.
 const COLLECTOR: &str = concat!(
     include_str!("../python/values.py"),
     include_str!("../python/safe.py"),
     include_str!("../python/recorder.py"),
+    include_str!("../python/events.py"),
     include_str!("../python/layout.py"),
     include_str!("../python/files.py"),
     include_str!("../python/threads.py"),

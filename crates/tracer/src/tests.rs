@@ -23,6 +23,7 @@ const PLUGIN: &str = concat!(
     include_str!("../python/values.py"),
     include_str!("../python/safe.py"),
     include_str!("../python/recorder.py"),
+    include_str!("../python/events.py"),
     include_str!("../python/layout.py"),
     include_str!("../python/files.py"),
     include_str!("../python/tests.py"),

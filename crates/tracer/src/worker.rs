@@ -277,8 +277,8 @@ impl Worker {
     }
 
     /// Records one run with all its threads: the trace of the main one first, then those that the program
-    /// started, in order of appearance. Threads that the interpreter waits for at its end are waited for.
-    /// Only native modes record further threads.
+    /// started, in the order in which they came to the program's own code; those that did not have none.
+    /// Threads that the interpreter waits for at its end are waited for.
     ///
     /// # Errors
     /// When there is nothing to record: see [`Error`]. The worker stays usable.

@@ -5,14 +5,19 @@ mod common;
 
 use common::{call, interpreters, limits, module, text, verify};
 use cwm_trace::{End, EventKind, Trace};
-use cwm_tracer::{Interpreter, Mode, Request, Values, Worker};
+use cwm_tracer::{Interpreter, Limits, Mode, Request, Values, Worker};
 
-/// Runs a request with all threads by every interpreter, by direct reading and by the public API.
+const MODES: [Mode; 3] = [Mode::Direct, Mode::Api, Mode::Python];
+
+/// Runs a request with all threads in every mode of every interpreter.
 fn on_each(request: &Request<'_>, check: impl Fn(&Interpreter, &[Trace])) {
+    on_each_within(&limits(), request, check);
+}
+
+fn on_each_within(limits: &Limits, request: &Request<'_>, check: impl Fn(&Interpreter, &[Trace])) {
     for py in interpreters() {
-        for mode in [Mode::Direct, Mode::Api] {
-            let mut worker =
-                Worker::start_in(py, &limits(), mode, Values::Repr).expect("it starts");
+        for mode in MODES {
+            let mut worker = Worker::start_in(py, limits, mode, Values::Repr).expect("it starts");
             let traces = worker.trace_threads(request).expect("traces");
             assert!(traces[0].thread.is_none());
             for (number, trace) in (0..).zip(&traces) {
@@ -199,19 +204,15 @@ def f():
     far.wait()
     return 'done'
 ";
-    let few = cwm_tracer::Limits {
+    let few = Limits {
         max_events: 300,
         ..limits()
     };
-    for py in interpreters() {
-        let mut worker = Worker::start(py, &few).expect("it starts");
-        let traces = worker
-            .trace_threads(&call(source, "f", ""))
-            .expect("traces");
+    on_each_within(&few, &call(source, "f", ""), |py, traces| {
         assert_eq!(traces[0].end, End::Finished, "{:?}", py.version);
         assert_eq!(traces[1].end, End::MaxEvents(300), "{:?}", py.version);
         assert_eq!(traces[1].events.len(), 300);
-    }
+    });
 }
 
 /// Forked by each of the ways that there are, from the main thread and from another.
@@ -259,26 +260,228 @@ def f():
     });
 }
 
+/// What happens in a thread is recorded in every mode as it would be in the main thread.
+#[test]
+fn every_mode_records_a_thread_in_the_same_way() {
+    let source = format!(
+        "{}\n\
+import threading
+def deep(n):
+    return deep(n + 1)
+def caught():
+    try:
+        deep(0)
+    except RecursionError as error:
+        found = str(error)
+    return found
+def started(*functions):
+    for at, function in enumerate(functions):
+        t = threading.Thread(target=function, name='t%d' % at)
+        t.start()
+        t.join()
+",
+        include_str!("torture.py")
+    );
+    let request = call(&source, "started", "everything, caught");
+    for py in interpreters() {
+        let run = |mode| {
+            let mut worker =
+                Worker::start_in(py, &limits(), mode, Values::Repr).expect("it starts");
+            worker.trace_threads(&request).expect("traces")
+        };
+        let [direct, api, python] = MODES.map(run);
+        for (mode, others) in [(Mode::Api, &api), (Mode::Python, &python)] {
+            assert_eq!(direct.len(), 3, "{:?}", py.version);
+            assert_eq!(others.len(), 3, "{:?} {mode:?}", py.version);
+            for (one, other) in direct.iter().zip(others).skip(1) {
+                let what = format!("{:?} {mode:?} {}", py.version, name(one));
+                let (left, right) = (text(one), text(other));
+                let mut pairs = left.lines().zip(right.lines());
+                assert_eq!(pairs.find(|(a, b)| a != b), None, "{what}");
+                assert_eq!(one.events, other.events, "{what}");
+                assert_eq!(one.functions, other.functions, "{what}");
+                assert_eq!(one.thread, other.thread, "{what}");
+                assert_eq!(one.end, other.end, "{what}");
+            }
+        }
+        let calls = |trace: &Trace| {
+            let calls = trace.events.iter().filter(|e| e.kind == EventKind::Call);
+            calls.count()
+        };
+        assert!(direct[1].events.len() > 300);
+        assert!((900..1002).contains(&calls(&direct[2])), "{:?}", py.version);
+    }
+}
+
+/// A thread's own events must not put back what another has written in the meantime.
+#[test]
+fn variables_that_threads_share_are_not_disturbed() {
+    let source = "\
+import sys, threading
+sys.setswitchinterval(1e-4)
+def f():
+    total = 0
+    lock = threading.Lock()
+    def add(n):
+        nonlocal total
+        for i in range(n):
+            with lock:
+                total += 1
+    threads = [threading.Thread(target=add, args=(200,)) for _ in range(4)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    return total
+";
+    on_each(&call(source, "f", ""), |py, traces| {
+        assert_eq!(traces.len(), 5, "{:?}", py.version);
+        let value = traces[0].events.last().and_then(|e| e.value.as_ref());
+        assert_eq!(value.map(|v| &*v.repr), Some("800"), "{:?}", py.version);
+    });
+}
+
+/// The interpreter gives a new thread the identifier, and the memory, of one that is over.
+#[test]
+fn each_of_many_threads_has_a_log_of_its_own() {
+    let source = "\
+import threading, time
+def work(n):
+    found = n * n
+    return found
+def f():
+    for n in range(40):
+        t = threading.Thread(target=work, args=(n,))
+        t.start()
+        t.join()
+        # It has no code of the program.
+        t = threading.Thread(target=time.sleep, args=(0,))
+        t.start()
+        t.join()
+";
+    on_each(&call(source, "f", ""), |py, traces| {
+        assert_eq!(traces.len(), 41, "{:?}", py.version);
+        for (n, trace) in (0..).zip(&traces[1..]) {
+            assert_eq!(trace.end, End::Finished, "{:?}", py.version);
+            let wanted = format!(
+                "call work#0:2 n={n}\nline work#0:3 n={n}\nline work#0:4 n={n} found={0}\n\
+                 return work#0:4 n={n} found={0} -> {0}\n",
+                n * n
+            );
+            assert_eq!(text(trace), wanted, "{:?}", py.version);
+        }
+    });
+}
+
+#[test]
+fn nothing_is_lost_of_a_thread_that_is_still_running_at_the_end() {
+    let source = "\
+import threading
+far = threading.Event()
+def work():
+    n = 0
+    while True:
+        text = str(n) * 600
+        n += 1
+        if n == 2000:
+            far.set()
+def f():
+    threading.Thread(target=work, daemon=True).start()
+    far.wait()
+";
+    let many = Limits {
+        max_events: 5_000_000,
+        ..limits()
+    };
+    on_each_within(&many, &call(source, "f", ""), |py, traces| {
+        assert_eq!(traces[0].end, End::Finished, "{:?}", py.version);
+        let End::Crashed(why) = &traces[1].end else {
+            panic!("{:?}: {:?}", py.version, traces[1].end);
+        };
+        assert!(why.contains("still running"), "{why}");
+        let has_come_far = |e: &cwm_trace::Event| e.line == 9;
+        let far = traces[1].events.iter().find(|&e| has_come_far(e));
+        let far = far.expect("the line before the end of the main thread");
+        let n = far.locals.iter().find(|local| &*local.name == "n");
+        assert_eq!(n.map(|n| &*n.value.repr), Some("2000"));
+    });
+}
+
+/// Up to 3.11 what records is a trace function, which programs save, hand on and put back.
+#[test]
+fn programs_that_handle_trace_functions_keep_the_threads_apart() {
+    let source = "\
+import sys, threading
+mine = sys.gettrace()
+def inside(n):
+    return n
+def work():
+    trace = sys.gettrace()
+    sys.settrace(None)
+    inside(1)
+    sys.settrace(trace)
+    del trace
+    inside(2)
+def lent():
+    sys.settrace(mine)
+    inside(3)
+for target in work, lent:
+    t = threading.Thread(target=target)
+    t.start()
+    t.join()
+threading.settrace(mine)
+t = threading.Thread(target=inside, args=(4,))
+t.start()
+t.join()
+";
+    on_each(&module(source), |py, traces| {
+        assert_eq!(traces.len(), 4, "{:?}", py.version);
+        let calls = |trace: &Trace| {
+            let calls = trace.events.iter().filter(|e| e.kind == EventKind::Call);
+            let names = calls.map(|e| {
+                let function = &trace.functions[e.function as usize].name;
+                let n = e.locals.first().map(|local| local.value.repr.to_string());
+                format!("{function}({})", n.unwrap_or_default())
+            });
+            names.collect::<Vec<_>>().join(" ")
+        };
+        let work = if py.version.1 < 12 {
+            "work() inside(2)"
+        } else {
+            "work() inside(1) inside(2)"
+        };
+        assert_eq!(calls(&traces[1]), work, "{:?}", py.version);
+        assert_eq!(calls(&traces[2]), "lent() inside(3)", "{:?}", py.version);
+        assert_eq!(calls(&traces[3]), "inside(4)", "{:?}", py.version);
+        assert!(traces.iter().all(|trace| trace.end == End::Finished));
+    });
+}
+
 /// Without being asked for, threads are not recorded and the main thread's trace is the same.
 #[test]
 fn the_main_trace_does_not_depend_on_the_others() {
     let source = "\
+import sys
 from concurrent.futures import ThreadPoolExecutor
-def square(n):
-    return n * n
+def down(n):
+    while n: n -= 1
+    return n
 def f():
-    with ThreadPoolExecutor(1) as pool:
-        found = list(pool.map(square, [2, 3]))
-    return found
+    with ThreadPoolExecutor(1, '', sys.settrace, (sys.gettrace(),)) as pool:
+        found = list(pool.map(down, [2, 3]))
+    return found, down(3)
 ";
     for py in interpreters() {
-        let mut worker = Worker::start(py, &limits()).expect("it starts");
-        let alone = worker.trace(&call(source, "f", "")).expect("a trace");
-        let traces = worker
-            .trace_threads(&call(source, "f", ""))
-            .expect("traces");
-        assert_eq!(text(&alone), text(&traces[0]), "{:?}", py.version);
-        assert_eq!(alone, traces[0], "{:?}", py.version);
-        assert_eq!(traces.len(), 2, "{:?}", py.version);
+        for mode in MODES {
+            let mut worker =
+                Worker::start_in(py, &limits(), mode, Values::Repr).expect("it starts");
+            let alone = worker.trace(&call(source, "f", "")).expect("a trace");
+            let traces = worker
+                .trace_threads(&call(source, "f", ""))
+                .expect("traces");
+            assert_eq!(text(&alone), text(&traces[0]), "{:?} {mode:?}", py.version);
+            assert_eq!(alone, traces[0], "{:?} {mode:?}", py.version);
+            assert_eq!(traces.len(), 2, "{:?} {mode:?}", py.version);
+        }
     }
 }

@@ -1,7 +1,7 @@
 """Objects that answer with code of their own to whoever asks what they are, and classes that change."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 
 ASKED = []
 
@@ -86,9 +86,11 @@ def containers():
     table[Key()] = 2
     groups = defaultdict(int)
     groups[Key()] = 3
+    ordered = OrderedDict()
+    ordered[Key()] = 4
     Key.is_quiet = False
     both = (table, counts)
-    inside = [both, groups]
+    inside = [both, groups, ordered]
     Key.is_quiet = True
     return len(inside)
 

@@ -155,8 +155,30 @@ def inside_themselves():
     return queue, groups, cell, counts
 
 
+def in_order():
+    cache = OrderedDict()
+    for name in "abc":
+        cache[name] = [name]
+        cache.items = name
+    cache.move_to_end("a")
+    cache["self"] = cache
+    cache.move_to_end("b", last=False)
+    del cache["c"]
+    keyed = OrderedDict([((1, 2), "tuple"), (None, 0.5)])
+    keyed.move_to_end((1, 2))
+    broken = OrderedDict(one=1, two=2)
+    dict.__delitem__(broken, "one")
+    long = OrderedDict((n, {n: str(n)}) for n in range(300))
+    long.move_to_end(0)
+    nested = OrderedDict()
+    for n in range(70):
+        nested = OrderedDict(inner=nested)
+    return cache, keyed, broken, long, nested
+
+
 def everything():
     inside_themselves()
+    in_order()
     for seed in range(12):
         walk(seed, 60)
     long_rows()
