@@ -221,6 +221,12 @@ impl Layer<'_> {
         rope(x, n_heads, head_dim, self.positions, self.rope, direction);
     }
 
+    /// `y (+)= x·Wᵀ` for every row; `W` lies at `w`.
+    fn multiply(&self, y: &mut [f32], x: &[f32], w: &Range<usize>, store: Store) {
+        let weight = &self.params[w.clone()];
+        linear::forward(y, x, weight, self.rows(), store, self.precision);
+    }
+
     fn forward(
         &self,
         slot: &mut LayerActivations,
@@ -229,7 +235,7 @@ impl Layer<'_> {
         scratch: &mut Scratch,
     ) {
         let (config, params, tensors) = (self.config, self.params, self.tensors);
-        let (rows, eps) = (self.rows(), config.rms_norm_eps);
+        let eps = config.rms_norm_eps;
         let normed = &mut shared.normed;
 
         rms_norm(
@@ -243,14 +249,7 @@ impl Layer<'_> {
             (&mut slot.k, &tensors.k),
             (&mut slot.v, &tensors.v),
         ] {
-            linear::forward(
-                y,
-                normed,
-                &params[w.clone()],
-                rows,
-                Store::Overwrite,
-                self.precision,
-            );
+            self.multiply(y, normed, w, Store::Overwrite);
         }
         self.rotate(&mut slot.q, config.n_heads, Direction::Forward);
         self.rotate(&mut slot.k, config.n_kv_heads, Direction::Forward);
@@ -265,38 +264,20 @@ impl Layer<'_> {
             scratch,
         );
         slot.middle.copy_from_slice(&slot.input);
-        let o = &params[tensors.o.clone()];
-        linear::forward(
+        self.multiply(
             &mut slot.middle,
             &slot.attended,
-            o,
-            rows,
+            &tensors.o,
             Store::Accumulate,
-            self.precision,
         );
 
         rms_norm(normed, &slot.middle, &params[tensors.mlp_norm.clone()], eps);
         for (y, w) in [(&mut slot.gate, &tensors.gate), (&mut slot.up, &tensors.up)] {
-            linear::forward(
-                y,
-                normed,
-                &params[w.clone()],
-                rows,
-                Store::Overwrite,
-                self.precision,
-            );
+            self.multiply(y, normed, w, Store::Overwrite);
         }
         swiglu(&mut shared.product, &slot.gate, &slot.up);
         out.copy_from_slice(&slot.middle);
-        let down = &params[tensors.down.clone()];
-        linear::forward(
-            out,
-            &shared.product,
-            down,
-            rows,
-            Store::Accumulate,
-            self.precision,
-        );
+        self.multiply(out, &shared.product, &tensors.down, Store::Accumulate);
     }
 
     /// From the gradient of the layer's output to that of `middle`, both in
