@@ -223,7 +223,7 @@ impl Run<'_, '_> {
             return Ok(draft);
         };
         let legal = (&mut self.legal, vocab_size);
-        let mut ahead = legal_part(*constraint, &draft, &mut self.buffer, legal)?;
+        let mut ahead = legal_part(*constraint, &draft, max, &mut self.buffer, legal)?;
         constraint.rollback(ahead.len());
         ahead.truncate(max);
         Ok(ahead)
@@ -371,12 +371,13 @@ pub(crate) fn extend_ahead(
     })
 }
 
-/// The beginning of a draft that is legal, with what is forced behind it. The constraint has accepted it
-/// afterwards. What is legal at places where there is a choice goes into `legal`, a set of ids below a
-/// size.
+/// The beginning of a draft that is legal, with what is forced behind it, until it is longer than `max`:
+/// a constraint may force tokens for ever. The constraint has accepted it afterwards. What is legal at
+/// places where there is a choice goes into `legal`, a set of ids below a size.
 fn legal_part(
     constraint: &mut dyn Constraint,
     draft: &[u32],
+    max: usize,
     forced: &mut Vec<u32>,
     (legal, vocab_size): (&mut TokenSet, usize),
 ) -> Result<Vec<u32>> {
@@ -400,6 +401,9 @@ fn legal_part(
                     // What the draft says behind this was meant for another text.
                     while draft.next().is_some() {}
                 }
+            }
+            if ahead.len() > max {
+                return Ok(ahead);
             }
         }
         if constraint.is_complete() {

@@ -299,6 +299,77 @@ fn a_generation_goes_on_where_it_stopped() {
     assert_eq!(error, Error::EmptyPrompt);
 }
 
+/// After a first token of any kind, forces the same one for ever.
+#[derive(Debug, Default)]
+struct Forever {
+    ahead: usize,
+}
+
+impl Constraint for Forever {
+    fn mask(&mut self) -> Mask<'_> {
+        Mask::all()
+    }
+
+    fn forced(&mut self, out: &mut Vec<u32>) {
+        assert!(self.ahead < 100, "nobody asked for so many");
+        if self.ahead > 0 {
+            out.push(7);
+        }
+    }
+
+    fn accept(&mut self, _: u32) -> Result<(), Error> {
+        self.ahead += 1;
+        Ok(())
+    }
+
+    fn rollback(&mut self, n: usize) {
+        self.ahead -= n;
+    }
+
+    fn is_complete(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn what_is_forced_for_ever_ends_with_the_tokens_asked_for() {
+    let engine = Engine::new(model(0, 3), Options::default()).expect("a sound model");
+    let limits = Limits {
+        max_tokens: 20,
+        max_draft: 5,
+        ..Limits::default()
+    };
+    let run = |drafter: Option<Liar>| {
+        let (mut constraint, mut drafter) = (Forever::default(), drafter);
+        let guides = Guides {
+            constraint: Some(&mut constraint),
+            drafter: drafter.as_mut().map(|drafter| drafter as &mut dyn Drafter),
+        };
+        let mut sampler = Sampler::new(SamplerOptions::GREEDY).expect("in range");
+        let mut session = Session::new(&engine);
+        generate(
+            &engine,
+            &mut session,
+            &[1, 2, 3],
+            guides,
+            &mut sampler,
+            &limits,
+        )
+        .expect("something is legal")
+    };
+    let plain = run(None);
+    assert_eq!(plain.end, GenerationEnd::MaxTokens);
+    let mut truth = vec![1, 2, 3];
+    truth.extend(plain.tokens.iter().map(|token| token.id));
+    let drafter = Liar {
+        truth,
+        seen: 0,
+        lies: 0,
+        random: Random(1),
+    };
+    assert_eq!(pairs(&run(Some(drafter))), pairs(&plain));
+}
+
 #[test]
 fn drafts_are_as_long_as_pays() {
     // A pass over four tokens costs as much as two, one over eight as much as four.
