@@ -1,8 +1,8 @@
 //! `cargo xtask ci`: format, lints, tests, quick start.
 //!
 //! Every step runs even where one before it failed, so that one run tells
-//! everything, and what the steps print is theirs, untouched. A step that this machine cannot run
-//! is skipped and says why.
+//! everything, and what the steps print is theirs, untouched. Which tests failed, and what they
+//! printed, is told again at the end. A step that this machine cannot run is skipped and says why.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,15 +10,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::{cargo, quick_start};
+use crate::{cargo, quick_start, suite};
 
 /// The target whose kernels are checked besides the machine's own; nothing is linked or run for it.
 const ARM: &str = "aarch64-unknown-linux-gnu";
 
-/// The steps that are one call of cargo. The order builds for `clippy` first,
-/// which finds in minutes what the tests would find later; the release build
-/// comes last, since only the quick start needs it.
-const STEPS: &[&[&str]] = &[
+/// The lints come before the tests: they find in minutes what these would find later.
+const LINTS: &[&[&str]] = &[
     &["fmt", "--all", "--check"],
     &[
         "clippy",
@@ -28,9 +26,10 @@ const STEPS: &[&[&str]] = &[
         "-D",
         "warnings",
     ],
-    &["test", "--workspace"],
-    &["build", "--release"],
 ];
+
+/// After the tests, since only the quick start needs it.
+const RELEASE: &[&str] = &["build", "--release"];
 
 /// Whether a step that did not fail ran at all.
 enum Ran {
@@ -46,11 +45,15 @@ struct Outcome {
 
 pub(crate) fn run(root: &Path) -> Result<()> {
     let mut outcomes = Vec::new();
-    for step in STEPS {
-        outcomes.push(timed(format!("cargo {}", step.join(" ")), || {
-            call(root, step).map(|()| Ran::Yes)
-        }));
+    for lint in LINTS {
+        outcomes.push(timed(named(lint), || call(root, lint).map(|()| Ran::Yes)));
     }
+    outcomes.push(timed(named(suite::ARGUMENTS), || {
+        suite::run(root).map(|()| Ran::Yes)
+    }));
+    outcomes.push(timed(named(RELEASE), || {
+        call(root, RELEASE).map(|()| Ran::Yes)
+    }));
     outcomes.push(timed(format!("kernels for {ARM}"), || arm(root)));
     outcomes.push(timed(quick_start::name(), || {
         quick_start::run(root).map(|()| Ran::Yes)
@@ -71,6 +74,10 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     }
     ensure!(failed == 0, "{failed} of {} steps failed", outcomes.len());
     Ok(())
+}
+
+fn named(arguments: &[&str]) -> String {
+    format!("cargo {}", arguments.join(" "))
 }
 
 fn timed(name: String, step: impl FnOnce() -> Result<Ran>) -> Outcome {

@@ -6,6 +6,7 @@
 
 mod ci;
 mod quick_start;
+mod suite;
 mod tidy;
 
 use std::path::Path;
