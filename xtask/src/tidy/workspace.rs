@@ -12,9 +12,13 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("tokenizer", &["trace"]),
     ("debug", &["trace"]),
     ("model", &["kernels"]),
+    ("cuda", &["kernels", "model"]),
     ("engine", &["trace", "tokenizer", "kernels", "model"]),
     ("data", &["trace", "tracer", "tokenizer"]),
-    ("train", &["trace", "tokenizer", "kernels", "model", "data"]),
+    (
+        "train",
+        &["trace", "tokenizer", "kernels", "model", "cuda", "data"],
+    ),
     ("eval", &["trace", "tracer", "tokenizer", "engine"]),
     ("store", &[]),
 ];

@@ -1,0 +1,23 @@
+//! The transformer on one NVIDIA GPU: passes, gradients and updates through kernels of our own.
+//!
+//! Nothing of CUDA is needed to build: driver, compiler (NVRTC) and matrix products (cuBLASLt) are looked
+//! for when a device is opened, and an [`Error`] says what is missing. Kernels are `.cu` files in
+//! `kernels/`, compiled for the card at hand at first use and kept.
+//!
+//! [`Device`] is all that is asked of a GPU. The emulator (feature `emulator`) is one too: it runs the same
+//! sources on the processor, thread by thread, so that tests compare every kernel and whole training steps
+//! with [`cwm_kernels::reference`] and [`cwm_model`] on any machine.
+//!
+//! Promises: results have the same bits from run to run on the same kind of GPU and the same version of
+//! its libraries; no sum is made in an order that depends on timing. They are not the CPU's bits: operands
+//! of products are rounded to bf16, as `precision = "bf16"` allows the CPU to do.
+
+mod device;
+mod error;
+pub mod kernel;
+
+pub use device::{
+    Address, Argument, Buffer, Device, Element, Gpu, Launch, Number, Operand, Product,
+};
+pub use error::Error;
+pub use kernel::{Kernel, Source};
