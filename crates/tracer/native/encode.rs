@@ -100,6 +100,7 @@ impl Encoder {
         if text.len() < SHORTEST { Place::Passing } else { self.interned.place(text) }
     }
 
+    #[inline(always)]
     fn text(&mut self, text: &[u8], place: Place) {
         let form = match place {
             Place::Known(number) => return uint(&mut self.record, number << 2 | 1),

@@ -45,6 +45,7 @@ pub unsafe fn take_all(objects: &[*mut Object]) {
 }
 
 /// Gives back the references among these words: the even ones.
+#[inline(always)]
 pub unsafe fn give_back_all(words: &[usize]) {
     // SAFETY: as for `give_back`.
     unsafe {

@@ -82,6 +82,7 @@ impl Generation {
         self.table.fill(0);
     }
 
+    #[inline(always)]
     fn find(&self, hash: u64, text: &[u8]) -> Option<u64> {
         let mask = self.table.len().checked_sub(1)?;
         let mut at = hash as usize & mask;

@@ -68,14 +68,30 @@ impl Log {
     }
 
     /// Appends a record; what the number of bytes says always covers whole records.
+    #[inline(always)]
     pub fn write(&self, record: &[u8]) -> Result<(), Fail> {
         if IS_SILENT.load(Ordering::Relaxed) {
             return Ok(());
         }
         let log = self.0.get();
+        // SAFETY: `at` and `room` describe the unwritten end of a live mapping.
+        unsafe {
+            let rest = if record.len() <= (*log).room { record } else { self.fill_windows(record)? };
+            std::ptr::copy_nonoverlapping(rest.as_ptr(), (*log).at, rest.len());
+            (*log).at = (*log).at.add(rest.len());
+            (*log).room -= rest.len();
+            (*log).total += record.len() as u64;
+            std::ptr::write_unaligned((*log).head.cast(), (*log).total.to_le());
+        }
+        Ok(())
+    }
+
+    /// Writes as much as goes before the last window that a record needs; gives the rest.
+    #[cold]
+    fn fill_windows<'a>(&self, record: &'a [u8]) -> Result<&'a [u8], Fail> {
+        let log = self.0.get();
         let mut rest = record;
-        // SAFETY: `at` and `room` describe the unwritten end of a live mapping. Python is called between
-        // accesses, never during one.
+        // SAFETY: as above. Python is called between accesses, never during one.
         unsafe {
             while rest.len() > (*log).room {
                 let (part, tail) = rest.split_at((*log).room);
@@ -92,13 +108,8 @@ impl Log {
                 (*log).at = at.add(WINDOW_HEAD);
                 (*log).room = (*log).window_size - WINDOW_HEAD;
             }
-            std::ptr::copy_nonoverlapping(rest.as_ptr(), (*log).at, rest.len());
-            (*log).at = (*log).at.add(rest.len());
-            (*log).room -= rest.len();
-            (*log).total += record.len() as u64;
-            std::ptr::write_unaligned((*log).head.cast(), (*log).total.to_le());
         }
-        Ok(())
+        Ok(rest)
     }
 }
 

@@ -188,6 +188,7 @@ impl Recorder {
         }
     }
 
+    #[inline(always)]
     pub fn info_of_code(&mut self, code: *mut Object) -> Option<usize> {
         if self.over {
             return None;

@@ -76,12 +76,18 @@ impl Snapshot {
         self.clear();
     }
 
+    #[inline(always)]
     pub fn clear(&mut self) {
         self.is_whole = false;
         self.is_passing = false;
         self.detail = None;
-        self.children.clear();
-        self.drop_from(0);
+        // Mostly there is nothing.
+        if !self.words.is_empty() || !self.children.is_empty() {
+            // SAFETY: even words are owned references to builtin immutables, whose end runs no code.
+            unsafe { give_back_all(&self.words) };
+            self.words.clear();
+            self.children.clear();
+        }
     }
 
     fn drop_from(&mut self, place: usize) {

@@ -69,6 +69,7 @@ impl Types {
     }
 
     /// The number of a type seen before, if what was said of it still holds. Numbers are never used again.
+    #[inline(always)]
     pub unsafe fn known(&mut self, kind: *mut Object) -> Option<u32> {
         let number = *self.by_address.get(&(kind as usize))?;
         // SAFETY: the weak reference is owned; what it refers to is only compared.

@@ -98,6 +98,7 @@ impl<'a> Walk<'a> {
         }
     }
 
+    #[inline(always)]
     unsafe fn sequence(&mut self, value: *mut Object, tag: Tag) -> bool {
         let &[known_tag, known_size, flat, ref rest @ ..] = self.words else { return false };
         let is_list = tag == Tag::List;
@@ -130,6 +131,7 @@ impl<'a> Walk<'a> {
 
     /// Compares elements as long as they are atoms or lists of atoms; gives the number of those that are
     /// the same, or `None` if one is not.
+    #[inline(never)]
     unsafe fn plain_items(&mut self, items: &[*mut Object]) -> Option<usize> {
         let mut words = self.words;
         let mut done = 0;

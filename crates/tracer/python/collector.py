@@ -266,13 +266,20 @@ def prepare(log_fd, settings):
     return recorder, NativeSettraceEvents(recorder)
 
 
-def take_over(request, recorder, events, settings):
-    """The rest of it in the child that runs the program; gives the program's namespace."""
-    recorder.log.begin_again()
+def settle(recorder, settings):
+    """What a child does whatever it is to run, while the program before it still runs."""
+    os.setpgid(0, 0)
+    set_signal(signal.SIGINT, signal.default_int_handler)
     recorder.pid = os.getpid()
     settings.limit_resources()
     # A program that forks must not write into its parent's log.
     os.register_at_fork(after_in_child=recorder.disown)
+
+
+def take_over(request, recorder, events, settings):
+    """What it does once it knows; gives the program's namespace."""
+    recorder.log.begin_again()
+    settings.limit_memory()
     if request.has_threads:
         kind = Threads if settings.native is None else NativeThreads
         kind(recorder, settings.mode, events).watch()
@@ -390,19 +397,26 @@ class Settings:
             return
         limits = [(resource.RLIMIT_CORE, 0), (resource.RLIMIT_CPU, self.cpu_seconds)]
         limits.append((resource.RLIMIT_FSIZE, self.file_bytes))
-        if hasattr(resource, "RLIMIT_AS"):
-            limits.append((resource.RLIMIT_AS, self.memory))
         if self.processes >= 0 and hasattr(resource, "RLIMIT_NPROC"):
             limits.append((resource.RLIMIT_NPROC, self.processes))
         for which, wanted in limits:
-            _, hard = resource.getrlimit(which)
-            if hard != resource.RLIM_INFINITY:
-                wanted = min(wanted, hard)
-            try:
-                resource.setrlimit(which, (wanted, hard))
-            except (OSError, ValueError):
-                # Some systems know a limit but do not let it be set; the wall clock still holds.
-                pass
+            set_limit(which, wanted)
+
+    def limit_memory(self):
+        """Apart from the others: a request may be larger than what its program may have."""
+        if resource is not None and hasattr(resource, "RLIMIT_AS"):
+            set_limit(resource.RLIMIT_AS, self.memory)
+
+
+def set_limit(which, wanted):
+    _, hard = resource.getrlimit(which)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    try:
+        resource.setrlimit(which, (wanted, hard))
+    except (OSError, ValueError):
+        # Some systems know a limit but do not let it be set; the wall clock still holds.
+        pass
 
 
 def receive(control, size):
@@ -440,16 +454,15 @@ def give_stdin(data):
 
 
 def child(control, captures, settings, prepared, announcing, orphaned):
+    settle(prepared[0], settings)
     ready, _, _ = select.select([control, orphaned], [], [])
     if orphaned in ready:
         os._exit(0)
     os.close(orphaned)
     request = receive_request(control)
-    os.setpgid(0, 0)
     os.write(announcing, b"!")
     os.write(control, b"P" + struct.pack("<I", os.getpid()))
     os.close(control)
-    set_signal(signal.SIGINT, signal.default_int_handler)
     give_stdin(request.stdin)
     if request.is_batch:
         # Files, since what one run printed ends where the next begins.
