@@ -175,10 +175,16 @@ fn write<E>(
     rounded: impl Fn(f32) -> E,
 ) {
     check(shape, position, key, value);
-    for (at, (&key, &value)) in key.iter().zip(value).enumerate() {
-        let (k, v) = places(shape, position, at);
-        plane[k] = rounded(key);
-        plane[v] = rounded(value);
+    let (keys, values) = plane.split_at_mut(PAGE * shape.kv_width());
+    for (across, &key) in keys.chunks_exact_mut(PAGE).zip(key) {
+        across[position] = rounded(key);
+    }
+    let heads = values.chunks_exact_mut(PAGE * shape.head_dim);
+    for (down, value) in heads.zip(value.chunks_exact(shape.head_dim)) {
+        let down = &mut down[position * shape.head_dim..][..shape.head_dim];
+        for (to, &value) in down.iter_mut().zip(value) {
+            *to = rounded(value);
+        }
     }
 }
 
@@ -322,26 +328,21 @@ unsafe fn chunk<S: Simd>(job: &Job<'_>, index: usize) {
         let left = end - at;
         // SAFETY: passed on from the caller. The tiles fit 32 registers of 512 bits, 32 of 128
         // (NEON) or 16 of 256.
-        unsafe {
-            if S::LANES != 8 {
-                match left {
-                    4.. => queries::<S, 4, 4>(job, kv_head, at),
-                    2.. => queries::<S, 2, 4>(job, kv_head, at),
-                    _ => queries::<S, 1, 4>(job, kv_head, at),
-                }
-            } else {
-                match left {
-                    4.. => queries::<S, 4, 2>(job, kv_head, at),
-                    2.. => queries::<S, 2, 2>(job, kv_head, at),
-                    _ => queries::<S, 1, 2>(job, kv_head, at),
-                }
+        at += unsafe {
+            match (left, S::LANES) {
+                (8.., 4 | 16) => queries::<S, 8, 2>(job, kv_head, at),
+                (4.., 4 | 16) => queries::<S, 4, 4>(job, kv_head, at),
+                (2.., 4 | 16) => queries::<S, 2, 4>(job, kv_head, at),
+                (_, 4 | 16) => queries::<S, 1, 4>(job, kv_head, at),
+                (4.., _) => queries::<S, 4, 2>(job, kv_head, at),
+                (2.., _) => queries::<S, 2, 2>(job, kv_head, at),
+                _ => queries::<S, 1, 2>(job, kv_head, at),
             }
-        }
-        at += if left >= 4 { 4 } else { left.min(2) };
+        };
     }
 }
 
-/// `R` queries of the heads that share `kv_head`, from the `at`-th on, tokens outermost.
+/// `R` queries of the heads that share `kv_head`, from the `at`-th on, tokens outermost. Returns `R`.
 ///
 /// # Safety
 /// As [`chunk`].
@@ -350,7 +351,7 @@ unsafe fn queries<S: Simd, const R: usize, const V: usize>(
     job: &Job<'_>,
     kv_head: usize,
     at: usize,
-) {
+) -> usize {
     let Job { queries, shape, .. } = job;
     let group = shape.group();
     let mut block = Block {
@@ -379,20 +380,22 @@ unsafe fn queries<S: Simd, const R: usize, const V: usize>(
     // SAFETY: passed on from the caller; keys and values of a head lie whole in their plane.
     unsafe {
         block.begin();
+        let mut weights = [[0f32; PAGE]; R];
         for page in first / PAGE..end.div_ceil(PAGE) {
             match queries.pages[page - queries.first_page] {
                 KvPlane::F32(x) => {
                     let (k, v) = (x.as_ptr().add(keys), x.as_ptr().add(values));
-                    block.page::<S, f32, V>(k, v, page * PAGE);
+                    block.page::<S, f32, V>(k, v, page * PAGE, &mut weights);
                 }
                 KvPlane::Bf16(x) => {
                     let (k, v) = (x.as_ptr().add(keys), x.as_ptr().add(values));
-                    block.page::<S, u16, V>(k, v, page * PAGE);
+                    block.page::<S, u16, V>(k, v, page * PAGE, &mut weights);
                 }
             }
         }
         block.finish();
     }
+    R
 }
 
 /// An element of a page.
@@ -471,7 +474,7 @@ impl<const R: usize> Block<R> {
         }
     }
 
-    /// Takes in the page that begins at position `begin`.
+    /// Takes in the page that begins at position `begin`. What `weights` holds before means nothing.
     ///
     /// # Safety
     /// The processor has the unit; `keys` and `values` are one head's of a page.
@@ -481,6 +484,7 @@ impl<const R: usize> Block<R> {
         keys: *const E,
         values: *const E,
         begin: usize,
+        weights: &mut [[f32; PAGE]; R],
     ) {
         let within = |at: usize| at.saturating_sub(begin).min(PAGE);
         let columns: [Range<usize>; R] =
@@ -492,12 +496,11 @@ impl<const R: usize> Block<R> {
         let end = seen.fold(0, |max, columns| max.max(columns.end));
         let width = V * S::LANES;
         let (first_tile, end_tile) = (first / width * width, end.next_multiple_of(width));
-        let mut weights = [[0f32; PAGE]; R];
         let mut shrink = [1f32; R];
         // SAFETY: passed on from the caller; tiles are parts of a page.
         unsafe {
             for column in (first_tile..end_tile).step_by(width) {
-                self.scores::<S, E, V>(keys, column, &mut weights);
+                self.scores::<S, E, V>(keys, column, weights);
             }
             for r in 0..R {
                 if columns[r].is_empty() {
@@ -506,7 +509,7 @@ impl<const R: usize> Block<R> {
                     shrink[r] = self.exponentials::<S>(r, &columns[r], &mut weights[r]);
                 }
             }
-            self.weigh::<S, E, V>(values, first..end, &weights, shrink);
+            self.weigh::<S, E, V>(values, first..end, weights, shrink);
         }
     }
 
@@ -573,7 +576,11 @@ impl<const R: usize> Block<R> {
                 S::store(at, weight);
                 sum = S::add(sum, weight);
             }
-            let shrink = (self.largest[r] - largest).exp();
+            // On most pages the largest stays what it was: a call of `exp` less.
+            let shrink = match self.largest[r] == largest {
+                true => 1.0,
+                false => (self.largest[r] - largest).exp(),
+            };
             self.largest[r] = largest;
             self.sum[r] = self.sum[r] * shrink + S::sum(sum);
             shrink
@@ -593,13 +600,17 @@ impl<const R: usize> Block<R> {
         shrink: [f32; R],
     ) {
         let wide = self.head_dim / (V * S::LANES) * (V * S::LANES);
+        let paired = self.head_dim / (2 * S::LANES) * (2 * S::LANES);
         let whole = self.head_dim / S::LANES * S::LANES;
-        // SAFETY: passed on from the caller; the three parts cover a head once.
+        // SAFETY: passed on from the caller; the four parts cover a head once.
         unsafe {
             for d in (0..wide).step_by(V * S::LANES) {
                 self.weigh_vectors::<S, E, V>(values, &columns, weights, shrink, d);
             }
-            for d in (wide..whole).step_by(S::LANES) {
+            for d in (wide..paired).step_by(2 * S::LANES) {
+                self.weigh_vectors::<S, E, 2>(values, &columns, weights, shrink, d);
+            }
+            for d in (paired..whole).step_by(S::LANES) {
                 self.weigh_vectors::<S, E, 1>(values, &columns, weights, shrink, d);
             }
             for d in whole..self.head_dim {
