@@ -223,9 +223,8 @@ impl Run<'_, '_> {
             return Ok(draft);
         };
         let legal = (&mut self.legal, vocab_size);
-        let mut ahead = legal_part(*constraint, &draft, &mut self.buffer, legal)?;
+        let ahead = legal_part(*constraint, &draft, max, &mut self.buffer, legal)?;
         constraint.rollback(ahead.len());
-        ahead.truncate(max);
         Ok(ahead)
     }
 
@@ -371,21 +370,22 @@ pub(crate) fn extend_ahead(
     })
 }
 
-/// The beginning of a draft that is legal, with what is forced behind it. The constraint has accepted it
-/// afterwards. What is legal at places where there is a choice goes into `legal`, a set of ids below a
-/// size.
+/// The beginning of a draft that is legal, with what is forced behind it, at most `max` tokens: a
+/// constraint may force tokens for ever. It has accepted them afterwards. What is legal at places where
+/// there is a choice goes into `legal`, a set of ids below a size.
 fn legal_part(
     constraint: &mut dyn Constraint,
     draft: &[u32],
+    max: usize,
     forced: &mut Vec<u32>,
     (legal, vocab_size): (&mut TokenSet, usize),
 ) -> Result<Vec<u32>> {
     let mut ahead = Vec::new();
     let mut draft = draft.iter().copied().peekable();
-    while let Some(id) = draft.next_if(|&id| constraint.mask().allows(id)) {
+    while let Some(id) = draft.next_if(|&id| ahead.len() < max && constraint.mask().allows(id)) {
         constraint.accept(id)?;
         ahead.push(id);
-        loop {
+        while ahead.len() < max {
             forced.clear();
             if !constraint.is_complete() {
                 constraint.forced(forced);
@@ -393,6 +393,7 @@ fn legal_part(
             if forced.is_empty() {
                 break;
             }
+            forced.truncate(max - ahead.len());
             for &id in &*forced {
                 constraint.accept(id)?;
                 ahead.push(id);

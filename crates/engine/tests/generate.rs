@@ -299,6 +299,67 @@ fn a_generation_goes_on_where_it_stopped() {
     assert_eq!(error, Error::EmptyPrompt);
 }
 
+/// Forces the same token for ever, once there is a first one.
+struct Endless(usize);
+
+impl Constraint for Endless {
+    fn mask(&mut self) -> Mask<'_> {
+        match self.0 {
+            0 => Mask::all(),
+            _ => Mask::from_words(&[1 << 7]),
+        }
+    }
+
+    fn forced(&mut self, out: &mut Vec<u32>) {
+        if self.0 > 0 {
+            out.extend([7; 3]);
+        }
+    }
+
+    fn accept(&mut self, _id: u32) -> Result<(), Error> {
+        self.0 += 1;
+        Ok(())
+    }
+
+    fn rollback(&mut self, n: usize) {
+        self.0 -= n;
+    }
+
+    fn is_complete(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_constraint_that_forces_for_ever_ends_with_the_tokens() {
+    let engine = Engine::new(model(0, 3), Options::default()).expect("a sound model");
+    let costs = PassCosts::new(&[(1, 1.0), (2, 1.0001)]).expect("costs");
+    let mut drafter = NgramDrafter::new(costs);
+    let mut constraint = Endless(0);
+    let guides = Guides {
+        constraint: Some(&mut constraint),
+        drafter: Some(&mut drafter),
+    };
+    let limits = Limits {
+        max_tokens: 20,
+        ..Limits::default()
+    };
+    let mut sampler = Sampler::new(SamplerOptions::GREEDY).expect("in range");
+    let mut session = Session::new(&engine);
+    let generated = generate(
+        &engine,
+        &mut session,
+        &[7, 7, 7, 7],
+        guides,
+        &mut sampler,
+        &limits,
+    );
+    let generated = generated.expect("there is room");
+    assert_eq!(generated.tokens.len(), 20);
+    assert_eq!(generated.end, GenerationEnd::MaxTokens);
+    assert_eq!(constraint.0, 20);
+}
+
 #[test]
 fn drafts_are_as_long_as_pays() {
     // A pass over four tokens costs as much as two, one over eight as much as four.
