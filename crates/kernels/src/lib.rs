@@ -21,6 +21,7 @@ mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod buffer;
+mod caution;
 mod checks;
 mod cpu;
 mod gemm;
