@@ -33,6 +33,7 @@ mod pool;
 pub mod reference;
 mod rows;
 mod simd;
+mod swiglu;
 mod types;
 
 pub use buffer::Scratch;

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::simd::{Simd, exp, from_bf16, on_unit, to_bf16};
+use crate::simd::{Simd, exp_not_above_zero, from_bf16, on_unit, to_bf16};
 use crate::{AttentionShape, Pool};
 
 /// Positions in a page.
@@ -354,14 +354,15 @@ unsafe fn queries<S: Simd, const R: usize, const V: usize>(
 ) -> usize {
     let Job { queries, shape, .. } = job;
     let group = shape.group();
-    let mut block = Block {
+    let mut block = Block::<S, R> {
         q: [queries.q.as_ptr(); R],
         out: [job.out; R],
         seen: std::array::from_fn(|_| 0..0),
         head_dim: shape.head_dim,
         scale: shape.scale(),
         largest: [f32::NEG_INFINITY; R],
-        sum: [0.0; R],
+        // SAFETY: passed on from the caller.
+        sum: unsafe { [S::splat(0.0); R] },
     };
     for r in 0..R {
         let (row, head) = ((at + r) / group, kv_head * group + (at + r) % group);
@@ -385,11 +386,11 @@ unsafe fn queries<S: Simd, const R: usize, const V: usize>(
             match queries.pages[page - queries.first_page] {
                 KvPlane::F32(x) => {
                     let (k, v) = (x.as_ptr().add(keys), x.as_ptr().add(values));
-                    block.page::<S, f32, V>(k, v, page * PAGE, &mut weights);
+                    block.page::<f32, V>(k, v, page * PAGE, &mut weights);
                 }
                 KvPlane::Bf16(x) => {
                     let (k, v) = (x.as_ptr().add(keys), x.as_ptr().add(values));
-                    block.page::<S, u16, V>(k, v, page * PAGE, &mut weights);
+                    block.page::<u16, V>(k, v, page * PAGE, &mut weights);
                 }
             }
         }
@@ -434,17 +435,18 @@ impl Element for u16 {
 
 /// `R` queries on their way through the pages. Outputs hold sums of values weighted by
 /// `exp(score - largest)`, of which `sum` is the total.
-struct Block<const R: usize> {
+struct Block<S: Simd, const R: usize> {
     q: [*const f32; R],
     out: [*mut f32; R],
     seen: [Range<usize>; R],
     head_dim: usize,
     scale: f32,
     largest: [f32; R],
-    sum: [f32; R],
+    /// By lanes, so that no page has to add them up.
+    sum: [S::F; R],
 }
 
-impl<const R: usize> Block<R> {
+impl<S: Simd, const R: usize> Block<S, R> {
     /// Clears the outputs.
     ///
     /// # Safety
@@ -462,11 +464,12 @@ impl<const R: usize> Block<R> {
     /// Divides by the sums of weights.
     ///
     /// # Safety
-    /// As `begin`.
+    /// As `begin`; the processor has the unit.
     #[inline(always)]
     unsafe fn finish(&self) {
         for (out, sum) in self.out.into_iter().zip(self.sum) {
-            let inverse = 1.0 / sum;
+            // SAFETY: passed on from the caller.
+            let inverse = 1.0 / unsafe { S::sum(sum) };
             for d in 0..self.head_dim {
                 // SAFETY: passed on from the caller.
                 unsafe { *out.add(d) *= inverse };
@@ -479,7 +482,7 @@ impl<const R: usize> Block<R> {
     /// # Safety
     /// The processor has the unit; `keys` and `values` are one head's of a page.
     #[inline(always)]
-    unsafe fn page<S: Simd, E: Element, const V: usize>(
+    unsafe fn page<E: Element, const V: usize>(
         &mut self,
         keys: *const E,
         values: *const E,
@@ -500,16 +503,16 @@ impl<const R: usize> Block<R> {
         // SAFETY: passed on from the caller; tiles are parts of a page.
         unsafe {
             for column in (first_tile..end_tile).step_by(width) {
-                self.scores::<S, E, V>(keys, column, weights);
+                self.scores::<E, V>(keys, column, weights);
             }
             for r in 0..R {
                 if columns[r].is_empty() {
                     weights[r] = [0.0; PAGE];
                 } else {
-                    shrink[r] = self.exponentials::<S>(r, &columns[r], &mut weights[r]);
+                    shrink[r] = self.exponentials(r, &columns[r], &mut weights[r]);
                 }
             }
-            self.weigh::<S, E, V>(values, first..end, weights, shrink);
+            self.weigh::<E, V>(values, first..end, weights, shrink);
         }
     }
 
@@ -518,7 +521,7 @@ impl<const R: usize> Block<R> {
     /// # Safety
     /// As `page`.
     #[inline(always)]
-    unsafe fn scores<S: Simd, E: Element, const V: usize>(
+    unsafe fn scores<E: Element, const V: usize>(
         &self,
         keys: *const E,
         column: usize,
@@ -554,7 +557,7 @@ impl<const R: usize> Block<R> {
     /// # Safety
     /// The processor has the unit.
     #[inline(always)]
-    unsafe fn exponentials<S: Simd>(
+    unsafe fn exponentials(
         &mut self,
         r: usize,
         columns: &Range<usize>,
@@ -572,7 +575,7 @@ impl<const R: usize> Block<R> {
             let mut sum = S::splat(0.0);
             for at in (0..PAGE).step_by(S::LANES) {
                 let at = scores.as_mut_ptr().add(at);
-                let weight = exp::<S>(S::sub(S::load(at), S::splat(largest)));
+                let weight = exp_not_above_zero::<S>(S::sub(S::load(at), S::splat(largest)));
                 S::store(at, weight);
                 sum = S::add(sum, weight);
             }
@@ -582,7 +585,7 @@ impl<const R: usize> Block<R> {
                 false => (self.largest[r] - largest).exp(),
             };
             self.largest[r] = largest;
-            self.sum[r] = self.sum[r] * shrink + S::sum(sum);
+            self.sum[r] = S::fma(self.sum[r], S::splat(shrink), sum);
             shrink
         }
     }
@@ -592,7 +595,7 @@ impl<const R: usize> Block<R> {
     /// # Safety
     /// As `page`.
     #[inline(always)]
-    unsafe fn weigh<S: Simd, E: Element, const V: usize>(
+    unsafe fn weigh<E: Element, const V: usize>(
         &self,
         values: *const E,
         columns: Range<usize>,
@@ -605,13 +608,13 @@ impl<const R: usize> Block<R> {
         // SAFETY: passed on from the caller; the four parts cover a head once.
         unsafe {
             for d in (0..wide).step_by(V * S::LANES) {
-                self.weigh_vectors::<S, E, V>(values, &columns, weights, shrink, d);
+                self.weigh_vectors::<E, V>(values, &columns, weights, shrink, d);
             }
             for d in (wide..paired).step_by(2 * S::LANES) {
-                self.weigh_vectors::<S, E, 2>(values, &columns, weights, shrink, d);
+                self.weigh_vectors::<E, 2>(values, &columns, weights, shrink, d);
             }
             for d in (paired..whole).step_by(S::LANES) {
-                self.weigh_vectors::<S, E, 1>(values, &columns, weights, shrink, d);
+                self.weigh_vectors::<E, 1>(values, &columns, weights, shrink, d);
             }
             for d in whole..self.head_dim {
                 for r in 0..R {
@@ -632,7 +635,7 @@ impl<const R: usize> Block<R> {
     /// # Safety
     /// As `page`, and the vectors lie in the head.
     #[inline(always)]
-    unsafe fn weigh_vectors<S: Simd, E: Element, const V: usize>(
+    unsafe fn weigh_vectors<E: Element, const V: usize>(
         &self,
         values: *const E,
         columns: &Range<usize>,
