@@ -10,7 +10,10 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// How long the caller works alone after a stall.
-const PENALTY: RangeInclusive<u64> = 1_000_000..=64_000_000;
+const PENALTY: RangeInclusive<u64> = 1_000_000..=512_000_000;
+
+/// The most that an operation counts as saved: the caller may itself have been stopped in it.
+const MOST_SAVED: u64 = 200_000;
 
 /// By how much the savings between two stalls should exceed what a stall costs.
 const WORTH: u64 = 4;
@@ -51,8 +54,10 @@ impl Caution {
     /// Sharing an operation has saved the caller about this time.
     pub(crate) fn saved(&self, time: u64) {
         let saved = self.saved.load(Ordering::Relaxed);
-        self.saved
-            .store(saved.saturating_add(time), Ordering::Relaxed);
+        self.saved.store(
+            saved.saturating_add(time.min(MOST_SAVED)),
+            Ordering::Relaxed,
+        );
     }
 
     /// A worker was stopped, and the caller has lost this time.
@@ -91,14 +96,14 @@ mod tests {
     fn stalls_that_cost_more_than_was_saved_make_it_work_alone_for_longer() {
         let caution = Caution::new();
         assert!(!caution.is_alone(|| unreachable!("nothing has happened")));
-        let lost = 3_000_000;
-        let after: Vec<u64> = (0..7).map(|_| penalty(&caution, lost)).collect();
-        assert_eq!(after, [2, 4, 8, 16, 32, 64, 64]);
-        caution.saved(lost * WORTH - 1);
-        assert_eq!(penalty(&caution, lost), 64);
-        for after in [32, 16, 8, 4, 2, 1, 1] {
-            caution.saved(lost * 2);
-            caution.saved(lost * 2);
+        let lost = 3 * MOST_SAVED;
+        let after: Vec<u64> = (0..10).map(|_| penalty(&caution, lost)).collect();
+        assert_eq!(after, [2, 4, 8, 16, 32, 64, 128, 256, 512, 512]);
+        // Just not enough: 12 operations would be.
+        (0..11).for_each(|_| caution.saved(lost));
+        assert_eq!(penalty(&caution, lost), 512);
+        for after in [256, 128, 64, 32, 16, 8, 4, 2, 1, 1] {
+            (0..12).for_each(|_| caution.saved(lost));
             assert_eq!(penalty(&caution, lost), after);
         }
     }
