@@ -18,6 +18,10 @@ const MOST_SAVED: u64 = 200_000;
 /// By how much the savings between two stalls should exceed what a stall costs.
 const WORTH: u64 = 4;
 
+/// How many times as long as the stall itself the caller works alone at least, if sharing had not paid:
+/// a busy machine should be found out by few stalls.
+const AT_LEAST: u64 = 16;
+
 /// The books. Two callers at once may lose an entry: it is a rule of thumb.
 #[derive(Debug)]
 pub(crate) struct Caution {
@@ -66,7 +70,7 @@ impl Caution {
         let was_worth_it = self.saved.swap(0, Ordering::Relaxed) >= WORTH.saturating_mul(lost);
         let penalty = match was_worth_it {
             true => penalty / 2,
-            false => penalty * 2,
+            false => (penalty * 2).max(AT_LEAST.saturating_mul(lost)),
         };
         let penalty = penalty.clamp(*PENALTY.start(), *PENALTY.end());
         self.penalty.store(penalty, Ordering::Relaxed);
@@ -97,8 +101,8 @@ mod tests {
         let caution = Caution::new();
         assert!(!caution.is_alone(|| unreachable!("nothing has happened")));
         let lost = 3 * MOST_SAVED;
-        let after: Vec<u64> = (0..10).map(|_| penalty(&caution, lost)).collect();
-        assert_eq!(after, [2, 4, 8, 16, 32, 64, 128, 256, 512, 512]);
+        let after: Vec<u64> = (0..8).map(|_| penalty(&caution, lost)).collect();
+        assert_eq!(after, [10, 20, 39, 77, 154, 308, 512, 512]);
         // Just not enough: 12 operations would be.
         (0..11).for_each(|_| caution.saved(lost));
         assert_eq!(penalty(&caution, lost), 512);
@@ -106,5 +110,6 @@ mod tests {
             (0..12).for_each(|_| caution.saved(lost));
             assert_eq!(penalty(&caution, lost), after);
         }
+        assert_eq!(penalty(&caution, 10_000_000), 160);
     }
 }
