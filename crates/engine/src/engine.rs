@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cwm_kernels::{KvFormat, Pool, RopeTable, WeightFormat};
 use cwm_model::{Checkpoint, Config, Model};
 
-use crate::decoder::{Context, Dims, Workspace};
+use crate::decoder::{Context, Dims, Sharing, Workspace};
 use crate::error::{Error, Result};
 use crate::kv::CacheShape;
 use crate::packed::{self, CacheUse};
@@ -180,6 +180,7 @@ impl Engine {
             decoder: &self.decoder,
             rope: &self.rope,
             pool: &self.pool,
+            sharing: Sharing::of(self.decoder.bytes_per_token()),
             dims: Dims {
                 hidden: config.hidden_size,
                 inner: config.intermediate_size,

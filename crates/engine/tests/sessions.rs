@@ -5,11 +5,12 @@ mod common;
 #[path = "sessions/properties.rs"]
 mod properties;
 
-use common::{N_CONFIGS, Random, bits, model, one_pass};
+use common::{N_CONFIGS, Random, bits, config, model, one_pass};
 use cwm_engine::{
     BatchItem, Engine, Error, KvFormat, Options, Session, TokenSet, Want, WeightFormat,
 };
 use cwm_kernels::{Linear, Pool};
+use cwm_model::Model;
 
 fn engine(kind: usize, options: Options) -> Engine {
     Engine::new(model(kind, 7), options).expect("the options fit the test model")
@@ -82,7 +83,34 @@ fn every_chunking_and_number_of_threads_gives_the_same_bits() {
                 let logits = in_chunks(&engine, &ids, longest, &mut random);
                 assert!(bits(&logits) == expected, "{name}, chunks to {longest}");
             }
-            assert!(bits(&one_pass(&threaded, &ids)) == expected, "{name}");
+            for longest in [7, 300] {
+                let logits = in_chunks(&threaded, &ids, longest, &mut random);
+                assert!(bits(&logits) == expected, "{name}, threads, to {longest}");
+            }
+        }
+    }
+}
+
+/// The test models are small, so that threads share rows; of this one they share products, or either.
+#[test]
+fn threads_that_share_products_give_the_same_bits() {
+    let mut random = Random(10);
+    let mut config = config(3);
+    config.intermediate_size = 13_000;
+    let ids = random.ids(120, 67);
+    for weights in [WeightFormat::F32, WeightFormat::Bf16, WeightFormat::Int8] {
+        let engine = |threads| {
+            let options = Options {
+                threads,
+                weights,
+                ..Options::default()
+            };
+            Engine::new(Model::init(config.clone(), 3), options).expect("the options fit")
+        };
+        let expected = bits(&one_pass(&engine(1), &ids));
+        for longest in [1, 9, 120] {
+            let logits = in_chunks(&engine(3), &ids, longest, &mut random);
+            assert!(bits(&logits) == expected, "{weights}, chunks to {longest}");
         }
     }
 }
@@ -92,8 +120,8 @@ fn logits_of_legal_tokens_do_not_depend_on_what_else_is_legal() {
     let mut random = Random(9);
     let vocab_size = 67;
     for kind in 0..N_CONFIGS {
-        for options in formats() {
-            let engine = engine(kind, options);
+        for (options, threads) in formats().zip([1, 3].into_iter().cycle()) {
+            let engine = engine(kind, Options { threads, ..options });
             let (prompt, ids) = (random.ids(20, 67), random.ids(5, 67));
             let mut base = Session::new(&engine);
             base.extend(&engine, &prompt, Want::None).expect("fits");
@@ -124,8 +152,8 @@ fn logits_of_legal_tokens_do_not_depend_on_what_else_is_legal() {
 fn sessions_in_a_batch_get_what_they_get_alone() {
     let mut random = Random(8);
     for kind in 0..N_CONFIGS {
-        for options in formats() {
-            let engine = engine(kind, options);
+        for (options, threads) in formats().zip([1, 3, 2].into_iter().cycle()) {
+            let engine = engine(kind, Options { threads, ..options });
             let prompts: Vec<Vec<u32>> = (0..5)
                 .map(|_| {
                     let n = random.below(120);

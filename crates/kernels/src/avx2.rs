@@ -332,18 +332,6 @@ pub(crate) fn rope(
 }
 
 #[target_feature(enable = "avx2,fma")]
-pub(crate) fn swiglu(out: &mut [f32], gate: &[f32], up: &[f32]) {
-    for at in (0..out.len()).step_by(LANES) {
-        let g = read(gate, at);
-        write(
-            out,
-            at,
-            _mm256_mul_ps(_mm256_mul_ps(g, sigmoid(g)), read(up, at)),
-        );
-    }
-}
-
-#[target_feature(enable = "avx2,fma")]
 pub(crate) fn swiglu_backward(
     dgate: &mut [f32],
     dup: &mut [f32],

@@ -21,6 +21,7 @@ mod attention;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 mod buffer;
+mod caution;
 mod checks;
 mod cpu;
 mod gemm;
@@ -32,6 +33,7 @@ mod pool;
 pub mod reference;
 mod rows;
 mod simd;
+mod swiglu;
 mod types;
 
 pub use buffer::Scratch;

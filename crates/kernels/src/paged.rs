@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use crate::simd::{Simd, exp, from_bf16, on_unit, to_bf16};
+use crate::simd::{Simd, exp_not_above_zero, from_bf16, on_unit, to_bf16};
 use crate::{AttentionShape, Pool};
 
 /// Positions in a page.
@@ -175,10 +175,16 @@ fn write<E>(
     rounded: impl Fn(f32) -> E,
 ) {
     check(shape, position, key, value);
-    for (at, (&key, &value)) in key.iter().zip(value).enumerate() {
-        let (k, v) = places(shape, position, at);
-        plane[k] = rounded(key);
-        plane[v] = rounded(value);
+    let (keys, values) = plane.split_at_mut(PAGE * shape.kv_width());
+    for (across, &key) in keys.chunks_exact_mut(PAGE).zip(key) {
+        across[position] = rounded(key);
+    }
+    let heads = values.chunks_exact_mut(PAGE * shape.head_dim);
+    for (down, value) in heads.zip(value.chunks_exact(shape.head_dim)) {
+        let down = &mut down[position * shape.head_dim..][..shape.head_dim];
+        for (to, &value) in down.iter_mut().zip(value) {
+            *to = rounded(value);
+        }
     }
 }
 
@@ -322,26 +328,21 @@ unsafe fn chunk<S: Simd>(job: &Job<'_>, index: usize) {
         let left = end - at;
         // SAFETY: passed on from the caller. The tiles fit 32 registers of 512 bits, 32 of 128
         // (NEON) or 16 of 256.
-        unsafe {
-            if S::LANES != 8 {
-                match left {
-                    4.. => queries::<S, 4, 4>(job, kv_head, at),
-                    2.. => queries::<S, 2, 4>(job, kv_head, at),
-                    _ => queries::<S, 1, 4>(job, kv_head, at),
-                }
-            } else {
-                match left {
-                    4.. => queries::<S, 4, 2>(job, kv_head, at),
-                    2.. => queries::<S, 2, 2>(job, kv_head, at),
-                    _ => queries::<S, 1, 2>(job, kv_head, at),
-                }
+        at += unsafe {
+            match (left, S::LANES) {
+                (8.., 4 | 16) => queries::<S, 8, 2>(job, kv_head, at),
+                (4.., 4 | 16) => queries::<S, 4, 4>(job, kv_head, at),
+                (2.., 4 | 16) => queries::<S, 2, 4>(job, kv_head, at),
+                (_, 4 | 16) => queries::<S, 1, 4>(job, kv_head, at),
+                (4.., _) => queries::<S, 4, 2>(job, kv_head, at),
+                (2.., _) => queries::<S, 2, 2>(job, kv_head, at),
+                _ => queries::<S, 1, 2>(job, kv_head, at),
             }
-        }
-        at += if left >= 4 { 4 } else { left.min(2) };
+        };
     }
 }
 
-/// `R` queries of the heads that share `kv_head`, from the `at`-th on, tokens outermost.
+/// `R` queries of the heads that share `kv_head`, from the `at`-th on, tokens outermost. Returns `R`.
 ///
 /// # Safety
 /// As [`chunk`].
@@ -350,17 +351,18 @@ unsafe fn queries<S: Simd, const R: usize, const V: usize>(
     job: &Job<'_>,
     kv_head: usize,
     at: usize,
-) {
+) -> usize {
     let Job { queries, shape, .. } = job;
     let group = shape.group();
-    let mut block = Block {
+    let mut block = Block::<S, R> {
         q: [queries.q.as_ptr(); R],
         out: [job.out; R],
         seen: std::array::from_fn(|_| 0..0),
         head_dim: shape.head_dim,
         scale: shape.scale(),
         largest: [f32::NEG_INFINITY; R],
-        sum: [0.0; R],
+        // SAFETY: passed on from the caller.
+        sum: unsafe { [S::splat(0.0); R] },
     };
     for r in 0..R {
         let (row, head) = ((at + r) / group, kv_head * group + (at + r) % group);
@@ -379,20 +381,22 @@ unsafe fn queries<S: Simd, const R: usize, const V: usize>(
     // SAFETY: passed on from the caller; keys and values of a head lie whole in their plane.
     unsafe {
         block.begin();
+        let mut weights = [[0f32; PAGE]; R];
         for page in first / PAGE..end.div_ceil(PAGE) {
             match queries.pages[page - queries.first_page] {
                 KvPlane::F32(x) => {
                     let (k, v) = (x.as_ptr().add(keys), x.as_ptr().add(values));
-                    block.page::<S, f32, V>(k, v, page * PAGE);
+                    block.page::<f32, V>(k, v, page * PAGE, &mut weights);
                 }
                 KvPlane::Bf16(x) => {
                     let (k, v) = (x.as_ptr().add(keys), x.as_ptr().add(values));
-                    block.page::<S, u16, V>(k, v, page * PAGE);
+                    block.page::<u16, V>(k, v, page * PAGE, &mut weights);
                 }
             }
         }
         block.finish();
     }
+    R
 }
 
 /// An element of a page.
@@ -431,17 +435,18 @@ impl Element for u16 {
 
 /// `R` queries on their way through the pages. Outputs hold sums of values weighted by
 /// `exp(score - largest)`, of which `sum` is the total.
-struct Block<const R: usize> {
+struct Block<S: Simd, const R: usize> {
     q: [*const f32; R],
     out: [*mut f32; R],
     seen: [Range<usize>; R],
     head_dim: usize,
     scale: f32,
     largest: [f32; R],
-    sum: [f32; R],
+    /// By lanes, so that no page has to add them up.
+    sum: [S::F; R],
 }
 
-impl<const R: usize> Block<R> {
+impl<S: Simd, const R: usize> Block<S, R> {
     /// Clears the outputs.
     ///
     /// # Safety
@@ -459,11 +464,12 @@ impl<const R: usize> Block<R> {
     /// Divides by the sums of weights.
     ///
     /// # Safety
-    /// As `begin`.
+    /// As `begin`; the processor has the unit.
     #[inline(always)]
     unsafe fn finish(&self) {
         for (out, sum) in self.out.into_iter().zip(self.sum) {
-            let inverse = 1.0 / sum;
+            // SAFETY: passed on from the caller.
+            let inverse = 1.0 / unsafe { S::sum(sum) };
             for d in 0..self.head_dim {
                 // SAFETY: passed on from the caller.
                 unsafe { *out.add(d) *= inverse };
@@ -471,16 +477,17 @@ impl<const R: usize> Block<R> {
         }
     }
 
-    /// Takes in the page that begins at position `begin`.
+    /// Takes in the page that begins at position `begin`. What `weights` holds before means nothing.
     ///
     /// # Safety
     /// The processor has the unit; `keys` and `values` are one head's of a page.
     #[inline(always)]
-    unsafe fn page<S: Simd, E: Element, const V: usize>(
+    unsafe fn page<E: Element, const V: usize>(
         &mut self,
         keys: *const E,
         values: *const E,
         begin: usize,
+        weights: &mut [[f32; PAGE]; R],
     ) {
         let within = |at: usize| at.saturating_sub(begin).min(PAGE);
         let columns: [Range<usize>; R] =
@@ -492,21 +499,20 @@ impl<const R: usize> Block<R> {
         let end = seen.fold(0, |max, columns| max.max(columns.end));
         let width = V * S::LANES;
         let (first_tile, end_tile) = (first / width * width, end.next_multiple_of(width));
-        let mut weights = [[0f32; PAGE]; R];
         let mut shrink = [1f32; R];
         // SAFETY: passed on from the caller; tiles are parts of a page.
         unsafe {
             for column in (first_tile..end_tile).step_by(width) {
-                self.scores::<S, E, V>(keys, column, &mut weights);
+                self.scores::<E, V>(keys, column, weights);
             }
             for r in 0..R {
                 if columns[r].is_empty() {
                     weights[r] = [0.0; PAGE];
                 } else {
-                    shrink[r] = self.exponentials::<S>(r, &columns[r], &mut weights[r]);
+                    shrink[r] = self.exponentials(r, &columns[r], &mut weights[r]);
                 }
             }
-            self.weigh::<S, E, V>(values, first..end, &weights, shrink);
+            self.weigh::<E, V>(values, first..end, weights, shrink);
         }
     }
 
@@ -515,7 +521,7 @@ impl<const R: usize> Block<R> {
     /// # Safety
     /// As `page`.
     #[inline(always)]
-    unsafe fn scores<S: Simd, E: Element, const V: usize>(
+    unsafe fn scores<E: Element, const V: usize>(
         &self,
         keys: *const E,
         column: usize,
@@ -551,7 +557,7 @@ impl<const R: usize> Block<R> {
     /// # Safety
     /// The processor has the unit.
     #[inline(always)]
-    unsafe fn exponentials<S: Simd>(
+    unsafe fn exponentials(
         &mut self,
         r: usize,
         columns: &Range<usize>,
@@ -569,13 +575,17 @@ impl<const R: usize> Block<R> {
             let mut sum = S::splat(0.0);
             for at in (0..PAGE).step_by(S::LANES) {
                 let at = scores.as_mut_ptr().add(at);
-                let weight = exp::<S>(S::sub(S::load(at), S::splat(largest)));
+                let weight = exp_not_above_zero::<S>(S::sub(S::load(at), S::splat(largest)));
                 S::store(at, weight);
                 sum = S::add(sum, weight);
             }
-            let shrink = (self.largest[r] - largest).exp();
+            // On most pages the largest stays what it was: a call of `exp` less.
+            let shrink = match self.largest[r] == largest {
+                true => 1.0,
+                false => (self.largest[r] - largest).exp(),
+            };
             self.largest[r] = largest;
-            self.sum[r] = self.sum[r] * shrink + S::sum(sum);
+            self.sum[r] = S::fma(self.sum[r], S::splat(shrink), sum);
             shrink
         }
     }
@@ -585,7 +595,7 @@ impl<const R: usize> Block<R> {
     /// # Safety
     /// As `page`.
     #[inline(always)]
-    unsafe fn weigh<S: Simd, E: Element, const V: usize>(
+    unsafe fn weigh<E: Element, const V: usize>(
         &self,
         values: *const E,
         columns: Range<usize>,
@@ -593,14 +603,18 @@ impl<const R: usize> Block<R> {
         shrink: [f32; R],
     ) {
         let wide = self.head_dim / (V * S::LANES) * (V * S::LANES);
+        let paired = self.head_dim / (2 * S::LANES) * (2 * S::LANES);
         let whole = self.head_dim / S::LANES * S::LANES;
-        // SAFETY: passed on from the caller; the three parts cover a head once.
+        // SAFETY: passed on from the caller; the four parts cover a head once.
         unsafe {
             for d in (0..wide).step_by(V * S::LANES) {
-                self.weigh_vectors::<S, E, V>(values, &columns, weights, shrink, d);
+                self.weigh_vectors::<E, V>(values, &columns, weights, shrink, d);
             }
-            for d in (wide..whole).step_by(S::LANES) {
-                self.weigh_vectors::<S, E, 1>(values, &columns, weights, shrink, d);
+            for d in (wide..paired).step_by(2 * S::LANES) {
+                self.weigh_vectors::<E, 2>(values, &columns, weights, shrink, d);
+            }
+            for d in (paired..whole).step_by(S::LANES) {
+                self.weigh_vectors::<E, 1>(values, &columns, weights, shrink, d);
             }
             for d in whole..self.head_dim {
                 for r in 0..R {
@@ -621,7 +635,7 @@ impl<const R: usize> Block<R> {
     /// # Safety
     /// As `page`, and the vectors lie in the head.
     #[inline(always)]
-    unsafe fn weigh_vectors<S: Simd, E: Element, const V: usize>(
+    unsafe fn weigh_vectors<E: Element, const V: usize>(
         &self,
         values: *const E,
         columns: &Range<usize>,

@@ -6,8 +6,8 @@
 //! an atomic counter. Workers look out for the next operation for about [`SPINS`] rounds and then
 //! sleep. The caller works too, and never waits for a worker that has not claimed anything. Where
 //! other processes want the cores, a worker may be stopped in the middle of a chunk for
-//! milliseconds; when that is seen, the caller works alone for a while, and for twice as long each
-//! time it is seen again soon.
+//! milliseconds; when that is seen, the caller works alone for a while, and for longer where such
+//! stalls cost more than sharing saves ([`Caution`]).
 //!
 //! What a chunk computes must not depend on who computes it; then neither the number of threads nor
 //! their luck changes a result.
@@ -16,12 +16,13 @@ use std::any::Any;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::hint::spin_loop;
-use std::ops::RangeInclusive;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
+
+use crate::caution::Caution;
 
 /// Rounds (of a few nanoseconds to some forty, by processor) a worker looks out before it sleeps.
 const SPINS: u32 = 20_000;
@@ -31,12 +32,8 @@ const PATIENCE: u32 = 2_000;
 
 /// The shortest wait for a worker's last chunk that says it was stopped, if it is also many times
 /// as long as the caller's own chunks took.
-const STALLED: Duration = Duration::from_millis(1);
+const STALLED: Duration = Duration::from_micros(200);
 const STALLED_CHUNKS: u32 = 4;
-
-/// Operations that are done alone after that: half a token's at first, for a stop may have been a
-/// single one, and up to some tens of milliseconds of decoding.
-const ALONE: RangeInclusive<usize> = 32..=1_024;
 
 /// A fixed number of threads, the caller's included.
 ///
@@ -55,12 +52,9 @@ struct Shared {
     pending: AtomicUsize,
     job: UnsafeCell<Job>,
     sleeping: AtomicUsize,
-    /// Operations still to be done alone.
-    alone: AtomicUsize,
-    /// Operations to be done alone after the next stall.
-    penalty: AtomicUsize,
-    /// Operations shared since the last stall.
-    shared: AtomicUsize,
+    /// Whether sharing has paid so far, and since when it counts time.
+    caution: Caution,
+    epoch: Instant,
     stop: AtomicBool,
     /// What the first chunk that panicked left behind.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
@@ -112,9 +106,8 @@ impl Pool {
             pending: AtomicUsize::new(0),
             job: UnsafeCell::new(Job { work, chunks: 0 }),
             sleeping: AtomicUsize::new(0),
-            alone: AtomicUsize::new(0),
-            penalty: AtomicUsize::new(*ALONE.start()),
-            shared: AtomicUsize::new(0),
+            caution: Caution::new(),
+            epoch: Instant::now(),
             stop: AtomicBool::new(false),
             panic: Mutex::new(None),
         });
@@ -172,7 +165,9 @@ impl Pool {
     /// # Panics
     /// When a call panics: with its message, after the others are done.
     pub fn run(&self, chunks: usize, work: &(dyn Fn(usize) + Sync)) {
-        let alone = self.workers.is_empty() || chunks < 2 || self.shared.is_alone();
+        let alone = self.workers.is_empty()
+            || chunks < 2
+            || self.shared.caution.is_alone(|| self.shared.now());
         let busy = if alone {
             None
         } else {
@@ -214,33 +209,9 @@ impl Pool {
 }
 
 impl Shared {
-    /// Whether this operation is one of those done alone after a stall.
-    fn is_alone(&self) -> bool {
-        let left = self.alone.load(Ordering::Relaxed);
-        if left > 0 {
-            // Two callers at once may count one operation once: it is a rule of thumb.
-            self.alone.store(left - 1, Ordering::Relaxed);
-        }
-        left > 0
-    }
-
-    /// After a shared operation: works alone for a while if a worker was stopped during it. Stalls
-    /// that follow each other double the while; as many operations without one halve it.
-    fn judge(&self, stalled: bool) {
-        // Only the caller that holds `Pool::busy` comes here, so nothing is counted twice.
-        let penalty = self.penalty.load(Ordering::Relaxed);
-        let shared = self.shared.load(Ordering::Relaxed) + 1;
-        if !stalled && shared < 4 * penalty {
-            return self.shared.store(shared, Ordering::Relaxed);
-        }
-        let next = if stalled {
-            self.alone.store(penalty, Ordering::Relaxed);
-            (penalty * 2).min(*ALONE.end())
-        } else {
-            (penalty / 2).max(*ALONE.start())
-        };
-        self.penalty.store(next, Ordering::Relaxed);
-        self.shared.store(0, Ordering::Relaxed);
+    /// Nanoseconds since the pool was made.
+    fn now(&self) -> u64 {
+        nanoseconds(self.epoch.elapsed())
     }
 
     /// The life of a worker.
@@ -306,26 +277,37 @@ impl Shared {
     /// Waits until every chunk is done, and passes a panic on. The caller has done `own` chunks since
     /// it `began`.
     fn finish(&self, began: Instant, own: u32) {
+        let busy = began.elapsed();
         let mut waited = 0;
-        let mut since = None;
         while self.pending.load(Ordering::Acquire) > 0 {
             waited += 1;
             if waited < PATIENCE {
                 spin_loop();
             } else {
-                since.get_or_insert_with(Instant::now);
                 thread::yield_now();
             }
         }
-        self.judge(since.is_some_and(|since| {
-            let chunk = (since - began) / own.max(1);
-            since.elapsed() > STALLED.max(chunk * STALLED_CHUNKS)
-        }));
+        // A wait within the caller's patience is too short to be a stall.
+        let lost = match waited {
+            PATIENCE.. => began.elapsed() - busy,
+            _ => Duration::ZERO,
+        };
+        if lost > STALLED.max(busy / own.max(1) * STALLED_CHUNKS) {
+            self.caution.stalled(self.now(), nanoseconds(lost));
+        } else {
+            // The others have worked for about as long as the caller.
+            self.caution.saved(nanoseconds(busy));
+        }
         let mut panic = self.panic.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(panic) = panic.take() {
             resume_unwind(panic);
         }
     }
+}
+
+/// A time in whole nanoseconds, of which 64 bits hold centuries.
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl Drop for Pool {
@@ -389,7 +371,7 @@ mod tests {
                 thread::yield_now();
             }
             // Two chunks that wait for each other, which no other caller may do, need two threads.
-            pool.shared.alone.store(0, Ordering::Relaxed);
+            pool.shared.caution.forgive();
             let met = AtomicUsize::new(0);
             pool.run(2, &|_| {
                 met.fetch_add(1, Ordering::SeqCst);
@@ -398,20 +380,6 @@ mod tests {
                 }
             });
         }
-    }
-
-    #[test]
-    fn stalls_that_follow_each_other_cost_more_and_are_forgotten() {
-        let pool = Pool::new(2);
-        let shared = &pool.shared;
-        let alone_after_a_stall = || {
-            shared.judge(true);
-            (0..).take_while(|_| shared.is_alone()).count()
-        };
-        let first: Vec<usize> = (0..7).map(|_| alone_after_a_stall()).collect();
-        assert_eq!(first, [32, 64, 128, 256, 512, 1_024, 1_024]);
-        (0..8 * 1_024).for_each(|_| shared.judge(false));
-        assert_eq!(alone_after_a_stall(), 32);
     }
 
     #[test]

@@ -127,6 +127,14 @@ unsafe fn round<S: Simd>(job: &Job<'_>, row: usize) {
     }
 }
 
+/// The last inputs of a row, with zeros behind them.
+#[cold]
+fn padded_group(x: &[f32]) -> [f32; 128] {
+    let mut padded = [0f32; 128];
+    padded[..x.len()].copy_from_slice(x);
+    padded
+}
+
 /// Rounds a row to codes of -127 to 127: in each group, `scale = max|x| / 127`.
 ///
 /// # Safety
@@ -138,11 +146,12 @@ unsafe fn quantize<S: Simd>(job: &Job<'_>, row: usize) {
     for group in 0..groups {
         let begin = group * job.group;
         let here = &x[begin..x.len().min(begin + job.group)];
-        let mut padded = [0f32; 128];
+        // Filled only where a row ends inside a group: there is no time for that in every group.
+        let padded;
         let from = if here.len() == job.group {
             here.as_ptr()
         } else {
-            padded[..here.len()].copy_from_slice(here);
+            padded = padded_group(here);
             padded.as_ptr()
         };
         // SAFETY: `from` is followed by a whole group, which is a multiple of any number of lanes,

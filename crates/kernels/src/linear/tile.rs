@@ -31,8 +31,8 @@ pub(super) trait Tile: Copy {
     ) -> [[S::F; V]; R];
 }
 
-/// Multiplies rows with a panel: blocks of `RB` rows by `VB` vectors, then pairs of rows, then a
-/// last one by `V1` vectors.
+/// Multiplies rows with a panel: blocks of at most `RB` rows, which is even, as equal as they can be, by
+/// `VB` vectors; a block of one row by `V1` vectors. So few rows leave no rest that is slower.
 ///
 /// # Safety
 /// As [`Tile::tile`] for all `rows` and lanes; the outputs from `column` on are writable (and
@@ -51,28 +51,73 @@ pub(super) unsafe fn product<
     column: usize,
     output: &Output,
 ) {
-    // SAFETY: passed on from the caller; the steps stay inside `rows` and the panel.
+    if rows.len() == 1 {
+        // SAFETY: passed on from the caller.
+        return unsafe { single::<S, T, V1>(x, rows.start, panel, column, output) };
+    }
+    let blocks = rows.len().div_ceil(RB);
+    let (height, taller) = (rows.len() / blocks, rows.len() % blocks);
+    // The rows of the taller blocks, then those of the others.
+    let middle = rows.start + taller * (height + 1);
+    let parts = [(rows.start..middle, height + 1), (middle..rows.end, height)];
+    // SAFETY: passed on from the caller; blocks are parts of `rows`, and lanes lie in the panel.
     unsafe {
-        let paired = rows.end - rows.len() % 2;
-        let blocked = rows.start + rows.len() / RB * RB;
-        if paired > rows.start {
-            for lane in (0..PANEL).step_by(VB * S::LANES) {
-                for row in (rows.start..blocked).step_by(RB) {
-                    let sums = x.tile::<S, RB, VB>(row, panel, lane);
-                    write::<S, RB, VB>(&sums, row, column + lane, output);
-                }
-                for row in (blocked..paired).step_by(2) {
-                    let sums = x.tile::<S, 2, VB>(row, panel, lane);
-                    write::<S, 2, VB>(&sums, row, column + lane, output);
+        for lane in (0..PANEL).step_by(VB * S::LANES) {
+            for (rows, height) in &parts {
+                for row in rows.clone().step_by(*height) {
+                    let place = (row, column + lane);
+                    match *height {
+                        6 if RB >= 6 => block::<S, T, 6, VB>(x, panel, lane, place, output),
+                        5 if RB >= 6 => block::<S, T, 5, VB>(x, panel, lane, place, output),
+                        4 if RB >= 4 => block::<S, T, 4, VB>(x, panel, lane, place, output),
+                        3 if RB >= 4 => block::<S, T, 3, VB>(x, panel, lane, place, output),
+                        2 => block::<S, T, 2, VB>(x, panel, lane, place, output),
+                        // Only the last row, where blocks are of two: below.
+                        _ => {}
+                    }
                 }
             }
         }
-        if paired < rows.end {
-            for lane in (0..PANEL).step_by(V1 * S::LANES) {
-                let sums = x.tile::<S, 1, V1>(paired, panel, lane);
-                write::<S, 1, V1>(&sums, paired, column + lane, output);
-            }
+        if height == 1 {
+            single::<S, T, V1>(x, rows.end - 1, panel, column, output);
         }
+    }
+}
+
+/// One row with a panel.
+///
+/// # Safety
+/// As [`product`].
+#[inline(always)]
+unsafe fn single<S: Simd, T: Tile, const V: usize>(
+    x: T,
+    row: usize,
+    panel: *const u8,
+    column: usize,
+    output: &Output,
+) {
+    for lane in (0..PANEL).step_by(V * S::LANES) {
+        // SAFETY: passed on from the caller; the lanes lie in the panel.
+        unsafe { block::<S, T, 1, V>(x, panel, lane, (row, column + lane), output) }
+    }
+}
+
+/// `R` rows with `V` vectors of outputs of a panel, stored from a row and column on.
+///
+/// # Safety
+/// As [`product`].
+#[inline(always)]
+unsafe fn block<S: Simd, T: Tile, const R: usize, const V: usize>(
+    x: T,
+    panel: *const u8,
+    lane: usize,
+    (row, column): (usize, usize),
+    output: &Output,
+) {
+    // SAFETY: passed on from the caller.
+    unsafe {
+        let sums = x.tile::<S, R, V>(row, panel, lane);
+        write::<S, R, V>(&sums, row, column, output);
     }
 }
 

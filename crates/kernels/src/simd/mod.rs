@@ -63,6 +63,7 @@ pub(crate) trait Simd {
     unsafe fn add(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn sub(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn mul(a: Self::F, b: Self::F) -> Self::F;
+    unsafe fn div(a: Self::F, b: Self::F) -> Self::F;
     unsafe fn max(a: Self::F, b: Self::F) -> Self::F;
     /// To the nearest whole number, ties to even.
     unsafe fn round(x: Self::F) -> Self::F;
@@ -92,23 +93,50 @@ pub(crate) trait Simd {
     unsafe fn dot_pair(sum: Self::F, pairs: *const u32, x: u32) -> Self::F;
 }
 
-/// `e^x` to about two units in the last place: `x = n ln 2 + r`, and Cephes' polynomial for `e^r`.
-/// Exactly 0 below the smallest normal result, as masked scores need; saturates at about 2e38.
+/// Below it `e^x` is no normal number.
+const LOWEST: f32 = -87.336_54;
+
+/// `e^x` to about two units in the last place. Exactly 0 below the smallest normal result, as masked
+/// scores need; saturates at about 2e38.
 ///
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
 pub(crate) unsafe fn exp<S: Simd>(x: S::F) -> S::F {
-    const LOWEST: f32 = -87.336_54;
     const HIGHEST: f32 = 88.376_26;
     // SAFETY: passed on from the caller; nothing here touches memory.
     unsafe {
         let negative = |x| S::sub(S::splat(0.0), x);
         let low = S::max(x, S::splat(LOWEST));
         let clamped = negative(S::max(negative(low), S::splat(-HIGHEST)));
-        let n = S::round(S::mul(clamped, S::splat(std::f32::consts::LOG2_E)));
+        S::keep_where_ge(normal_exp::<S>(clamped), x, S::splat(LOWEST))
+    }
+}
+
+/// As [`exp`], for what is not above 0.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub(crate) unsafe fn exp_not_above_zero<S: Simd>(x: S::F) -> S::F {
+    // SAFETY: passed on from the caller; nothing here touches memory.
+    unsafe {
+        let clamped = S::max(x, S::splat(LOWEST));
+        S::keep_where_ge(normal_exp::<S>(clamped), x, S::splat(LOWEST))
+    }
+}
+
+/// `e^x` where that is a normal number: `x = n ln 2 + r`, and Cephes' polynomial for `e^r`.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn normal_exp<S: Simd>(x: S::F) -> S::F {
+    // SAFETY: passed on from the caller; nothing here touches memory.
+    unsafe {
+        let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
         // ln 2 in two parts, the first exact in few bits, so that r keeps its precision.
-        let r = S::fma(n, S::splat(-0.693_359_4), clamped);
+        let r = S::fma(n, S::splat(-0.693_359_4), x);
         let r = S::fma(n, S::splat(2.121_944_4e-4), r);
         let mut p = S::splat(1.987_569_1e-4);
         for c in [
@@ -121,7 +149,7 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::F) -> S::F {
             p = S::fma(p, r, S::splat(c));
         }
         let p = S::fma(p, S::mul(r, r), S::add(r, S::splat(1.0)));
-        S::keep_where_ge(S::scale_by_power(p, n), x, S::splat(LOWEST))
+        S::scale_by_power(p, n)
     }
 }
 

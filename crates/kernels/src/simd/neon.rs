@@ -108,6 +108,11 @@ impl Simd for Neon {
         unsafe { vmulq_f32(a, b) }
     }
     #[inline(always)]
+    unsafe fn div(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        // SAFETY: see above.
+        unsafe { vdivq_f32(a, b) }
+    }
+    #[inline(always)]
     unsafe fn max(a: float32x4_t, b: float32x4_t) -> float32x4_t {
         // SAFETY: see above. `FMAX` would make NaN of a NaN in `a`, where every other unit takes `b`.
         unsafe { vbslq_f32(vcgtq_f32(a, b), a, b) }

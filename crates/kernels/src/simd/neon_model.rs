@@ -58,6 +58,7 @@ lanes! {
     vaddq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = |a, b| a + b;
     vsubq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = |a, b| a - b;
     vmulq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = |a, b| a * b;
+    vdivq_f32(a: float32x4_t, b: float32x4_t) -> float32x4_t = |a, b| a / b;
     vadd_f32(a: float32x2_t, b: float32x2_t) -> float32x2_t = |a, b| a + b;
     vrndnq_f32(a: float32x4_t) -> float32x4_t = |a| a.round_ties_even();
     vcvtq_s32_f32(a: float32x4_t) -> int32x4_t = |a| a as i32;

@@ -102,6 +102,10 @@ impl Simd for Portable {
         both(a, b, |a, b| a * b)
     }
     #[inline(always)]
+    unsafe fn div(a: F, b: F) -> F {
+        both(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
     unsafe fn max(a: F, b: F) -> F {
         both(a, b, |a, b| if a > b { a } else { b })
     }
