@@ -48,5 +48,6 @@ pub use ops::{
 };
 pub use paged::{KvBuffer, KvFormat, KvPlane, PAGE, PagedQueries, attention_paged, plane_len};
 pub use pool::Pool;
+pub use reference::AdamWFactors;
 pub use simd::inference_unit;
 pub use types::{AdamW, AttentionShape, CrossEntropy, Direction, Precision, RopeTable, Span};

@@ -286,17 +286,22 @@ pub fn scale(dst: &mut [f32], factor: f32) {
 
 /// The factors of an AdamW step that do not depend on the element.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AdamWFactors {
+pub struct AdamWFactors {
     /// `1 - lr * weight_decay`.
-    pub(crate) decay: f32,
+    pub decay: f32,
     /// `lr / (1 - beta1^step)`.
-    pub(crate) step_size: f32,
+    pub step_size: f32,
     /// `1 / sqrt(1 - beta2^step)`.
-    pub(crate) inverse_root_correction2: f32,
+    pub inverse_root_correction2: f32,
 }
 
 impl AdamWFactors {
-    pub(crate) fn new(settings: &AdamW, step: u32) -> Self {
+    /// Of a step, which is counted from 1.
+    ///
+    /// # Panics
+    /// If it is 0.
+    #[must_use]
+    pub fn new(settings: &AdamW, step: u32) -> Self {
         assert!(step > 0, "AdamW counts its steps from 1");
         let correction = |beta: f32| 1.0 - f64::from(beta).powf(f64::from(step));
         let lr = f64::from(settings.lr);

@@ -45,6 +45,7 @@ mod pass;
 mod presets;
 mod row;
 mod run_embedding;
+mod tokens;
 mod weights;
 mod workspace;
 
@@ -55,5 +56,6 @@ pub use layout::{LayerTensors, Layout, TensorSpec};
 pub use model::Model;
 pub use row::{Outcome, Row, RowLoss, Target, causal_spans, packed_spans, window_spans};
 pub use run_embedding::RunEmbedding;
+pub use tokens::Lookups;
 pub use weights::{Checkpoint, Dtype, INDEX_FILE, KindLoss, Tensor, WEIGHTS_FILE};
 pub use workspace::Workspace;

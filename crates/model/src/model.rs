@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use cwm_kernels::{Precision, Span, Store, cross_entropy, rms_norm, rms_norm_backward};
 
-use crate::pass::{self, Tokens};
+use crate::pass;
 use crate::row::{Outcome, Row, RowLoss, Target, check_targets, check_tokens};
+use crate::tokens::Tokens;
 use crate::workspace::{Head, Keep, head_rows};
 use crate::{Config, Error, Layout, RowError, Workspace, causal_spans, init, linear};
 

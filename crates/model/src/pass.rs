@@ -4,7 +4,6 @@
 //! SwiGLU of the normed result. Each backward function is the mirror of the
 //! forward function above it and reads in the opposite order.
 
-use std::iter::successors;
 use std::mem::swap;
 use std::ops::Range;
 
@@ -18,61 +17,8 @@ use crate::layout::LayerTensors;
 use crate::linear;
 use crate::model::Model;
 use crate::row::window_spans;
+use crate::tokens::Tokens;
 use crate::workspace::{Gradients, Keep, LayerActivations, Shared, Workspace};
-
-/// Tokens that [`check_tokens`](crate::row::check_tokens) has passed.
-#[derive(Clone, Copy)]
-pub(crate) struct Tokens<'a> {
-    pub(crate) ids: &'a [u32],
-    pub(crate) positions: &'a [u32],
-    pub(crate) spans: &'a [Span],
-}
-
-impl Tokens<'_> {
-    /// Index of the token before that at `index` in the text it belongs to,
-    /// if it sees one.
-    fn before(&self, index: usize) -> Option<usize> {
-        let span = self.spans[index];
-        if index > span.start as usize {
-            Some(index - 1)
-        } else if span.prefix_start < span.prefix_end {
-            Some(span.prefix_end as usize - 1)
-        } else {
-            None
-        }
-    }
-
-    /// What makes up the embedding of the token at `index`: tables in the
-    /// flat vector, and the row to look up in each.
-    fn embedded(
-        &self,
-        model: &Model,
-        places: &[Option<u32>],
-        index: usize,
-    ) -> impl Iterator<Item = (Range<usize>, u32)> {
-        let seen = successors(Some(index), |&index| self.before(index));
-        let tables = model.layout.embeddings().cloned();
-        let run = model.layout.run_embedding();
-        let place = run.zip(places.get(index).copied().flatten());
-        tables.zip(seen.map(|index| self.ids[index])).chain(place)
-    }
-
-    /// The place of each token in its run, if the model looks at it.
-    fn places(&self, out: &mut Vec<Option<u32>>, config: &Config) {
-        out.clear();
-        let Some(runs) = &config.run_embedding else {
-            return;
-        };
-        for (index, &id) in self.ids.iter().enumerate() {
-            let before = self.before(index);
-            out.push(runs.place(id, before.map(|index| (self.ids[index], out[index]))));
-        }
-    }
-
-    fn last_position(&self) -> u32 {
-        self.positions.iter().copied().max().unwrap_or(0)
-    }
-}
 
 /// Runs every layer. The final residual stream is then the `input` of slot
 /// [`Keep::slot`]`(n_layers)`.
@@ -169,7 +115,7 @@ pub(crate) fn backward(
     let hidden = config.hidden_size;
     let rows = gradients.residual.chunks_exact(hidden);
     for (index, gradient) in rows.enumerate() {
-        for (table, row) in tokens.embedded(model, places, index) {
+        for (table, row) in tokens.embedded(&model.layout, places, index) {
             let start = table.start + row as usize * hidden;
             cwm_kernels::add(&mut grads[start..start + hidden], gradient);
         }
@@ -180,7 +126,7 @@ fn embed(out: &mut [f32], model: &Model, tokens: Tokens<'_>, places: &[Option<u3
     let hidden = model.config.hidden_size;
     out.fill(0.0);
     for (index, sum) in out.chunks_exact_mut(hidden).enumerate() {
-        for (table, row) in tokens.embedded(model, places, index) {
+        for (table, row) in tokens.embedded(&model.layout, places, index) {
             let start = table.start + row as usize * hidden;
             cwm_kernels::add(sum, &model.params[start..start + hidden]);
         }

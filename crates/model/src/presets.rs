@@ -5,11 +5,12 @@ use crate::{Config, LayerType, Rope};
 /// Vocabulary, width, layers, query heads, key/value heads, MLP width, tied embeddings.
 type Shape = (usize, usize, usize, usize, usize, usize, bool);
 
-const SHAPES: [(&str, Shape); 5] = [
+const SHAPES: [(&str, Shape); 6] = [
     ("m30", (16_384, 512, 7, 8, 4, 1_536, true)),
     ("m160", (32_768, 1_024, 12, 16, 4, 2_816, true)),
     ("m1b", (128_256, 2_048, 16, 32, 8, 8_192, true)),
     ("p20", (8_192, 384, 8, 6, 2, 1_024, false)),
+    ("p60", (2_048, 640, 12, 10, 5, 1_792, false)),
     ("p160", (32_768, 768, 16, 12, 4, 2_816, false)),
 ];
 
@@ -88,7 +89,7 @@ mod tests {
             (config.n_params() as f64 / 1e5).round() / 10.0
         };
         let sizes: Vec<_> = Config::presets().map(millions).collect();
-        assert_eq!(sizes, [30.4, 168.8, 1235.8, 18.9, 179.3, 32_581.1]);
+        assert_eq!(sizes, [30.4, 168.8, 1235.8, 18.9, 58.6, 179.3, 32_581.1]);
         assert_eq!(Config::preset("m31"), None);
     }
 }
