@@ -13,6 +13,7 @@ use half::bf16;
 
 use crate::error::Error;
 use crate::kernel::Kernel;
+use crate::ranks::Rendezvous;
 
 /// A place in device memory.
 pub type Address = u64;
@@ -200,6 +201,19 @@ pub unsafe trait Device: fmt::Debug + Send + Sync {
     /// # Errors
     /// When the device is lost.
     fn lap(&self) -> Result<f64, Error>;
+
+    /// How it works together with the devices of other ranks.
+    ///
+    /// # Errors
+    /// [`Error::Alone`] if it cannot, or [`Error::NoLibrary`].
+    fn ranks(&self) -> Result<Box<dyn Rendezvous>, Error> {
+        Err(Error::Alone { name: self.name() })
+    }
+
+    /// What its owner should be told once work has begun, such as a cache that cannot be written.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// A handle on a device, cheap to clone.
@@ -292,14 +306,20 @@ impl<T: Element> Buffer<T> {
     /// # Panics
     /// If there are more than it holds.
     pub fn write(&mut self, values: &[T]) -> Result<(), Error> {
-        assert!(
-            values.len() <= self.len,
-            "{} numbers do not fit in {}",
-            values.len(),
-            self.len
-        );
+        self.write_at(0, values)
+    }
+
+    /// Overwrites numbers from number `at` on.
+    ///
+    /// # Errors
+    /// As [`Device::upload`].
+    ///
+    /// # Panics
+    /// If there are more than it holds.
+    pub fn write_at(&mut self, at: usize, values: &[T]) -> Result<(), Error> {
+        self.check(at, values.len());
         // SAFETY: they fit, as was checked.
-        unsafe { self.gpu.0.upload(self.address, bytes_of(values)) }
+        unsafe { self.gpu.0.upload(self.at(at), bytes_of(values)) }
     }
 
     /// The first `len` numbers.
@@ -323,12 +343,18 @@ impl<T: Element> Buffer<T> {
     /// # Panics
     /// If there are fewer.
     pub fn read_into(&self, values: &mut [T]) -> Result<(), Error> {
-        assert!(
-            values.len() <= self.len,
-            "{} numbers were asked of {}",
-            values.len(),
-            self.len
-        );
+        self.read_at(0, values)
+    }
+
+    /// Fills `values` with the numbers from number `at` on.
+    ///
+    /// # Errors
+    /// As [`Device::download`].
+    ///
+    /// # Panics
+    /// If there are fewer.
+    pub fn read_at(&self, at: usize, values: &mut [T]) -> Result<(), Error> {
+        self.check(at, values.len());
         // SAFETY: every pattern of bits is an `Element`, the length is that of the slice, and so many
         // were checked to be there.
         unsafe {
@@ -336,8 +362,17 @@ impl<T: Element> Buffer<T> {
                 values.as_mut_ptr().cast::<u8>(),
                 size_of_val(values),
             );
-            self.gpu.0.download(bytes, self.address)
+            self.gpu.0.download(bytes, self.at(at))
         }
+    }
+
+    fn check(&self, at: usize, len: usize) {
+        let fits = at.checked_add(len).is_some_and(|end| end <= self.len);
+        assert!(
+            fits,
+            "{len} numbers from {at} on are not within {}",
+            self.len
+        );
     }
 
     /// Sets all to 0.
@@ -366,6 +401,24 @@ impl<T: Element> Buffer<T> {
             self.gpu
                 .0
                 .copy(self.address, from.address, len * size_of::<T>())
+        }
+    }
+
+    /// Copies the first `len` numbers of another buffer here, from number `at` on.
+    ///
+    /// # Errors
+    /// As [`Device::copy`].
+    ///
+    /// # Panics
+    /// If either holds fewer.
+    pub fn copy_at(&mut self, at: usize, from: &Self, len: usize) -> Result<(), Error> {
+        self.check(at, len);
+        from.check(0, len);
+        // SAFETY: both ranges were checked, and buffers do not overlap.
+        unsafe {
+            self.gpu
+                .0
+                .copy(self.at(at), from.address, len * size_of::<T>())
         }
     }
 }

@@ -109,6 +109,12 @@ pub enum Error {
         /// The error's name and text.
         reason: String,
     },
+    /// The device has no way to other devices.
+    #[error("{name} cannot exchange numbers with other devices")]
+    Alone {
+        /// The device's name.
+        name: String,
+    },
     /// The model has a shape that no kernel was written for.
     #[error("{what} = {found} does not run on a GPU: {wanted}; use --device cpu")]
     Shape {

@@ -4,6 +4,8 @@
 //! without any header of NVIDIA's, and with a C++ compiler for the emulator. Sizes that must be known to
 //! the compiler are macros.
 
+use crate::ops;
+
 /// A file of kernels.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Source {
@@ -19,6 +21,20 @@ pub struct Source {
 
 /// What every source begins with.
 pub const COMMON: &str = include_str!("kernels/common.cuh");
+
+/// All sources.
+pub static SOURCES: &[&Source] = &[
+    &ops::ADAMW,
+    &ops::ATTENTION,
+    &ops::CONVERT,
+    &ops::CROSS_ENTROPY,
+    &ops::MUON,
+    &ops::NORM,
+    &ops::REDUCE,
+    &ops::ROPE,
+    &ops::ROWS,
+    &ops::SWIGLU,
+];
 
 /// A kernel of a source that is compiled with certain sizes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,15 +58,33 @@ impl Kernel {
     }
 
     /// `-D` options for a compiler.
+    ///
+    /// # Panics
+    /// As [`Source::options`].
     pub fn options(&self) -> Vec<String> {
-        let pairs = self.source.macros.iter().zip(&self.macros);
-        pairs
-            .map(|((name, _), value)| format!("-D{name}={value}"))
-            .collect()
+        self.source.options(&self.macros)
     }
 }
 
 impl Source {
+    /// `-D` options for a compiler that give the macros these values.
+    ///
+    /// # Panics
+    /// If there is not one for each macro.
+    pub fn options(&self, macros: &[u32]) -> Vec<String> {
+        assert_eq!(
+            macros.len(),
+            self.macros.len(),
+            "{} has other macros: {:?}",
+            self.name,
+            self.macros
+        );
+        let pairs = self.macros.iter().zip(macros);
+        pairs
+            .map(|((name, _), value)| format!("-D{name}={value}"))
+            .collect()
+    }
+
     /// Every combination of the macros' values to be checked, in which the last changes fastest.
     pub fn variants(&self) -> Vec<Vec<u32>> {
         self.macros

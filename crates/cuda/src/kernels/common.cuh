@@ -2,17 +2,18 @@
 // run beside the arithmetic.
 //
 // A kernel is written against this file alone. Where CWM_EMULATOR is defined a processor runs it, and
-// emulator.h (included first) brings threadIdx, blockIdx, __syncthreads, __shfl_xor_sync and the like;
-// what follows under #else of CWM_EMULATOR is the device's own.
+// emulator.h (included first) brings threadIdx, blockIdx and the like; what follows under #else of
+// CWM_EMULATOR is the device's own.
 //
 // Rules that keep both true: threads of a block in x only; every thread of a warp reaches every warp
-// function and every thread of a block every block_sync(); no static data; kernels are
-// `extern "C" __global__ void` and are named in KERNEL(...) after their definition.
+// function and every thread of a block every block_sync(); no static data; SHARED and DYNAMIC_SHARED are
+// the first lines of a kernel, once each for all its threads; parameters are pointers, unsigned or float;
+// kernels are `extern "C" __global__ void` and are named in KERNEL(...) after their definition.
 
 typedef unsigned short bf16_t;  // the upper 16 bits of a float
 
 #ifdef CWM_EMULATOR
-// KERNEL, SHARED, DYNAMIC_SHARED, block_sync, warp_sync, shuffle_xor, mma_bf16, copy_async*, load_matrix*: emulator.h
+// KERNEL, SHARED, DYNAMIC_SHARED, block_sync, warp_sync, shuffle*, mma_bf16, copy_async*, load_matrix*: emulator.h
 #else
 
 #define KERNEL(name)
@@ -21,8 +22,19 @@ typedef unsigned short bf16_t;  // the upper 16 bits of a float
 
 __device__ __forceinline__ void block_sync() { __syncthreads(); }
 __device__ __forceinline__ void warp_sync() { __syncwarp(); }
-__device__ __forceinline__ float shuffle_xor(float x, int lane_mask) {
+// Values of other lanes, for float, double, int and unsigned: lane ^ lane_mask; lane + lanes, or the
+// lane's own beyond the warp; and any one.
+template <typename T>
+__device__ __forceinline__ T shuffle_xor(T x, int lane_mask) {
     return __shfl_xor_sync(0xffffffffu, x, lane_mask);
+}
+template <typename T>
+__device__ __forceinline__ T shuffle_down(T x, int lanes) {
+    return __shfl_down_sync(0xffffffffu, x, lanes);
+}
+template <typename T>
+__device__ __forceinline__ T shuffle(T x, int lane) {
+    return __shfl_sync(0xffffffffu, x, lane);
 }
 
 // d += a * b for one 16x16 tile of A (row-major), one 16x8 tile of B (column-major) and 16x8 sums.
@@ -76,6 +88,7 @@ __device__ __forceinline__ float bits_float(unsigned x) { return __uint_as_float
 #endif
 
 #define INFINITY_F 3.402823466e+38f
+#define NAN_F bits_float(0x7fffffffu)
 
 __device__ __forceinline__ float to_float(bf16_t x) { return bits_float((unsigned)x << 16); }
 
@@ -92,6 +105,38 @@ __device__ __forceinline__ unsigned pack_bf16(float low, float high) {
 }
 __device__ __forceinline__ float low_float(unsigned pair) { return bits_float(pair << 16); }
 __device__ __forceinline__ float high_float(unsigned pair) { return bits_float(pair & 0xffff0000u); }
+
+// Numbers that lie next to one another, as floats: one, or eight of which the address is aligned to 16
+// bytes. A kernel that is written for an array of NUMBERS then has both forms.
+__device__ __forceinline__ void load_numbers(float (&x)[1], const float* from) { x[0] = from[0]; }
+__device__ __forceinline__ void load_numbers(float (&x)[1], const bf16_t* from) { x[0] = to_float(from[0]); }
+__device__ __forceinline__ void load_numbers(float (&x)[8], const float* from) {
+    for (int half = 0; half < 2; half++) {
+        float4 four = ((const float4*)from)[half];
+        x[4 * half] = four.x;
+        x[4 * half + 1] = four.y;
+        x[4 * half + 2] = four.z;
+        x[4 * half + 3] = four.w;
+    }
+}
+__device__ __forceinline__ void load_numbers(float (&x)[8], const bf16_t* from) {
+    uint4 eight = *(const uint4*)from;
+    const unsigned pairs[4] = {eight.x, eight.y, eight.z, eight.w};
+    for (int i = 0; i < 4; i++) {
+        x[2 * i] = low_float(pairs[i]);
+        x[2 * i + 1] = high_float(pairs[i]);
+    }
+}
+__device__ __forceinline__ void store_numbers(float* to, const float (&x)[1]) { to[0] = x[0]; }
+__device__ __forceinline__ void store_numbers(bf16_t* to, const float (&x)[1]) { to[0] = to_bf16(x[0]); }
+__device__ __forceinline__ void store_numbers(float* to, const float (&x)[8]) {
+    ((float4*)to)[0] = make_float4(x[0], x[1], x[2], x[3]);
+    ((float4*)to)[1] = make_float4(x[4], x[5], x[6], x[7]);
+}
+__device__ __forceinline__ void store_numbers(bf16_t* to, const float (&x)[8]) {
+    *(uint4*)to = make_uint4(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]),
+                             pack_bf16(x[6], x[7]));
+}
 
 __device__ __forceinline__ float warp_sum(float x) {
     for (int mask = 16; mask > 0; mask >>= 1) x += shuffle_xor(x, mask);
