@@ -25,6 +25,8 @@ pub(crate) struct Batches {
     /// Parts of the draws of the round that was needed last, and how many draws of the same part
     /// come before in the round.
     round: Option<(u64, Vec<(usize, u64)>)>,
+    /// A batch that was drawn before it was asked for, with its first draw.
+    ahead: Option<(u64, Vec<Indexed>)>,
 }
 
 /// A part of the data, and the order of the epoch that was needed last.
@@ -53,11 +55,24 @@ impl Batches {
             rows: batch_tokens.div_ceil(data.row_tokens()).max(1) as u64,
             parts: parts.iter().zip(draws).map(drawn).collect(),
             round: None,
+            ahead: None,
         }
     }
 
     /// The examples of the batch that begins with draw number `first` (from 0).
     pub(crate) fn batch(&mut self, data: &dyn Dataset, first: u64) -> Vec<Indexed> {
+        match self.ahead.take() {
+            Some((drawn, batch)) if drawn == first => batch,
+            _ => self.draw(data, first),
+        }
+    }
+
+    /// Draws a batch that will be asked for next, while there is time.
+    pub(crate) fn prepare(&mut self, data: &dyn Dataset, first: u64) {
+        self.ahead = Some((first, self.draw(data, first)));
+    }
+
+    fn draw(&mut self, data: &dyn Dataset, first: u64) -> Vec<Indexed> {
         (first..first + self.rows)
             .map(|draw| {
                 let index = self.index(draw);

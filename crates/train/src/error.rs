@@ -48,6 +48,9 @@ pub enum Error {
         /// What the model objected to.
         source: Box<cwm_model::Error>,
     },
+    /// A GPU failed, or cannot do this.
+    #[error(transparent)]
+    Gpu(#[from] cwm_cuda::Error),
     /// The data set holds no example.
     #[error("the {which} data set is empty")]
     EmptyDataset {
@@ -120,6 +123,18 @@ pub enum Error {
         expected: String,
         /// Fingerprint of that rank's data.
         found: String,
+    },
+    /// Some ranks train on a GPU and some do not.
+    #[error(
+        "rank {rank} trains on {found} and rank 0 on {expected}: give all ranks the same kind of --device"
+    )]
+    DevicesDiffer {
+        /// Which one.
+        rank: usize,
+        /// What it trains on.
+        found: &'static str,
+        /// What rank 0 trains on.
+        expected: &'static str,
     },
     /// A run cannot go on with the model it is given.
     #[error("the run in `{}` cannot go on with this model: {reason}", dir.display())]

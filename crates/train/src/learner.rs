@@ -11,13 +11,16 @@ use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use cwm_cuda::Gpu;
 use cwm_model::{Model, Workspace};
 
 use crate::batches::{Indexed, assign};
 use crate::collective::{Collective, all_gather, bytes_of_f64, f64_of_bytes, push_f32, take_f32};
 use crate::config::{Precision, TrainConfig};
 use crate::lanes::{lanes_of, nodes, sum};
-use crate::optimizer::{OptimizerState, Update};
+use crate::meet::{Meeting, meet};
+use crate::on_gpu::OnGpu;
+use crate::optimizer::{Applied, OptimizerState, Update};
 use crate::parallel::on_workers;
 use crate::plan::{Plan, Shard};
 use crate::report::{Scores, Skip};
@@ -36,6 +39,8 @@ pub(crate) struct Learner {
     pub(crate) plan: Plan,
     pub(crate) optimizer: OptimizerState,
     pub(crate) spikes: Spikes,
+    /// Before `gpu`, so that it is dropped first: the others learn here that this rank is gone, and do not wait
+    /// for its GPU.
     pub(crate) ranks: Box<dyn Collective>,
     /// What each rank updates.
     shards: Vec<Shard>,
@@ -44,6 +49,9 @@ pub(crate) struct Learner {
     /// One gradient vector per lane of this rank, laid out as the parameters.
     grads: Vec<Vec<f32>>,
     workspaces: Vec<Workspace>,
+    /// Where the work is done, if not here. What `model` and `optimizer` hold is then as old as the last
+    /// [`pull`](Learner::pull).
+    gpu: Option<OnGpu>,
 }
 
 /// What one step did.
@@ -79,6 +87,58 @@ impl Learner {
             lanes: config.lanes,
             grads: Vec::new(),
             workspaces: workspaces(config.threads, config.precision, config.recompute),
+            gpu: None,
+        }
+    }
+
+    /// Moves the work to a GPU, where a rank has one lane.
+    pub(crate) fn move_to(&mut self, gpu: &Gpu, config: &TrainConfig) -> Result<(), Error> {
+        if config.precision == Precision::F32 {
+            return Err(Error::Config {
+                field: "precision",
+                reason: "is f32, and a GPU multiplies in bf16: set it to bf16, or train on the CPU"
+                    .to_owned(),
+            });
+        }
+        self.lanes = self.ranks.size();
+        let moments = &self.optimizer.moments;
+        self.gpu = Some(OnGpu::new(gpu, &self.model, &self.plan, moments, config)?);
+        Ok(())
+    }
+
+    pub(crate) fn is_on_gpu(&self) -> bool {
+        self.gpu.is_some()
+    }
+
+    /// Makes sure that all ranks work on devices of one kind, and brings their GPUs together; what is worth
+    /// knowing about that.
+    pub(crate) fn meet(&mut self) -> Result<Option<String>, Error> {
+        let gpu = self.gpu.as_ref().map(OnGpu::gpu).cloned();
+        let (together, note) = match meet(&mut *self.ranks, gpu.as_ref())? {
+            Meeting::Apart => (None, None),
+            Meeting::Together(devices) => (Some(devices), None),
+            Meeting::ThroughHost(reason) => {
+                let what =
+                    "gradients of the GPUs are added up by the processors, which takes longer";
+                (None, Some(format!("{what} ({reason})")))
+            }
+        };
+        if let Some(gpu) = &mut self.gpu {
+            gpu.together = together;
+        }
+        Ok(note)
+    }
+
+    /// Whether GPUs of several ranks exchange gradients and parameters without the host.
+    fn are_gpus_together(&self) -> bool {
+        self.gpu.as_ref().is_some_and(|gpu| gpu.together.is_some())
+    }
+
+    /// Brings `model` and `optimizer` up to date with what a GPU holds.
+    pub(crate) fn pull(&mut self) -> Result<(), Error> {
+        match &self.gpu {
+            Some(gpu) => gpu.pull(&mut self.model, &mut self.optimizer.moments),
+            None => Ok(()),
         }
     }
 
@@ -103,8 +163,21 @@ impl Learner {
         // No more lanes than examples: there would be nothing to add.
         let lanes = self.lanes.min(batch.len());
         let own = self.forward_backward(batch, names, lanes, (1.0 / weight) as f32)?;
-        self.add_lanes(lanes)?;
-        let (tally, squares) = self.share_sums(names, lanes, &own)?;
+        let are_together = self.are_gpus_together();
+        let (tally, squares) = match (&mut self.gpu, self.ranks.size()) {
+            // Alone, a GPU needs nobody to add up what it has.
+            (Some(gpu), 1) => (
+                sum_of(names, &own),
+                gpu.squares(0..self.model.params.len())?,
+            ),
+            _ if are_together => self.add_on_gpus(names, lanes, &own)?,
+            _ => {
+                self.add_lanes(lanes)?;
+                let squares = self.squares_of_pieces();
+                let numbers_of = |shard: &Shard| shard.pieces.len();
+                self.share_sums(names, lanes, &own, &squares, numbers_of)?
+            }
+        };
         let mut learned = Learned {
             grad_norm: squares.sqrt(),
             skipped: None,
@@ -150,6 +223,26 @@ impl Learner {
             .collect();
         let jobs = assign(&costs, lanes);
         let total = self.model.params.len();
+        if let Some(gpu) = &mut self.gpu {
+            let lane = |lane: usize| {
+                let mut jobs = jobs[lane].clone();
+                jobs.sort_unstable();
+                let items: Vec<&Indexed> = jobs.iter().map(|&job| &batch[job]).collect();
+                gpu.gradients(&items, names, scale)
+            };
+            let has_lane = !own.is_empty();
+            let tallies = own.map(lane).collect();
+            if gpu.together.is_some() {
+                if !has_lane {
+                    // More ranks than lanes: what is there is of an earlier step.
+                    gpu.clear_gradient()?;
+                }
+            } else if self.ranks.size() > 1 {
+                self.grads.resize_with(1, || vec![0.0; total]);
+                gpu.read_gradient(&mut self.grads[0])?;
+            }
+            return tallies;
+        }
         while self.grads.len() < own.len() {
             self.grads.push(vec![0.0; total]);
         }
@@ -250,22 +343,63 @@ impl Learner {
         });
     }
 
-    /// The tally of the batch and the sum of the squares of its gradient, from what each rank has
-    /// of them.
-    fn share_sums(
+    /// Adds up the gradients of all ranks on their GPUs, so that this rank's shard of the sum is on its own; the
+    /// tally of the batch and the sum of the squares of its gradient.
+    fn add_on_gpus(
         &mut self,
         names: &Names,
         lanes: usize,
         own: &[Tally],
     ) -> Result<(Tally, f64), Error> {
-        let shard = self.own_shard().clone();
-        let pieces = self.plan.pieces[shard.pieces.clone()].iter();
+        // First, so that no GPU begins to wait for a rank that has failed on the way here.
+        let (tally, _) = self.share_sums(names, lanes, own, &[], |_| 0)?;
+        let (shards, shard) = (self.shards_of_params(), self.own_shard().params.clone());
+        let squares = match &mut self.gpu {
+            Some(gpu) => {
+                gpu.sum_gradients(&shards)?;
+                gpu.squares(shard)?
+            }
+            None => 0.0,
+        };
+        let gathered = all_gather(&mut *self.ranks, bytes_of_f64(&[squares]))?;
+        let mut whole = 0.0;
+        for (rank, bytes) in gathered.iter().enumerate() {
+            let &[squares] = f64_of_bytes(bytes).as_slice() else {
+                return Err(Error::OutOfStep { rank });
+            };
+            whole += squares;
+        }
+        Ok((tally, whole))
+    }
+
+    /// What each rank updates of the parameters.
+    fn shards_of_params(&self) -> Vec<Range<usize>> {
+        let shards = self.shards.iter();
+        shards.map(|shard| shard.params.clone()).collect()
+    }
+
+    /// The squares of the gradient, piece by piece of this rank's shard.
+    fn squares_of_pieces(&self) -> Vec<f64> {
+        let pieces = self.plan.pieces[self.own_shard().pieces.clone()].iter();
         let squares = pieces.map(|piece| {
             let grads = self.grads.first().map(|grads| &grads[piece.params.clone()]);
             cwm_kernels::sum_of_squares(grads.unwrap_or_default())
         });
+        squares.collect()
+    }
+
+    /// The tally of the batch and the sum of all ranks' `squares`, of which each has as many as `n_squares`
+    /// tells from its shard.
+    fn share_sums(
+        &mut self,
+        names: &Names,
+        lanes: usize,
+        own: &[Tally],
+        squares: &[f64],
+        n_squares: impl Fn(&Shard) -> usize,
+    ) -> Result<(Tally, f64), Error> {
         let tallies = own.iter().flat_map(Tally::numbers);
-        let numbers: Vec<f64> = squares.chain(tallies).collect();
+        let numbers: Vec<f64> = squares.iter().copied().chain(tallies).collect();
         let gathered = all_gather(&mut *self.ranks, bytes_of_f64(&numbers))?;
 
         let (mut tally, mut whole) = (names.tally(), 0.0);
@@ -273,12 +407,12 @@ impl Learner {
         let numbers_of_tally = tally.numbers().len();
         for (rank, bytes) in gathered.iter().enumerate() {
             let numbers = f64_of_bytes(bytes);
-            let n_pieces = self.shards[rank].pieces.len();
+            let n_squares = n_squares(&self.shards[rank]);
             let n_lanes = lanes_of(rank, size, lanes).len();
-            if numbers.len() != n_pieces + n_lanes * numbers_of_tally {
+            if numbers.len() != n_squares + n_lanes * numbers_of_tally {
                 return Err(Error::OutOfStep { rank });
             }
-            let (squares, tallies) = numbers.split_at(n_pieces);
+            let (squares, tallies) = numbers.split_at(n_squares);
             // Piece by piece and lane by lane, so that the order is that of a rank alone.
             squares.iter().for_each(|square| whole += square);
             for lane in tallies.chunks_exact(numbers_of_tally) {
@@ -291,17 +425,42 @@ impl Learner {
     /// Updates this rank's shard, and takes over the others' parts.
     fn update(&mut self, update: Update<'_>) -> Result<(), Error> {
         let own = self.own_shard().params.clone();
-        self.optimizer.update(
-            &self.plan,
-            &mut self.model.params[own.clone()],
-            &self.grads[0][own.clone()],
-            update,
-            self.threads,
-        );
-        if self.ranks.size() == 1 {
-            return Ok(());
+        let are_together = self.are_gpus_together();
+        let through_host = self.ranks.size() > 1 && !are_together;
+        let shards = self.shards_of_params();
+        match &mut self.gpu {
+            None => self.optimizer.update(
+                &self.plan,
+                &mut self.model.params[own.clone()],
+                &self.grads[0][own.clone()],
+                update,
+                self.threads,
+            ),
+            Some(gpu) => {
+                let rank = self.ranks.rank();
+                let shard = &self.shards[rank];
+                if through_host {
+                    gpu.write_gradient(own.clone(), &self.grads[0])?;
+                }
+                self.optimizer.updates += 1;
+                let applied = Applied::new(self.optimizer.updates, update);
+                gpu.update(&self.plan.pieces[shard.pieces.clone()], shard, &applied)?;
+                gpu.share_params(&shards, rank)?;
+                if through_host {
+                    gpu.read_params(own, &mut self.model.params)?;
+                }
+            }
         }
+        match through_host {
+            true => self.share_params(),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes over the others' parts of the parameters, through the host.
+    fn share_params(&mut self) -> Result<(), Error> {
         let mut bytes = Vec::new();
+        let own = self.own_shard().params.clone();
         push_f32(&mut bytes, &self.model.params[own]);
         let gathered = all_gather(&mut *self.ranks, bytes)?;
         for (rank, shard) in self.shards.iter().enumerate() {
@@ -311,14 +470,23 @@ impl Learner {
                 taken.ok_or(Error::OutOfStep { rank })?;
             }
         }
-        Ok(())
+        match &mut self.gpu {
+            Some(gpu) => gpu.write_params(&self.model.params),
+            None => Ok(()),
+        }
     }
 
     /// Scores of the current weights on every example of `data`, the work shared by all ranks.
     pub(crate) fn evaluate(&mut self, data: &dyn Dataset) -> Result<Scores, Error> {
         let names = Names::of(data);
-        let own = lanes_of(self.ranks.rank(), self.ranks.size(), EVALUATION_LANES);
-        let tallies = evaluate_lanes(&self.model, data, &names, own, &mut self.workspaces)?;
+        let (rank, size) = (self.ranks.rank(), self.ranks.size());
+        let tallies = match &mut self.gpu {
+            Some(gpu) => vec![gpu.score(data, &names, rank, size)?],
+            None => {
+                let own = lanes_of(rank, size, EVALUATION_LANES);
+                evaluate_lanes(&self.model, data, &names, own, &mut self.workspaces)?
+            }
+        };
         let numbers: Vec<f64> = tallies.iter().flat_map(Tally::numbers).collect();
         let gathered = all_gather(&mut *self.ranks, bytes_of_f64(&numbers))?;
         let mut tally = names.tally();
@@ -346,11 +514,7 @@ pub fn evaluate(
     let names = Names::of(data);
     let mut workspaces = workspaces(threads.max(1), precision, false);
     let tallies = evaluate_lanes(model, data, &names, 0..EVALUATION_LANES, &mut workspaces)?;
-    let mut tally = names.tally();
-    for lane in tallies {
-        tally.add(&lane.numbers());
-    }
-    Ok(Scores::new(&names, &tally))
+    Ok(Scores::new(&names, &sum_of(&names, &tallies)))
 }
 
 fn evaluate_lanes(
@@ -380,6 +544,15 @@ fn evaluate_lanes(
         }
     });
     on_lanes(work.collect(), workspaces)
+}
+
+/// Tallies added up in order.
+fn sum_of(names: &Names, tallies: &[Tally]) -> Tally {
+    let mut sum = names.tally();
+    for tally in tallies {
+        sum.add(&tally.numbers());
+    }
+    sum
 }
 
 /// Does the work of each lane, on as many threads as there are workspaces; each takes the next

@@ -4,7 +4,7 @@
 //! becomes of one depends on nothing but its own parameters, moments and gradients, so an update
 //! has the same bits on any number of threads and ranks.
 
-use cwm_kernels::Precision;
+use cwm_kernels::{AdamW, Precision};
 
 use crate::batches::assign;
 use crate::collective::{push_f32, take_f32};
@@ -211,7 +211,7 @@ impl OptimizerState {
 }
 
 /// An update with everything worked out that its pieces share.
-struct Applied<'a> {
+pub(crate) struct Applied<'a> {
     update: Update<'a>,
     /// Number of the update, from 1.
     step: u32,
@@ -220,7 +220,8 @@ struct Applied<'a> {
 }
 
 impl<'a> Applied<'a> {
-    fn new(updates: u64, update: Update<'a>) -> Self {
+    /// The update of this number, from 1.
+    pub(crate) fn new(updates: u64, update: Update<'a>) -> Self {
         let settings = update.settings;
         // A mean that began with random weights forgets them faster at first.
         let young = (1 + updates) as f32 / (10 + updates) as f32;
@@ -236,6 +237,31 @@ impl<'a> Applied<'a> {
             ema: update.ema.unwrap_or_default().min(young),
             update,
         }
+    }
+
+    /// Number of the update, from 1.
+    pub(crate) fn step(&self) -> u32 {
+        self.step
+    }
+
+    /// Applied to gradients first.
+    pub(crate) fn grad_scale(&self) -> f32 {
+        self.update.grad_scale
+    }
+
+    /// Decay of the mean of the parameters.
+    pub(crate) fn ema(&self) -> f32 {
+        self.ema
+    }
+
+    /// For the matrices that follow Muon.
+    pub(crate) fn muon(&self) -> &MuonStep {
+        &self.muon
+    }
+
+    /// For the parameters of a group that follows AdamW.
+    pub(crate) fn settings(&self, group: AdamWGroup) -> AdamW {
+        group.settings(self.update.settings, self.update.multiplier)
     }
 
     fn apply(&self, task: Task<'_>, scratch: &mut MuonScratch) {
@@ -266,7 +292,7 @@ impl<'a> Applied<'a> {
         grads: &[f32],
         group: AdamWGroup,
     ) {
-        let settings = group.settings(self.update.settings, self.update.multiplier);
+        let settings = self.settings(group);
         let scale = self.update.grad_scale;
         cwm_kernels::adamw(params, first, second, grads, &settings, self.step, scale);
     }

@@ -63,6 +63,14 @@ pub(crate) struct Piece {
 }
 
 impl Piece {
+    /// Rows and columns of a matrix that follows Muon.
+    pub(crate) fn muon_shape(&self) -> Option<(usize, usize)> {
+        match self.rule {
+            Rule::Muon { rows, cols } => Some((rows, cols)),
+            Rule::AdamW(_) => None,
+        }
+    }
+
     /// In multiply-adds.
     pub(crate) fn cost(&self) -> usize {
         let len = self.params.len();

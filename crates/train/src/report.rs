@@ -158,6 +158,11 @@ pub struct Summary {
 
 /// Follows a run, and may end it. Every method has a silent default.
 pub trait Observer {
+    /// Something that is worth knowing of how the run goes, in a sentence.
+    fn note(&mut self, note: &str) {
+        let _ = note;
+    }
+
     /// A step is done.
     fn step(&mut self, report: &StepReport) {
         let _ = report;

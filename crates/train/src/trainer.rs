@@ -5,8 +5,10 @@
 //! nothing already written is ever lost; only one process at a time trains in a folder.
 
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use cwm_cuda::Gpu;
 use cwm_model::{Config, Model};
 
 use crate::batches::Batches;
@@ -223,7 +225,18 @@ impl Trainer {
         }
     }
 
-    /// The weights as they are now.
+    /// Moves the work of this rank to a GPU. A run may change between GPU and CPU from one start to the next;
+    /// its bits are promised within one kind only. With several ranks all must be on GPUs or none.
+    ///
+    /// # Errors
+    /// When the model has a shape that no kernel was written for, does not fit in the GPU's memory, or is to
+    /// be trained in f32.
+    pub fn on_gpu(mut self, gpu: &Gpu) -> Result<Self, Error> {
+        self.learner.move_to(gpu, &self.config)?;
+        Ok(self)
+    }
+
+    /// The weights as they are now, or, while a GPU trains them, as they were at the last checkpoint.
     pub fn model(&self) -> &Model {
         &self.learner.model
     }
@@ -252,8 +265,8 @@ impl Trainer {
     /// on disk when this returns on rank 0.
     ///
     /// # Errors
-    /// When the data is empty, is not the run's, or does not fit the model; when training
-    /// diverges; when a file cannot be written; or when a rank is gone. Earlier checkpoints stay
+    /// When the data is empty, is not the run's, or does not fit the model; when some ranks are on GPUs and
+    /// some are not; when training diverges; when a file cannot be written; or when a rank is gone. Earlier checkpoints stay
     /// usable.
     pub fn run(
         &mut self,
@@ -266,6 +279,9 @@ impl Trainer {
         }
         if held_out.is_some_and(|data| data.is_empty()) {
             return Err(Error::EmptyDataset { which: "held-out" });
+        }
+        if let Some(note) = self.learner.meet()? {
+            observer.note(&note);
         }
         self.open_data(train, held_out)?;
         let names = Names::of(train);
@@ -376,7 +392,16 @@ impl Trainer {
         let schedule = &self.config.schedule;
         let multiplier = schedule.multiplier(self.step, self.config.steps);
         let batch = batches.batch(train, self.drawn);
-        let learned = (self.learner).learn(&batch, names, &self.config, multiplier)?;
+        let next = self.drawn + batch.len() as u64;
+        let (learner, config) = (&mut self.learner, &self.config);
+        let learned = match learner.is_on_gpu() {
+            false => learner.learn(&batch, names, config, multiplier)?,
+            // The processor has little else to do.
+            true => thread::scope(|scope| {
+                scope.spawn(|| batches.prepare(train, next));
+                learner.learn(&batch, names, config, multiplier)
+            })?,
+        };
         let seconds = started.elapsed().as_secs_f64();
 
         self.drawn += batch.len() as u64;
@@ -458,6 +483,7 @@ impl Trainer {
         }
         let state = self.state();
         let learner = &mut self.learner;
+        learner.pull()?;
         let own = &learner.optimizer.moments;
         let moments = ranks::gather_moments(&mut *learner.ranks, &learner.plan, own)?;
         if let (Some(home), Some(moments)) = (&mut self.home, moments) {

@@ -21,16 +21,20 @@ pub enum Size {
     /// About 19M parameters.
     #[serde(rename = "nano-large")]
     Large,
+    /// About 52M parameters, with heads as wide as GPUs like them.
+    #[serde(rename = "nano-huge")]
+    Huge,
 }
 
 impl Size {
     /// The shape for a vocabulary.
     pub fn config(self, tokenizer: &Tokenizer) -> Config {
-        let (hidden_size, n_layers, n_heads, n_kv_heads, intermediate_size) = match self {
-            Self::Tiny => (64, 2, 2, 1, 128),
-            Self::Small => (128, 6, 4, 2, 384),
-            Self::Medium => (288, 8, 9, 3, 768),
-            Self::Large => (384, 10, 12, 4, 1152),
+        let (hidden_size, n_layers, n_heads, n_kv_heads, head_dim, intermediate_size) = match self {
+            Self::Tiny => (64, 2, 2, 1, 32, 128),
+            Self::Small => (128, 6, 4, 2, 32, 384),
+            Self::Medium => (288, 8, 9, 3, 32, 768),
+            Self::Large => (384, 10, 12, 4, 32, 1152),
+            Self::Huge => (576, 14, 9, 3, 64, 1536),
         };
         let (begin, end) = tokenizer.ends();
         let runs = |kinds| RunEmbedding {
@@ -44,7 +48,7 @@ impl Size {
             n_layers,
             n_heads,
             n_kv_heads,
-            head_dim: 32,
+            head_dim,
             layer_types: layer_types(n_layers),
             sliding_window: 64,
             rms_norm_eps: 1e-5,

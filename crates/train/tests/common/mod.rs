@@ -15,6 +15,10 @@ use cwm_train::{
 pub(crate) const VOCABULARY: u32 = 24;
 
 pub(crate) fn model() -> Model {
+    model_with_heads_of(8)
+}
+
+pub(crate) fn model_with_heads_of(head_dim: usize) -> Model {
     let config = Config {
         vocab_size: VOCABULARY as usize,
         hidden_size: 32,
@@ -22,7 +26,7 @@ pub(crate) fn model() -> Model {
         n_layers: 2,
         n_heads: 4,
         n_kv_heads: 2,
-        head_dim: 8,
+        head_dim,
         layer_types: vec![LayerType::Sliding, LayerType::Full],
         sliding_window: 6,
         rms_norm_eps: 1e-5,
