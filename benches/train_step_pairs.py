@@ -1,10 +1,10 @@
 """Compares our training step with PyTorch's, in interleaved pairs.
 
-    python benches/train_step_pairs.py [--shape 20m|160m] [--pairs N] [--steps N] [--threads N]
+    python benches/train_step_pairs.py [--shape p20|p60|p160] [--pairs N] [--steps N] [--threads N]
         [--modes bf16+compile,bf16,f32+compile,f32] [--torch-python PYTHON]
         [--peer-limit SECONDS]
 
-For each mode and pair it runs `cargo bench -p cwm-train --bench train_step` and
+For each mode and pair it runs `cwm bench train` and
 `benches/peers/torch_train_step.py` in the same precision, one after the other, changing which goes first, and divides
 the medians of their steps. Interleaving makes slow drifts of the machine hit both sides alike.
 Prints progress to stderr and one JSON document to stdout: per mode every pair with its ratio and
@@ -18,6 +18,9 @@ compilation included, and the pair says `"torch_stopped": true`: the true ratio 
 The peer needs torch, which this script never installs. If the current python lacks it:
     python3 -m venv peers-env && peers-env/bin/python -m pip install torch
     python benches/train_step_pairs.py --torch-python peers-env/bin/python
+
+With `--device cuda` both run on the first GPU (compare `--modes bf16+compile,bf16`, and raise `--batch`, since a GPU
+wants many tokens at once); `--cwm` names a binary that is there already, where nothing can be built.
 """
 
 import argparse
@@ -31,6 +34,8 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PEER = ROOT / "benches" / "peers" / "torch_train_step.py"
+OURS = os.path.join(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"), "release", "cwm")
+BATCHES = {"p20": 8, "p60": 8, "p160": 2}
 MODES = ["bf16+compile", "bf16", "f32+compile", "f32"]
 
 
@@ -70,12 +75,12 @@ def run(command, limit=None):
 
 
 def pair(mode, index, arguments):
-    common = ["--shape", arguments.shape, "--steps", str(arguments.steps)]
-    common += ["--threads", str(arguments.threads)]
-    ours = ["cargo", "bench", "--quiet", "-p", "cwm-train", "--bench", "train_step", "--", *common]
+    common = ["--steps", str(arguments.steps), "--threads", str(arguments.threads)]
+    common += ["--device", arguments.device, "--batch", str(arguments.batch or BATCHES[arguments.shape])]
+    ours = [arguments.cwm, "bench", "train", "--json", "--preset", arguments.shape, *common]
     precision, _, compiled = mode.partition("+")
     ours += ["--precision", precision]
-    peer = [arguments.torch_python, str(PEER), "--mode", precision, *common]
+    peer = [arguments.torch_python, str(PEER), "--mode", precision, "--shape", arguments.shape, *common]
     if compiled:
         peer.append("--compile")
     order = [("cwm", ours, None), ("torch", peer, arguments.peer_limit)]
@@ -123,8 +128,11 @@ def summary(pairs, max_other):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--shape", choices=["20m", "160m"], default="20m")
+    parser.add_argument("--shape", choices=list(BATCHES), default="p20")
     parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--batch", type=int, help="sequences of 1,024 tokens a step")
+    parser.add_argument("--cwm", default=OURS, help="our binary")
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--modes", type=lambda text: text.split(","), default=MODES)
@@ -139,8 +147,8 @@ def main():
     has_torch = subprocess.run([arguments.torch_python, "-c", "import torch"], stderr=subprocess.DEVNULL)
     if has_torch.returncode != 0:
         parser.error(f"`{arguments.torch_python}` has no torch; see the head of this file")
-    build = ["cargo", "bench", "--quiet", "-p", "cwm-train", "--bench", "train_step", "--no-run"]
-    subprocess.run(build, cwd=ROOT, check=True)
+    if arguments.cwm == OURS:
+        subprocess.run(["cargo", "build", "--quiet", "--release"], cwd=ROOT, check=True)
 
     results = {}
     for mode in arguments.modes:

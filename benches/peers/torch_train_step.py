@@ -1,14 +1,14 @@
-"""The PyTorch peer of `crates/train/benches/train_step.rs`: the same model, batch and optimiser.
+"""The PyTorch peer of `cwm bench train`: the same model, batch and optimiser.
 
-    python benches/peers/torch_train_step.py [--shape 20m|160m] [--mode f32|bf16] [--compile]
-        [--steps N] [--threads N]
+    python benches/peers/torch_train_step.py [--shape p20|p60|p160] [--mode f32|bf16] [--compile]
+        [--steps N] [--threads N] [--batch N] [--device cpu|cuda]
 
 Model: width 384, 8 layers, 6 query and 2 key-value heads of 64, SwiGLU 1,024, vocabulary 8,192
-untied, RMSNorm, half-split RoPE: 18.9M parameters. A step is 8 sequences of 1,024 random tokens; of
-the shape `160m` (width 768, 16 layers, 12 and 4 heads, SwiGLU 2,816, vocabulary 32,768: 179.3M) 2
-sequences. Forward, backward and fused AdamW (lr 3e-4, betas 0.9 and 0.999, eps 1e-8, decay 0.01). In mode
+untied, RMSNorm, half-split RoPE: 18.9M parameters. A step is --batch sequences of 1,024 random tokens. The
+shape `p60` has width 640, 12 layers, 10 and 5 heads, SwiGLU 1,792 and a vocabulary of 2,048 (58.6M), `p160` width
+768, 16 layers, 12 and 4 heads, SwiGLU 2,816 and a vocabulary of 32,768 (179.3M). Forward, backward and fused AdamW (lr 3e-4, betas 0.9 and 0.999, eps 1e-8, decay 0.01). In mode
 `bf16` the forward runs under autocast; weights, moments and the loss stay f32. Attention is
-`scaled_dot_product_attention`, the fastest torch has on a CPU.
+`scaled_dot_product_attention`, the fastest torch has on a CPU and, on a GPU, flash attention.
 
 Prints one JSON line: tokens per second of each step (the first, which compiles and touches
 memory, is not counted), their median and best, the losses, and the peak resident memory.
@@ -35,11 +35,14 @@ except ImportError:
     )
 
 WIDTH, LAYERS, HEADS, KV_HEADS, HEAD_DIM = 384, 8, 6, 2, 64
-FEED_FORWARD, VOCABULARY, LENGTH, BATCH = 1024, 8192, 1024, 8
+FEED_FORWARD, VOCABULARY, LENGTH = 1024, 8192, 1024
 EPS, ROPE_BASE = 1e-5, 10_000.0
-if "160m" in sys.argv:
+if "p60" in sys.argv:
+    WIDTH, LAYERS, HEADS, KV_HEADS = 640, 12, 10, 5
+    FEED_FORWARD, VOCABULARY = 1792, 2048
+if "p160" in sys.argv:
     WIDTH, LAYERS, HEADS, KV_HEADS = 768, 16, 12, 4
-    FEED_FORWARD, VOCABULARY, BATCH = 2816, 32768, 2
+    FEED_FORWARD, VOCABULARY = 2816, 32768
 
 
 class Norm(nn.Module):
@@ -109,15 +112,16 @@ class Transformer(nn.Module):
 def measure(arguments):
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
-    model = Transformer()
+    device, batch = arguments.device, arguments.batch
+    model = Transformer().to(device)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=3e-4, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01, fused=True
     )
-    tokens = torch.randint(VOCABULARY, (BATCH, LENGTH + 1))
+    tokens = torch.randint(VOCABULARY, (batch, LENGTH + 1), device=device)
     ids, targets = tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
     def loss_of(ids, targets):
-        with torch.autocast("cpu", torch.bfloat16, enabled=arguments.mode == "bf16"):
+        with torch.autocast(device, torch.bfloat16, enabled=arguments.mode == "bf16"):
             logits = model(ids)
         return F.cross_entropy(logits.float().view(-1, VOCABULARY), targets.view(-1))
 
@@ -130,9 +134,11 @@ def measure(arguments):
         loss = loss_of(ids, targets)
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
+        losses.append(loss.item())  # waits for a GPU
+        if device == "cuda":
+            torch.cuda.synchronize()
         if step > 0:
-            speeds.append(BATCH * LENGTH / (time.perf_counter() - started))
+            speeds.append(batch * LENGTH / (time.perf_counter() - started))
     return {
         "stack": "torch",
         "torch": torch.__version__,
@@ -158,7 +164,9 @@ def positive(text):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mode", choices=["f32", "bf16"], default="bf16")
-    parser.add_argument("--shape", choices=["20m", "160m"], default="20m")
+    parser.add_argument("--shape", choices=["p20", "p60", "p160"], default="p20")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--batch", type=positive, default=8)
     parser.add_argument("--compile", action="store_true", help="use torch.compile")
     parser.add_argument("--steps", type=positive, default=5)
     parser.add_argument("--threads", type=positive, default=torch.get_num_threads())

@@ -10,9 +10,11 @@ mod calls;
 mod convert;
 mod data;
 mod debug;
+mod device;
 mod dialect;
 mod doctor;
 mod eval;
+mod gpu_check;
 mod interrupt;
 mod logits;
 mod many;
@@ -76,6 +78,8 @@ enum Command {
     Logits(logits::Args),
     /// Show what this machine offers and what is used
     Doctor(doctor::Args),
+    /// Compare every kernel on this machine's GPU with its definition, and time it
+    GpuCheck(gpu_check::Args),
 }
 
 fn main() -> ExitCode {
@@ -95,6 +99,7 @@ fn main() -> ExitCode {
         Command::Eval(command) => eval::run(&command),
         Command::Logits(args) => logits::run(&args),
         Command::Doctor(args) => doctor::run(&args),
+        Command::GpuCheck(args) => gpu_check::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

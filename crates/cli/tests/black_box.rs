@@ -702,8 +702,10 @@ fn doctor_tells_what_is_there() {
     let value: serde_json::Value = serde_json::from_str(&run.stdout()).unwrap();
     assert!(value["kernels"].is_string() && value["inference"].is_string());
     assert!(value["model"]["parameters"].as_u64().unwrap() > 0);
+    let cuda = &value["cuda"];
+    assert!(cuda["name"].is_string() || cuda["missing"].is_string());
     let text = cwm(&["doctor"]).succeeds().stdout();
-    for line in ["training", "inference", "python", "model"] {
+    for line in ["training", "inference", "cuda", "python", "model"] {
         assert!(
             text.lines().any(|l| l.starts_with(line)),
             "{line} in {text}"

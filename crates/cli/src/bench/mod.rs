@@ -1,8 +1,9 @@
-//! `cwm bench`: how fast this machine runs a model.
+//! `cwm bench`: how fast this machine runs a model, or trains one.
 
 mod engine;
 mod speed;
 mod trace;
+mod train;
 
 use anyhow::Result;
 
@@ -19,12 +20,15 @@ pub(crate) struct Args {
 enum What {
     /// Generating a trace: plain decoding against drafts and the frame grammar
     Trace(trace::Args),
+    /// Training steps of a named shape on random tokens
+    Train(train::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         None => speed::run(&args.speed),
         Some(What::Trace(args)) => trace::run(args),
+        Some(What::Train(args)) => train::run(args),
     }
 }
 

@@ -8,10 +8,12 @@ mod ranks;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use cwm_cuda::Gpu;
 use cwm_train::collective::Collective;
 use cwm_train::{Dataset, Evaluation, Mixture, Observer, StepReport, Trainer};
 use indicatif::ProgressBar;
 
+use crate::device::Device;
 use crate::interrupt::{interrupted, watch_interrupts};
 use crate::mirror::{Mirror, Remote, StoreArgs};
 use crate::progress;
@@ -42,6 +44,9 @@ pub(crate) struct Args {
     /// With --resume: go on with other data than the run began with
     #[arg(long, requires = "resume")]
     new_data: bool,
+    /// Where to train: cpu, cuda (the first NVIDIA GPU) or cuda:NUMBER; products are in bf16 there
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Device,
     #[command(flatten)]
     ranks: ranks::RankArgs,
     #[command(flatten)]
@@ -66,6 +71,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return config::print(args);
     }
     let out = args.out.as_deref().context("--out is missing")?;
+    // Before anything is written: most who lack a GPU learn of it here.
+    let gpu = args.device.open()?;
     // Joining comes first: how long each rank reads its data is then nobody's affair.
     let others = args.ranks.settings()?;
     let is_first = others.as_ref().is_none_or(|others| others.rank == 0);
@@ -79,12 +86,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         true => config::prepare(args, out, is_first)?,
         false => quick::prepare(args, out, is_first)?,
     };
-    train(prepared, others, remote, out)
+    train(prepared, others, gpu.as_ref(), remote, out)
 }
 
 fn train(
     prepared: Prepared,
     others: Option<Box<dyn Collective>>,
+    gpu: Option<&Gpu>,
     remote: Option<Remote>,
     out: &Path,
 ) -> Result<()> {
@@ -101,6 +109,10 @@ fn train(
         (None, Some(others)) => Trainer::follow(others, threads)?,
         (None, None) => bail!("a process alone is rank 0"),
     };
+    if let Some(gpu) = gpu {
+        trainer = trainer.on_gpu(gpu)?;
+        eprintln!("training on {}", gpu.device().name());
+    }
     for note in trainer.notes() {
         eprintln!("note: {note}");
     }
@@ -133,6 +145,9 @@ fn train(
     let held_out: Option<&dyn Dataset> = held_out.as_ref().map(|data| data as &dyn Dataset);
     let summary = trainer.run(&train, held_out, &mut observer);
     observer.bar.finish_and_clear();
+    for note in gpu.iter().flat_map(|gpu| gpu.device().notes()) {
+        eprintln!("note: {note}");
+    }
     let last = summary.as_ref().ok();
     let last = last.and_then(|summary| summary.checkpoint.as_deref());
     let stored = observer.mirror.map(|mirror| mirror.finish(last));
@@ -213,6 +228,10 @@ struct Watch {
 }
 
 impl Observer for Watch {
+    fn note(&mut self, note: &str) {
+        self.bar.suspend(|| eprintln!("note: {note}"));
+    }
+
     fn step(&mut self, report: &StepReport) {
         self.bar.set_position(report.step);
         // A step that is no number says nothing about the next ones.
