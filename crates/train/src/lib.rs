@@ -1,4 +1,4 @@
-//! Trains a [`cwm_model::Model`] on rows of tokens, on the CPU, so that the work survives.
+//! Trains a [`cwm_model::Model`] on rows of tokens, on the CPU or a GPU, so that the work survives.
 //!
 //! ```text
 //! Dataset --Batches--> examples --threads--> gradients --sum, clip--> AdamW / Muon --> weights
@@ -17,7 +17,8 @@
 //! - A run is a function of weights, configuration and data, bit for bit, on any number of threads
 //!   and ranks, however often it is interrupted. Data parallel by example: a batch is cut into
 //!   lanes, whose number is part of the configuration, each lane has its own gradient vector, and
-//!   the vectors are added in a fixed order.
+//!   the vectors are added in a fixed order. On a GPU a rank has one lane, and bits are promised for
+//!   one kind of device and one number of ranks.
 //! - A checkpoint appears whole or not at all, and the newest whole one is never removed.
 //! - The loop knows nothing of programs, traces or tokenizers: whoever implements [`Dataset`] does.
 

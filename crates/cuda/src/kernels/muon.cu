@@ -34,16 +34,6 @@ extern "C" __global__ void muon_normalize(bf16_t* x, const float* update, const 
 }
 KERNEL(muon_normalize)
 
-// The Gram matrix as the operand of its square.
-extern "C" __global__ void muon_operand(bf16_t* operand, const float* gram, unsigned items) {
-    size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * NUMBERS;
-    if (i >= (size_t)items * NUMBERS) return;
-    float numbers[NUMBERS];
-    load_numbers(numbers, gram + i);
-    store_numbers(operand + i, numbers);
-}
-KERNEL(muon_operand)
-
 // polynomial = a * identity + b * gram + c * square, of n columns.
 extern "C" __global__ void muon_polynomial(bf16_t* polynomial, const float* gram, const float* square,
                                            unsigned items, unsigned n, float a, float b, float c) {

@@ -8,6 +8,7 @@ use std::ops::Range;
 use half::bf16;
 
 use super::adamw::Ema;
+use super::convert::to_bf16;
 use super::launch::{NUMBERS, count, numbers, pointer, pointer_at, run, same_device, threads};
 use super::reduce::{SUM_PARTIAL_LEN, sum_of_squares};
 use crate::device::{Address, Argument, Buffer, Gpu, Number, Operand, Product};
@@ -21,7 +22,6 @@ pub(crate) static MUON: Source = Source {
     kernels: &[
         "muon_momentum",
         "muon_normalize",
-        "muon_operand",
         "muon_polynomial",
         "muon_update",
     ],
@@ -253,9 +253,7 @@ impl Pass<'_> {
             };
             // SAFETY: `x` is `[rows, cols]` and the Gram matrix `[n, n]`, in buffers of their own.
             unsafe { self.multiply([n, n, k], left, right, gram.address(), Number::F32)? };
-            let arguments = [pointer(gram_operand), pointer(gram), self.items(n * n)];
-            // SAFETY: the arguments are the declaration's; both have `n * n` numbers.
-            unsafe { self.run("muon_operand", n * n, &arguments)? };
+            to_bf16(gram_operand, gram, 0..n * n)?;
             let g = matrix(gram_operand.address(), n, false);
             // SAFETY: all are `[n, n]`, in buffers of their own.
             unsafe { self.multiply([n, n, n], g, g, square.address(), Number::F32)? };
