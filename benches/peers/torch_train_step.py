@@ -5,7 +5,7 @@
 
 Model: width 384, 8 layers, 6 query and 2 key-value heads of 64, SwiGLU 1,024, vocabulary 8,192
 untied, RMSNorm, half-split RoPE: 18.9M parameters. A step is --batch sequences of 1,024 random tokens. The
-shape `p60` has width 640, 12 layers, 10 and 5 heads, SwiGLU 1,792 and a vocabulary of 2,048 (58.6M), `p160` width
+shape `p60` has width 640, 12 layers, 10 and 5 heads, SwiGLU 1,792 and a vocabulary of 2,048 (58.7M), `p160` width
 768, 16 layers, 12 and 4 heads, SwiGLU 2,816 and a vocabulary of 32,768 (179.3M). Forward, backward and fused AdamW (lr 3e-4, betas 0.9 and 0.999, eps 1e-8, decay 0.01). In mode
 `bf16` the forward runs under autocast; weights, moments and the loss stay f32. Attention is
 `scaled_dot_product_attention`, the fastest torch has on a CPU and, on a GPU, flash attention.
