@@ -2,9 +2,11 @@
 //!
 //! `cargo bench -p cwm-tracer --bench batch [-- PYTHON]`. Wall time, since the work alternates between our
 //! process and the interpreter's and so takes one core at a time. Each figure is the median of rounds; the
-//! lowest is told beside it.
+//! lowest is told beside it. `bare_fork_ms` is what any isolated program costs on this machine before it does
+//! anything: an interpreter with nothing loaded that forks, whose child ends at once, and that waits for it.
 
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use cwm_trace::Entry;
@@ -49,11 +51,13 @@ fn main() {
         .filter(|text| !text.starts_with('-'));
     let py = Interpreter::find(choice.as_deref().map(Path::new)).expect("an interpreter");
     let (mut programs, mut calls, mut texts) = (Vec::new(), Vec::new(), Vec::new());
+    let mut forks = Vec::new();
     let mut worker = Worker::start(&py, &Limits::default()).expect("it starts");
     let native = worker.collector() == Collector::Native;
     let mut batch = Batch::start(&py, BatchOptions::default()).expect("it starts");
     let mut events = 0;
     for _ in 0..ROUNDS {
+        forks.push(bare_fork_ms(&py));
         programs.push(isolated(&mut worker).as_secs_f64() * 1e3 / PROGRAMS as f64);
         let (time, seen) = small_calls(&mut batch, SMALL, |n| format!("{n}, {}", n % 7));
         calls.push(CALLS as f64 / time.as_secs_f64());
@@ -61,22 +65,48 @@ fn main() {
         texts.push(CALLS as f64 / time.as_secs_f64());
         events = seen;
     }
+    forks.sort_by(f64::total_cmp);
     programs.sort_by(f64::total_cmp);
     calls.sort_by(f64::total_cmp);
     texts.sort_by(f64::total_cmp);
     println!(
         "{{\"python\": \"{}\", \"native\": {native}, \"rounds\": {ROUNDS}, \
          \"isolated_program_ms\": {:.3}, \"isolated_program_lowest_ms\": {:.3}, \
+         \"bare_fork_ms\": {:.3}, \"bare_fork_lowest_ms\": {:.3}, \
          \"calls_per_second\": {:.0}, \"calls_per_second_highest\": {:.0}, \
          \"events_per_call\": {:.2}, \"calls_with_texts_per_second\": {:.0}}}",
         py.version_text(),
         programs[ROUNDS / 2],
         programs[0],
+        forks[ROUNDS / 2],
+        forks[0],
         calls[ROUNDS / 2],
         calls[ROUNDS - 1],
         events as f64 / CALLS as f64,
         texts[ROUNDS / 2],
     );
+}
+
+/// Milliseconds of one fork, end and wait, as the interpreter itself times them.
+fn bare_fork_ms(py: &Interpreter) -> f64 {
+    let script = format!(
+        "\
+import os, time
+began = time.perf_counter()
+for _ in range({PROGRAMS}):
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+print((time.perf_counter() - began) * 1e3 / {PROGRAMS})
+"
+    );
+    let run = Command::new(&py.path)
+        .args(["-c", &script])
+        .output()
+        .expect("it runs");
+    let text = String::from_utf8(run.stdout).expect("a number");
+    text.trim().parse().expect("a number")
 }
 
 /// A process, a trace and its end for each program.

@@ -15,6 +15,14 @@ fn on_each(request: &Request<'_>, check: impl Fn(&Interpreter, &[Trace])) {
 }
 
 fn on_each_within(limits: &Limits, request: &Request<'_>, check: impl Fn(&Interpreter, &[Trace])) {
+    on_each_mode(limits, request, |py, _, traces| check(py, traces));
+}
+
+fn on_each_mode(
+    limits: &Limits,
+    request: &Request<'_>,
+    check: impl Fn(&Interpreter, Mode, &[Trace]),
+) {
     for py in interpreters() {
         for mode in MODES {
             let mut worker = Worker::start_in(py, limits, mode, Values::Repr).expect("it starts");
@@ -25,7 +33,7 @@ fn on_each_within(limits: &Limits, request: &Request<'_>, check: impl Fn(&Interp
                 assert_eq!(of, number, "{:?}", py.version);
                 verify(trace);
             }
-            check(py, &traces);
+            check(py, mode, &traces);
         }
     }
 }
@@ -334,10 +342,22 @@ def f():
         t.join()
     return total
 ";
-    on_each(&call(source, "f", ""), |py, traces| {
+    on_each_mode(&limits(), &call(source, "f", ""), |py, mode, traces| {
         assert_eq!(traces.len(), 5, "{:?}", py.version);
         let value = traces[0].events.last().and_then(|e| e.value.as_ref());
-        assert_eq!(value.map(|v| &*v.repr), Some("800"), "{:?}", py.version);
+        let total: u32 = value.map_or(0, |v| v.repr.parse().expect("a number"));
+        // Before 3.10 the interpreter writes what `f_locals` showed back after every event, and a thread may be
+        // stopped between the two: the fallback in Python, which has no other way to see them, loses a
+        // write now and then.
+        let least = match mode {
+            Mode::Python if py.version < (3, 10, 0) => 760,
+            _ => 800,
+        };
+        assert!(
+            (least..=800).contains(&total),
+            "{total}, {:?} {mode:?}",
+            py.version
+        );
     });
 }
 
