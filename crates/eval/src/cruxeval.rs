@@ -9,8 +9,8 @@ use std::sync::Arc;
 use cwm_engine::Engine;
 use cwm_engine::live::{Predictor, literal_repr};
 use cwm_tokenizer::nano::Vocabulary;
-use cwm_trace::Entry;
 use cwm_trace::live::Document;
+use cwm_trace::{Entry, Trace};
 use cwm_tracer::{Interpreter, Limits, Request, Worker};
 use serde::Deserialize;
 
@@ -98,7 +98,10 @@ pub fn evaluate(
     done: impl Fn(usize) + Sync,
 ) -> Result<Report, Error> {
     let documents = match mode {
-        Mode::Trace => record(items, &interpreter()?)?,
+        Mode::Trace => {
+            let runs = record(items, &interpreter()?)?.into_iter();
+            runs.map(|run| Some(Document::from_trace(&run?))).collect()
+        }
         Mode::Direct => vec![None; items.len()],
     };
     let one = |index: usize| match &documents[index] {
@@ -114,7 +117,10 @@ pub fn evaluate(
 }
 
 /// The real run of each item; `None` for one that cannot be run.
-fn record(items: &[Item], interpreter: &Interpreter) -> Result<Vec<Option<Document>>, Error> {
+///
+/// # Errors
+/// [`Error::Tracer`] when the interpreter cannot be started or is lost.
+pub fn record(items: &[Item], interpreter: &Interpreter) -> Result<Vec<Option<Trace>>, Error> {
     let mut worker = Worker::start(interpreter, &Limits::default())?;
     let one = |item: &Item| {
         let request = Request {
@@ -125,7 +131,7 @@ fn record(items: &[Item], interpreter: &Interpreter) -> Result<Vec<Option<Docume
             arguments: &[],
         };
         match worker.trace(&request) {
-            Ok(trace) => Ok(Some(Document::from_trace(&trace))),
+            Ok(trace) => Ok(Some(trace)),
             Err(
                 cwm_tracer::Error::NotPython { .. }
                 | cwm_tracer::Error::MissingEntry { .. }

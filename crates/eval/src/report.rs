@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::Rate;
+use crate::score::RunScore;
 
 /// What an evaluation measured. A rate without trials was not measured.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,6 +31,28 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds one run.
+    pub(crate) fn add(&mut self, run: &RunScore) {
+        self.items += 1;
+        self.unreadable += u64::from(!run.readable);
+        self.frames_before_divergence += run.right as u64;
+        self.trace_exact.add(run.exact);
+        self.valid_format.add(run.ended);
+        if let Some(is_right) = run.output {
+            self.output_exact.add(is_right);
+            if !run.is_echo {
+                self.output_exact_non_echo.add(is_right);
+            }
+        }
+        for frame in &run.frames {
+            self.frame_exact.add(frame.frame);
+            self.action_exact.add(frame.action);
+            if let Some(state) = frame.state {
+                self.state_exact.add(state);
+            }
+        }
+    }
+
     /// Adds another report's items.
     pub fn merge(&mut self, other: &Self) {
         self.items += other.items;

@@ -10,7 +10,7 @@ use cwm_trace::live::Document;
 
 use crate::Report;
 use crate::parallel;
-use crate::score::{score, score_unreadable};
+use crate::score::{RunScore, score};
 
 /// Evaluates a model on recorded runs. `done` is told how many are done.
 pub fn evaluate(
@@ -37,13 +37,17 @@ pub(crate) fn evaluate_document(
     vocabulary: &Arc<Vocabulary>,
     document: &Document,
 ) -> Report {
-    let mut report = Report {
-        items: 1,
-        ..Report::default()
-    };
-    match Predictor::new(engine.clone(), vocabulary.clone(), &document.source) {
-        Ok(predictor) => score(&predictor, document, &mut report),
-        Err(_) => score_unreadable(document, &mut report),
-    }
+    let mut report = Report::default();
+    report.add(&score_document(engine, vocabulary, document));
     report
+}
+
+/// Scores a model on one recorded run.
+pub(crate) fn score_document(
+    engine: &Arc<Engine>,
+    vocabulary: &Arc<Vocabulary>,
+    document: &Document,
+) -> RunScore {
+    let predictor = Predictor::new(engine.clone(), vocabulary.clone(), &document.source);
+    score(predictor.as_ref().ok(), document)
 }

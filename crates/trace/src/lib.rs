@@ -21,6 +21,7 @@ pub mod cwm;
 pub mod diff;
 pub mod json;
 pub mod jsonl;
+mod kinds;
 pub mod listing;
 pub mod live;
 mod markup;
@@ -31,4 +32,5 @@ mod random;
 pub mod statistics;
 mod trace;
 
+pub use kinds::type_of;
 pub use trace::{End, Entry, Event, EventKind, Function, Local, SourceFile, Thread, Trace, Value};

@@ -43,7 +43,6 @@ mod optimizer;
 pub mod packed;
 mod parallel;
 mod plan;
-mod plot;
 mod ranks;
 mod report;
 mod saver;

@@ -8,6 +8,7 @@ use super::files::File;
 const MAY_KNOW: &[(&str, &[&str])] = &[
     ("trace", &[]),
     ("kernels", &[]),
+    ("plot", &[]),
     ("tracer", &["trace"]),
     ("tokenizer", &["trace"]),
     ("debug", &["trace"]),
@@ -17,9 +18,17 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("data", &["trace", "tracer", "tokenizer"]),
     (
         "train",
-        &["trace", "tokenizer", "kernels", "model", "cuda", "data"],
+        &[
+            "trace",
+            "tokenizer",
+            "kernels",
+            "model",
+            "cuda",
+            "data",
+            "plot",
+        ],
     ),
-    ("eval", &["trace", "tracer", "tokenizer", "engine"]),
+    ("eval", &["trace", "tracer", "tokenizer", "engine", "plot"]),
     ("store", &[]),
 ];
 

@@ -376,9 +376,11 @@ impl Codec {
                 Some(_) => continue,
                 None => 0,
             };
-            if start < end {
+            let info = outline.line(line);
+            // A docstring says nothing of what happens, and takes a token for each of its characters.
+            let is_docstring = info.is_some_and(|info| info.kind == LineKind::Blank);
+            if start < end && !is_docstring {
                 tokens.push(Token::Line(line + self.offsets.line));
-                let info = outline.line(line);
                 if let Some(info) = info.filter(|l| l.kind != LineKind::Continuation) {
                     let depth = u32::from(info.depth);
                     if depth > MAX_DEPTH {

@@ -539,7 +539,7 @@ def f(x):
         let flow = flow(source);
         assert_eq!(
             flow.first(1).into_iter().collect::<Vec<_>>(),
-            [2, 3, 4, 5, 6, 7]
+            [3, 4, 5, 6, 7]
         );
         check(
             source,

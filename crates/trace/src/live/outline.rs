@@ -6,10 +6,12 @@
 //! nothing else of the grammar is. Any text gives an outline: a file that is
 //! not Python gives a useless one, never a panic.
 
+use std::ops::Range;
+
 /// What a physical line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
-    /// Empty, or a comment alone.
+    /// Empty, a comment alone, or the docstring of a function: no code of its own.
     Blank,
     /// Continues the statement of an earlier line.
     Continuation,
@@ -91,7 +93,39 @@ impl Outline {
             }
             lines.push(LineInfo { kind, depth, scope });
         }
-        Self { lines }
+        let mut outline = Self { lines };
+        let texts: Vec<&str> = source.lines().collect();
+        for (_, definition) in outline.definitions().collect::<Vec<_>>() {
+            outline.blank_docstring(definition, &texts);
+        }
+        outline
+    }
+
+    /// Makes the docstring of the function at `definition` blank, as no line event is at one. A function that is
+    /// nothing else returns there, and keeps it.
+    fn blank_docstring(&mut self, definition: u32, texts: &[&str]) {
+        let Some(range) = self.first_of_several(definition) else {
+            return;
+        };
+        if is_plain_string(&texts[range.clone()].join("\n")) {
+            for line in &mut self.lines[range] {
+                line.kind = LineKind::Blank;
+                line.scope = 0;
+            }
+        }
+    }
+
+    /// The lines, counted from 0, of the first statement in the scope at `definition`, if others follow.
+    fn first_of_several(&self, definition: u32) -> Option<Range<usize>> {
+        let is_continuation = |n: &u32| {
+            self.line(*n)
+                .is_some_and(|l| l.kind == LineKind::Continuation)
+        };
+        let mut body = self.scope_lines(definition);
+        let first = body.next()?;
+        let next = body.find(|n| !is_continuation(n))?;
+        let end = (first + 1..next).take_while(is_continuation).last();
+        Some(first as usize - 1..end.unwrap_or(first) as usize)
     }
 
     /// Number of lines.
@@ -175,6 +209,31 @@ impl Outline {
             (l.scope == scope && l.kind != LineKind::Blank).then_some(i as u32 + 1)
         })
     }
+}
+
+/// Whether a statement is string literals alone, none of them with parts to be computed.
+fn is_plain_string(statement: &str) -> bool {
+    let mut scanner = Scanner::default();
+    let chars: Vec<char> = statement.chars().collect();
+    let mut i = 0;
+    let mut any = false;
+    while i < chars.len() {
+        let c = chars[i];
+        let is_prefix =
+            matches!(c, 'r' | 'R' | 'u' | 'U') && matches!(chars.get(i + 1), Some('\'' | '"'));
+        match scanner.string {
+            Some(_) => i += scanner.inside_string(&chars, i),
+            None if c == '#' => i += chars[i..].iter().take_while(|c| **c != '\n').count(),
+            None if c.is_whitespace() || is_prefix => i += 1,
+            None if c == '\\' && chars.get(i + 1) == Some(&'\n') => i += 2,
+            None if c == '\'' || c == '"' => {
+                any = true;
+                i += scanner.outside_string(&chars, i);
+            }
+            None => return false,
+        }
+    }
+    any && scanner.string.is_none()
 }
 
 /// The name behind `def` or `class` in a line that begins with either.
@@ -352,6 +411,28 @@ y = f(1)
         assert_eq!(o.definition(4), 5);
         assert!(o.is_for(6) && !o.is_for(7));
         assert_eq!(o.line(8).unwrap().depth, 3);
+    }
+
+    #[test]
+    fn docstrings_are_blank_where_more_follows() {
+        let blank = |source: &str| -> Vec<u32> {
+            let o = Outline::new(source);
+            let is_blank = |n: &u32| o.line(*n).is_some_and(|l| l.kind == LineKind::Blank);
+            (1..=o.len()).filter(is_blank).collect()
+        };
+        let long = "def f(a,\n      b):\n    \"\"\" Adds.\n    >>> f(1, 2)\n\n    \"\"\"  # so\n    return a\n";
+        assert_eq!(blank(long), [3, 4, 5, 6]);
+        assert_eq!(
+            blank("def f():\n    r'x' \\\n    'y'\n    def g(): pass\n"),
+            [2, 3]
+        );
+        // The only statement, one that is computed, a part of one, not the first, not of a function.
+        assert_eq!(blank("def f():\n    'x'\nf()\n"), [0; 0]);
+        assert_eq!(blank("def f():\n    f'x'\n    f()\n"), [0; 0]);
+        assert_eq!(blank("def f():\n    'x'.upper()\n    f()\n"), [0; 0]);
+        assert_eq!(blank("def f():\n    'x'; f()\n    f()\n"), [0; 0]);
+        assert_eq!(blank("def f():\n    f()\n    'x'\n    f()\n"), [0; 0]);
+        assert_eq!(blank("'x'\nif x:\n    'y'\n    x()\n"), [0; 0]);
     }
 
     #[test]

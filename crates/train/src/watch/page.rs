@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::figures::Figures;
 use super::series::Series;
 use super::state::{Curves, RunState, Score};
-use crate::plot::{self, Plot, Style, html_page, html_table};
+use cwm_plot::{self as plot, Plot, Style, html_page, html_table};
 
 /// Points of a line on the page: a plot has hardly more columns.
 const LINE_POINTS: usize = 700;

@@ -5,7 +5,7 @@ use super::least_squares::Power;
 use super::report::Fit;
 use super::sample::{Level, Sample};
 use super::tables;
-use crate::plot::{Plot, Series, Style, escaped, html_page, html_table};
+use cwm_plot::{Plot, Series, Style, escaped, html_page, html_table};
 
 /// Points of a drawn curve.
 const CURVE: usize = 60;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{CellReport, Estimate, Fit, LossLawReport, PowerReport};
-use crate::plot::number;
+use cwm_plot::number;
 
 /// Heads and rows of a table. The first column holds names.
 pub(super) struct Table {

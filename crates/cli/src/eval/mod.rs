@@ -1,5 +1,7 @@
 //! `cwm eval`.
 
+mod suite;
+
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -19,6 +21,8 @@ pub(crate) enum Command {
     Traces(TracesArgs),
     /// CruxEval output prediction
     Cruxeval(CruxevalArgs),
+    /// One model on many sets, every figure broken down
+    Suite(suite::SuiteArgs),
 }
 
 #[derive(Args)]
@@ -72,6 +76,7 @@ pub(crate) fn run(command: &Command) -> Result<()> {
     match command {
         Command::Traces(args) => run_traces(args),
         Command::Cruxeval(args) => run_cruxeval(args),
+        Command::Suite(args) => suite::run(args),
     }
 }
 

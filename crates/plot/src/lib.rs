@@ -40,38 +40,38 @@ th{border-bottom:1px solid}td:first-child,th:first-child{text-align:left}\
 
 /// Series over two axes.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Plot {
+pub struct Plot {
     /// What is shown.
-    pub(crate) title: String,
+    pub title: String,
     /// What lies along the bottom, with its unit.
-    pub(crate) x_label: String,
+    pub x_label: String,
     /// What lies along the left, with its unit.
-    pub(crate) y_label: String,
+    pub y_label: String,
     /// Whether the bottom axis is logarithmic.
-    pub(crate) log_x: bool,
+    pub log_x: bool,
     /// Whether the left axis is logarithmic.
-    pub(crate) log_y: bool,
+    pub log_y: bool,
     /// What is drawn, later ones on top.
-    pub(crate) series: Vec<Series>,
+    pub series: Vec<Series>,
 }
 
 /// Some points. Series of one name look alike and share a line of the legend, so a fitted curve can
 /// go with its points; an empty name is not in the legend.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Series {
+pub struct Series {
     /// Name in the legend.
-    pub(crate) name: String,
+    pub name: String,
     /// Each `(x, y)`; a line joins them in this order.
-    pub(crate) points: Vec<(f64, f64)>,
+    pub points: Vec<(f64, f64)>,
     /// How they are drawn.
-    pub(crate) style: Style,
+    pub style: Style,
     /// An interval around the points: each `(x, low, high)`, `x` rising.
-    pub(crate) band: Option<Vec<(f64, f64, f64)>>,
+    pub band: Option<Vec<(f64, f64, f64)>>,
 }
 
 /// How points are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Style {
+pub enum Style {
     /// Joined by a line.
     #[default]
     Line,
@@ -108,7 +108,7 @@ impl Look {
 
 impl Plot {
     /// The plot as one `<svg>` element. It says so where there is nothing to show.
-    pub(crate) fn svg(&self) -> String {
+    pub fn svg(&self) -> String {
         let looks = self.looks();
         let legend = legend_rows(&self.legend(&looks));
         let height = HEIGHT + legend.len() as f64 * LEGEND_LINE;
@@ -420,7 +420,7 @@ fn linear_ticks(low: f64, high: f64) -> Vec<f64> {
 }
 
 /// A number as people write it: at most five digits, powers of ten where it is far from 1.
-pub(crate) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     if value == 0.0 {
         return "0".into();
     }
@@ -445,7 +445,7 @@ pub(crate) fn number(value: f64) -> String {
 }
 
 /// A page with a heading and sections, each a heading and its HTML (which is taken as it is).
-pub(crate) fn html_page(title: &str, sections: &[(String, String)]) -> String {
+pub fn html_page(title: &str, sections: &[(String, String)]) -> String {
     let title = escaped(title);
     let mut out = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
@@ -459,7 +459,7 @@ pub(crate) fn html_page(title: &str, sections: &[(String, String)]) -> String {
 }
 
 /// A table as HTML; its cells are text.
-pub(crate) fn html_table(head: &[&str], rows: &[Vec<String>]) -> String {
+pub fn html_table(head: &[&str], rows: &[Vec<String>]) -> String {
     let mut out = String::from("<table>\n<tr>");
     for name in head {
         let _ = write!(out, "<th scope=\"col\">{}</th>", escaped(name));
@@ -477,7 +477,7 @@ pub(crate) fn html_table(head: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// Text as it stands in HTML, attributes included.
-pub(crate) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")
         .replace('>', "&gt;")

@@ -1,0 +1,98 @@
+//! `cwm eval suite`: one model on many sets of runs, with every figure broken down.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use cwm_engine::Engine;
+use cwm_tokenizer::nano::Vocabulary;
+use cwm_trace::Trace;
+use cwm_trace::live::Document;
+use serde_json::{Value, json};
+
+use crate::traces::score_document;
+use crate::{Detail, Report, parallel};
+
+/// Runs that belong together.
+#[derive(Clone, Debug, Default)]
+pub struct Set {
+    /// Its name.
+    pub name: String,
+    /// Where it comes from, for the page.
+    pub about: String,
+    /// The real runs.
+    pub runs: Vec<Trace>,
+    /// Runs that were left out, by reason.
+    pub left_out: Vec<(String, usize)>,
+}
+
+/// What was measured on a set.
+#[derive(Clone, Debug)]
+pub struct Measured {
+    /// Name of the set.
+    pub name: String,
+    /// Where it comes from.
+    pub about: String,
+    /// Runs that were left out, by reason.
+    pub left_out: Vec<(String, usize)>,
+    /// The figures.
+    pub report: Report,
+    /// The same, broken down.
+    pub detail: Detail,
+}
+
+/// Everything that was measured of a model.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    /// The model's folder.
+    pub model: PathBuf,
+    /// The sets, in order.
+    pub sets: Vec<Measured>,
+}
+
+/// Evaluates a model on a set. `done` is told how many of its runs are done.
+pub fn evaluate(
+    engine: &Arc<Engine>,
+    vocabulary: &Arc<Vocabulary>,
+    set: &Set,
+    threads: usize,
+    done: impl Fn(usize) + Sync,
+) -> Measured {
+    let one = |index: usize| {
+        let document = Document::from_trace(&set.runs[index]);
+        score_document(engine, vocabulary, &document)
+    };
+    let (mut report, mut detail) = (Report::default(), Detail::default());
+    for run in parallel::map(set.runs.len(), threads, one, done) {
+        report.add(&run);
+        detail.add(&run);
+    }
+    Measured {
+        name: set.name.clone(),
+        about: set.about.clone(),
+        left_out: set.left_out.clone(),
+        report,
+        detail,
+    }
+}
+
+impl Suite {
+    /// One object: `model` and `sets`, each with the figures of [`Report::to_json`], and `detail`.
+    pub fn to_json(&self) -> Value {
+        let sets = self.sets.iter().map(|set| {
+            let mut out = set.report.to_json();
+            let left_out = set.left_out.iter();
+            out["name"] = json!(set.name);
+            out["about"] = json!(set.about);
+            out["left_out"] = left_out
+                .map(|(why, n)| (why.clone(), json!(n)))
+                .collect::<serde_json::Map<_, _>>()
+                .into();
+            out["detail"] = set.detail.to_json();
+            out
+        });
+        json!({
+            "model": self.model.display().to_string(),
+            "sets": sets.collect::<Vec<_>>(),
+        })
+    }
+}
