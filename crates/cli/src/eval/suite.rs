@@ -181,8 +181,7 @@ impl SuiteArgs {
 
     fn problems(&self, name: &str, path: &Path, interpreter: &Interpreter) -> Result<Set> {
         let shown = path.display();
-        let text = io::read_to_string(open_text(path)?)
-            .with_context(|| format!("cannot read `{shown}`"))?;
+        let text = text_of(path)?;
         let problems = problems::read(&text).with_context(|| format!("cannot use `{shown}`"))?;
         let recorded = problems::record(&problems, self.calls, self.max_events, interpreter)?;
         Ok(Set {
@@ -198,8 +197,7 @@ impl SuiteArgs {
 
     fn cruxeval(&self, path: &Path, interpreter: &Interpreter) -> Result<Set> {
         let shown = path.display();
-        let text = io::read_to_string(open_text(path)?)
-            .with_context(|| format!("cannot read `{shown}`"))?;
+        let text = text_of(path)?;
         let items =
             cwm_eval::cruxeval::read(&text).with_context(|| format!("cannot use `{shown}`"))?;
         let recorded = cwm_eval::cruxeval::record(&items, interpreter)?;
@@ -223,6 +221,11 @@ impl SuiteArgs {
         ];
         reasons.into_iter().filter(|(_, n)| *n > 0).collect()
     }
+}
+
+fn text_of(path: &Path) -> Result<String> {
+    let text = open_text(path).and_then(io::read_to_string);
+    text.with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// Scripts of a folder, run as they are.
