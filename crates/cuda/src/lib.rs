@@ -23,6 +23,7 @@ pub mod driver;
 #[cfg(feature = "emulator")]
 mod emulator;
 mod error;
+mod inference;
 pub mod kernel;
 mod network;
 pub mod ops;
@@ -40,8 +41,9 @@ pub use driver::Cuda;
 #[cfg(feature = "emulator")]
 pub use emulator::Emulator;
 pub use error::Error;
+pub use inference::Inference;
 pub use kernel::{Kernel, Source};
-pub use network::Network;
+pub use network::{Network, Target};
 pub use row::PackedRow;
 pub use tiles::{TILE, TileList, Tiles};
 pub use workspace::{Keep, Workspace, bytes_per_token};
