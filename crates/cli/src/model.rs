@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use cwm_cuda::Inference;
 use cwm_engine::live::Predictor;
 use cwm_engine::{Engine, Options};
 use cwm_model::Model;
 use cwm_tokenizer::nano::Vocabulary;
+
+use crate::device::Device;
 
 /// Which model to use.
 #[derive(clap::Args)]
@@ -27,10 +30,19 @@ pub(crate) struct Loaded {
 impl ModelArgs {
     /// Loads the weights and the vocabulary.
     pub(crate) fn load(&self) -> Result<Loaded> {
+        self.load_on(Device::Cpu)
+    }
+
+    /// The same, to be computed on a device.
+    pub(crate) fn load_on(&self, device: Device) -> Result<Loaded> {
+        let gpu = device.open()?;
         let folder = self.folder()?;
         let context = || format!("cannot load the model in `{}`", folder.display());
         let (vocabulary, model) = load_parts(&folder).with_context(context)?;
-        let engine = Engine::new(model, Options::default()).with_context(context)?;
+        let engine = match gpu {
+            None => Engine::new(model, Options::default()).with_context(context)?,
+            Some(gpu) => Inference::engine(&gpu, &model).with_context(context)?,
+        };
         Ok(Loaded {
             engine: Arc::new(engine),
             vocabulary: Arc::new(vocabulary),

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cwm_engine::live::{LiveError, Point, Predicted, Predictor};
+use cwm_engine::BackendError;
+use cwm_engine::live::{LiveError, Point, Predictor};
 use cwm_trace::live::Document;
 use cwm_trace::{Event, EventKind};
 
@@ -13,10 +14,17 @@ const SLACK: usize = 8;
 
 /// Scores the prediction of a recorded run into `report`: every frame from
 /// the real ones before it, and the whole run from its own frames.
-pub(crate) fn score(predictor: &Predictor, document: &Document, report: &mut Report) {
-    teacher_forced(predictor, &document.events, report);
+///
+/// # Errors
+/// When a device fails: the model has not been asked then.
+pub(crate) fn score(
+    predictor: &Predictor,
+    document: &Document,
+    report: &mut Report,
+) -> Result<(), BackendError> {
+    teacher_forced(predictor, &document.events, report)?;
     let real_output = real_output(document);
-    let free = free_run(predictor, document);
+    let free = free_run(predictor, document)?;
     let exact = free.wrong_at.is_none();
     report.trace_exact.add(exact);
     report.valid_format.add(free.ended);
@@ -28,6 +36,16 @@ pub(crate) fn score(predictor: &Predictor, document: &Document, report: &mut Rep
         if !is_echo(document, real_output) {
             report.output_exact_non_echo.add(is_right);
         }
+    }
+    Ok(())
+}
+
+/// What the model came up with; nothing where it cannot. That a device fails is no fault of the model.
+pub(crate) fn answer<T>(result: Result<T, LiveError>) -> Result<Option<T>, BackendError> {
+    match result {
+        Ok(answer) => Ok(Some(answer)),
+        Err(LiveError::Engine(cwm_engine::Error::Backend(error))) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 
@@ -52,13 +70,17 @@ pub(crate) fn score_unreadable(document: &Document, report: &mut Report) {
     }
 }
 
-fn teacher_forced(predictor: &Predictor, events: &[Event], report: &mut Report) {
-    let mut point = Ok(predictor.blank());
+fn teacher_forced(
+    predictor: &Predictor,
+    events: &[Event],
+    report: &mut Report,
+) -> Result<(), BackendError> {
+    let mut point = Some(predictor.blank());
     for (index, event) in events.iter().enumerate() {
         if index > 0 {
             let predicted = match &point {
-                Ok(point) => predictor.peek(point).ok().flatten(),
-                Err(_) => None,
+                Some(point) => answer(predictor.peek(point))?.flatten(),
+                None => None,
             };
             let verdict = predicted.map_or(Verdict::default(), |p| Verdict::new(&p.event, event));
             report.frame_exact.add(verdict.frame);
@@ -67,8 +89,19 @@ fn teacher_forced(predictor: &Predictor, events: &[Event], report: &mut Report) 
                 report.state_exact.add(verdict.state);
             }
         }
-        point = point.and_then(|p: Point| predictor.follow(&p, event));
+        point = follow(predictor, point, event)?;
     }
+    Ok(())
+}
+
+/// Goes on with a real event, if the model could follow so far.
+fn follow(
+    predictor: &Predictor,
+    point: Option<Point>,
+    event: &Event,
+) -> Result<Option<Point>, BackendError> {
+    let followed = point.map(|point| answer(predictor.follow(&point, event)));
+    Ok(followed.transpose()?.flatten())
 }
 
 struct FreeRun {
@@ -78,7 +111,7 @@ struct FreeRun {
     output: Option<String>,
 }
 
-fn free_run(predictor: &Predictor, document: &Document) -> FreeRun {
+fn free_run(predictor: &Predictor, document: &Document) -> Result<FreeRun, BackendError> {
     let real = &document.events;
     let mut run = FreeRun {
         right: 0,
@@ -87,13 +120,14 @@ fn free_run(predictor: &Predictor, document: &Document) -> FreeRun {
         output: None,
     };
     let Some(first) = real.first() else {
-        return run;
+        return Ok(run);
     };
-    let mut point = predictor.follow(&predictor.blank(), first);
+    let mut point = follow(predictor, Some(predictor.blank()), first)?;
     for index in 1..real.len() * 2 + SLACK {
-        let next: Result<Option<(Point, Predicted)>, LiveError> =
-            point.and_then(|p| predictor.next(&p));
-        let Ok(Some((at, predicted))) = next else {
+        let Some(before) = point else {
+            break;
+        };
+        let Some((at, predicted)) = answer(predictor.next(&before))?.flatten() else {
             break;
         };
         let is_right = real
@@ -111,13 +145,13 @@ fn free_run(predictor: &Predictor, document: &Document) -> FreeRun {
             run.output = output_of(&predicted.event).map(str::to_owned);
             break;
         }
-        point = Ok(at);
+        point = Some(at);
     }
     let short = run.right + 1 < real.len();
     if run.wrong_at.is_none() && (short || !run.ended) {
         run.wrong_at = Some(run.right + 1);
     }
-    run
+    Ok(run)
 }
 
 #[derive(Default)]

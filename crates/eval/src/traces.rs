@@ -2,33 +2,37 @@
 
 use std::sync::Arc;
 
-use cwm_engine::Engine;
 use cwm_engine::live::Predictor;
+use cwm_engine::{BackendError, Engine};
 use cwm_tokenizer::nano::Vocabulary;
 use cwm_trace::Trace;
 use cwm_trace::live::Document;
 
 use crate::Report;
 use crate::parallel;
-use crate::score::{score, score_unreadable};
+use crate::score::{answer, score, score_unreadable};
 
-/// Evaluates a model on recorded runs. `done` is told how many are done.
+/// Evaluates a model on recorded runs, as many at a time as there are threads; where a back end computes
+/// for the engine, those go through it together. `done` is told how many are done.
+///
+/// # Errors
+/// When the engine's back end fails; an engine on this processor has none.
 pub fn evaluate(
     engine: &Arc<Engine>,
     vocabulary: &Arc<Vocabulary>,
     traces: &[Trace],
     threads: usize,
     done: impl Fn(usize) + Sync,
-) -> Report {
+) -> Result<Report, BackendError> {
     let one = |index: usize| {
         let document = Document::from_trace(&traces[index]);
         evaluate_document(engine, vocabulary, &document)
     };
     let mut total = Report::default();
     for report in parallel::map(traces.len(), threads, one, done) {
-        total.merge(&report);
+        total.merge(&report?);
     }
-    total
+    Ok(total)
 }
 
 /// Evaluates a model on one recorded run.
@@ -36,14 +40,15 @@ pub(crate) fn evaluate_document(
     engine: &Arc<Engine>,
     vocabulary: &Arc<Vocabulary>,
     document: &Document,
-) -> Report {
+) -> Result<Report, BackendError> {
     let mut report = Report {
         items: 1,
         ..Report::default()
     };
-    match Predictor::new(engine.clone(), vocabulary.clone(), &document.source) {
-        Ok(predictor) => score(&predictor, document, &mut report),
-        Err(_) => score_unreadable(document, &mut report),
+    let predictor = Predictor::new(engine.clone(), vocabulary.clone(), &document.source);
+    match answer(predictor)? {
+        Some(predictor) => score(&predictor, document, &mut report)?,
+        None => score_unreadable(document, &mut report),
     }
-    report
+    Ok(report)
 }
