@@ -98,6 +98,7 @@ fn run_traces(args: &TracesArgs) -> Result<()> {
     let threads = args.common.threads();
     let report = traces::evaluate(&loaded.engine, &loaded.vocabulary, &recorded, threads, done)?;
     bar.finish_and_clear();
+    loaded.tell_notes();
     print(&report, args.common.json)?;
     Ok(())
 }
@@ -125,6 +126,7 @@ fn run_cruxeval(args: &CruxevalArgs) -> Result<()> {
         |n| bar.set_position(n as u64),
     )?;
     bar.finish_and_clear();
+    loaded.tell_notes();
     print(&report, args.common.json)?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use cwm_cuda::Inference;
+use cwm_cuda::{Gpu, Inference};
 use cwm_engine::live::Predictor;
 use cwm_engine::{Engine, Options};
 use cwm_model::Model;
@@ -25,6 +25,8 @@ pub(crate) struct Loaded {
     pub(crate) engine: Arc<Engine>,
     pub(crate) vocabulary: Arc<Vocabulary>,
     pub(crate) folder: PathBuf,
+    /// What computes for the engine, unless the processor does.
+    gpu: Option<Gpu>,
 }
 
 impl ModelArgs {
@@ -39,14 +41,15 @@ impl ModelArgs {
         let folder = self.folder()?;
         let context = || format!("cannot load the model in `{}`", folder.display());
         let (vocabulary, model) = load_parts(&folder).with_context(context)?;
-        let engine = match gpu {
+        let engine = match &gpu {
             None => Engine::new(model, Options::default()).with_context(context)?,
-            Some(gpu) => Inference::engine(&gpu, &model).with_context(context)?,
+            Some(gpu) => Inference::engine(gpu, &model).with_context(context)?,
         };
         Ok(Loaded {
             engine: Arc::new(engine),
             vocabulary: Arc::new(vocabulary),
             folder,
+            gpu,
         })
     }
 
@@ -91,6 +94,13 @@ fn is_model(folder: &Path) -> bool {
 }
 
 impl Loaded {
+    /// Tells what the device has to say once work was done.
+    pub(crate) fn tell_notes(&self) {
+        for note in self.gpu.iter().flat_map(|gpu| gpu.device().notes()) {
+            eprintln!("note: {note}");
+        }
+    }
+
     /// A predictor for one program.
     pub(crate) fn predictor(&self, source: &str) -> Result<Predictor> {
         Predictor::new(self.engine.clone(), self.vocabulary.clone(), source)
