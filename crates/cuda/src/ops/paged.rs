@@ -175,10 +175,6 @@ pub unsafe fn store_rows(
 ///
 /// # Safety
 /// As [`store_rows`]; what the rows see was written, and all numbers of the pages are finite.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "the tensors of the operation; a struct would only rename them"
-)]
 pub unsafe fn paged_attention(
     out: &mut Buffer<bf16>,
     partial: &mut Buffer<f32>,
