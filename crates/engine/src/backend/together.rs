@@ -162,3 +162,127 @@ impl Drop for Turn<'_> {
         self.together.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cwm_model::Config;
+
+    use super::super::{PageGroup, PageHandle, PageRun};
+    use super::*;
+
+    /// Answers with the wanted ids; refuses the token 13, and passes of more than one part where asked.
+    #[derive(Debug)]
+    struct Echo {
+        config: Config,
+        is_alone: bool,
+    }
+
+    impl Backend for Echo {
+        fn config(&self) -> &Config {
+            &self.config
+        }
+
+        fn n_weight_bytes(&self) -> usize {
+            0
+        }
+
+        fn bytes_per_token(&self) -> usize {
+            0
+        }
+
+        fn make_page(&self, _: PageGroup) -> Result<PageHandle, BackendError> {
+            Ok(PageHandle(0))
+        }
+
+        fn copy_page(
+            &self,
+            _: PageGroup,
+            _: PageHandle,
+            _: PageHandle,
+        ) -> Result<(), BackendError> {
+            Ok(())
+        }
+
+        fn drop_page(&self, _: PageGroup, _: PageHandle) {}
+
+        fn pass(&self, parts: &[PassPart]) -> Answer {
+            let ids = || parts.iter().flat_map(|part| &part.ids[part.wanted.clone()]);
+            let is_bad = ids().any(|&id| id == 13) || (self.is_alone && parts.len() > 1);
+            assert!(ids().all(|&id| id != 14), "a broken back end");
+            match is_bad {
+                true => Err(BackendError {
+                    problem: "no room".to_owned(),
+                }),
+                false => Ok(ids().map(|&id| id as f32).collect()),
+            }
+        }
+    }
+
+    fn together(is_alone: bool) -> Together {
+        let mut config = Config::preset("cwm-32b").expect("a preset");
+        config.vocab_size = 1;
+        Together::new(Box::new(Echo { config, is_alone }))
+    }
+
+    fn asked(ticket: u64, ids: &[u32]) -> Asked {
+        let part = |&id: &u32| PassPart {
+            start: 0,
+            before: Vec::new(),
+            ids: vec![99, id],
+            wanted: 1..2,
+            global: PageRun::default(),
+            local: PageRun::default(),
+        };
+        Asked {
+            ticket,
+            parts: ids.iter().map(part).collect(),
+        }
+    }
+
+    #[test]
+    fn each_gets_its_own_rows() {
+        let answers =
+            together(false).compute(vec![asked(4, &[1, 2]), asked(9, &[]), asked(5, &[3])]);
+        let wanted = [(4, Ok(vec![1.0, 2.0])), (9, Ok(vec![])), (5, Ok(vec![3.0]))];
+        assert_eq!(answers, wanted);
+    }
+
+    #[test]
+    fn one_that_has_no_room_keeps_nobody_from_theirs() {
+        let answers = together(true).compute(vec![asked(1, &[7]), asked(2, &[13]), asked(3, &[8])]);
+        assert_eq!(answers[0], (1, Ok(vec![7.0])));
+        assert!(answers[1].1.is_err());
+        assert_eq!(answers[2], (3, Ok(vec![8.0])));
+    }
+
+    #[test]
+    fn a_pass_takes_the_oldest_up_to_its_size_and_one_at_least() {
+        let mut queue = Queue::default();
+        let many = vec![1; TOKENS];
+        queue.waiting.extend([
+            asked(0, &many),
+            asked(1, &[1]),
+            asked(2, &[2]),
+            asked(3, &many),
+        ]);
+        let taken: Vec<Vec<u64>> = std::iter::from_fn(|| {
+            let tickets: Vec<u64> = queue.take().iter().map(|asked| asked.ticket).collect();
+            (!tickets.is_empty()).then_some(tickets)
+        })
+        .collect();
+        assert_eq!(taken, [vec![0], vec![1, 2], vec![3]]);
+    }
+
+    #[test]
+    fn nobody_waits_for_a_pass_that_panicked() {
+        let together = together(false);
+        let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            together.pass(asked(0, &[14]).parts)
+        }));
+        assert!(broken.is_err());
+        assert_eq!(together.pass(asked(0, &[5]).parts), Ok(vec![5.0]));
+        // Who went with it is told.
+        let left: Vec<_> = together.lock().done.drain().collect();
+        assert!(matches!(&left[..], [(0, Err(error))] if error.problem.contains("panic")));
+    }
+}
