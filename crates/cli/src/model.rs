@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
+use cwm_cuda::{Gpu, Inference};
 use cwm_engine::live::Predictor;
 use cwm_engine::{Engine, Options};
 use cwm_model::Model;
 use cwm_tokenizer::nano::Vocabulary;
+
+use crate::device::Device;
 
 /// Which model to use.
 #[derive(clap::Args)]
@@ -22,19 +25,31 @@ pub(crate) struct Loaded {
     pub(crate) engine: Arc<Engine>,
     pub(crate) vocabulary: Arc<Vocabulary>,
     pub(crate) folder: PathBuf,
+    /// What computes for the engine, unless the processor does.
+    gpu: Option<Gpu>,
 }
 
 impl ModelArgs {
     /// Loads the weights and the vocabulary.
     pub(crate) fn load(&self) -> Result<Loaded> {
+        self.load_on(Device::Cpu)
+    }
+
+    /// The same, to be computed on a device.
+    pub(crate) fn load_on(&self, device: Device) -> Result<Loaded> {
+        let gpu = device.open()?;
         let folder = self.folder()?;
         let context = || format!("cannot load the model in `{}`", folder.display());
         let (vocabulary, model) = load_parts(&folder).with_context(context)?;
-        let engine = Engine::new(model, Options::default()).with_context(context)?;
+        let engine = match &gpu {
+            None => Engine::new(model, Options::default()).with_context(context)?,
+            Some(gpu) => Inference::engine(gpu, &model).with_context(context)?,
+        };
         Ok(Loaded {
             engine: Arc::new(engine),
             vocabulary: Arc::new(vocabulary),
             folder,
+            gpu,
         })
     }
 
@@ -79,6 +94,13 @@ fn is_model(folder: &Path) -> bool {
 }
 
 impl Loaded {
+    /// Tells what the device has to say once work was done.
+    pub(crate) fn tell_notes(&self) {
+        for note in self.gpu.iter().flat_map(|gpu| gpu.device().notes()) {
+            eprintln!("note: {note}");
+        }
+    }
+
     /// A predictor for one program.
     pub(crate) fn predictor(&self, source: &str) -> Result<Predictor> {
         Predictor::new(self.engine.clone(), self.vocabulary.clone(), source)

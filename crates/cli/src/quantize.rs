@@ -140,7 +140,7 @@ impl Material {
         if let Some((vocabulary, runs)) = &self.runs {
             let bar = progress::bar(runs.len() as u64, "runs");
             let done = |n: usize| bar.set_position(n as u64);
-            let report = traces::evaluate(&engine, vocabulary, runs, self.threads, done);
+            let report = traces::evaluate(&engine, vocabulary, runs, self.threads, done)?;
             measured.runs = Some(report);
             bar.finish_and_clear();
         }

@@ -78,3 +78,16 @@ fn random_weights_have_no_cache() {
     bench(folder.path(), "preset:m30", &[]).fails_with(&["random weights", "--packed-cache"]);
     assert!(!folder.path().join("packed").exists());
 }
+
+#[test]
+fn without_a_gpu_the_processor_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    // No driver has so many.
+    for how in [&["bench"][..], &["bench", "trace", "program.py"]] {
+        let arguments = [how, &["--device", "cuda:4096"]].concat();
+        let run = Run {
+            output: cwm(folder.path(), &arguments),
+        };
+        run.fails_with(&["--device cpu"]);
+    }
+}

@@ -525,6 +525,10 @@ fn data_is_a_function_of_its_seed() {
         assert!((0.0..=1.0).contains(&rate), "{key}");
         assert!(value["counts"][key].as_u64().unwrap() > 0, "{key}");
     }
+    // No driver has so many GPUs.
+    let no_gpu = ["--device", "cuda:4096"];
+    let traces = ["eval", "traces", "--data", &path("a.jsonl")];
+    cwm(&[&traces[..], &no_gpu].concat()).fails_with(&["--device cpu"]);
     let worked = path("worked.jsonl");
     let work = |data: &str| cwm(&["data", "work", "--data", data, "--out", &worked]);
     work(&path("a.jsonl")).succeeds();

@@ -84,6 +84,28 @@ fn speed_of_training_is_measured_without_pytorch_too() {
 }
 
 #[test]
+fn a_model_is_measured_on_both_devices() {
+    let dir = tempfile::tempdir().expect("temporary folder");
+    let settings = [
+        ("DEVICE", "cpu"),
+        ("COUNT", "4"),
+        ("CPU_COUNT", "4"),
+        ("THREADS", "2"),
+    ];
+    assert_success(&script("eval.sh", dir.path(), &settings));
+    let read = |name: &str| -> serde_json::Value {
+        let text = fs::read(dir.path().join("out").join(name)).expect("written");
+        serde_json::from_slice(&text).expect("JSON")
+    };
+    // Both are the processor here.
+    assert_eq!(read("eval-device.json"), read("eval-cpu.json"));
+    assert_eq!(read("eval-cpu.json")["items"], 4);
+    let seconds = read("seconds.json");
+    assert_eq!(seconds["programs"], 4);
+    assert!(seconds["cpu_seconds"].as_f64() > Some(0.0), "{seconds}");
+}
+
+#[test]
 fn a_machine_without_a_gpu_is_told_so() {
     let dir = tempfile::tempdir().expect("temporary folder");
     // No driver has so many.

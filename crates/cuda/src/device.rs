@@ -30,6 +30,8 @@ unsafe impl Element for f32 {}
 unsafe impl Element for f64 {}
 // SAFETY: as above.
 unsafe impl Element for u32 {}
+// SAFETY: as above.
+unsafe impl Element for u64 {}
 // SAFETY: as above; 16 bits.
 unsafe impl Element for bf16 {}
 

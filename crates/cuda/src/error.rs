@@ -128,6 +128,9 @@ pub enum Error {
     /// A row that the model refuses.
     #[error(transparent)]
     Model(#[from] cwm_model::Error),
+    /// An engine that refuses a model or its options.
+    #[error(transparent)]
+    Engine(#[from] cwm_engine::Error),
     /// The emulator could not be built or loaded.
     #[error("the emulated device cannot be made: {reason}")]
     Emulator {

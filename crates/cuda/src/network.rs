@@ -80,10 +80,8 @@ impl Network {
 
     /// Sees to it that there are angles up to this position.
     pub(crate) fn reach(&mut self, last_position: u32) -> Result<(), Error> {
-        if last_position as usize >= self.rope.n_positions {
-            self.rope = Rope::new(&self.gpu().clone(), &self.config, last_position)?;
-        }
-        Ok(())
+        let gpu = self.gpu().clone();
+        self.rope.reach(&gpu, &self.config, last_position)
     }
 
     /// `out[rows, out_width] (+)= x[rows, in_width] · Wᵀ`, where `W[out_width, in_width]` lies at `weight`.
@@ -173,7 +171,8 @@ pub(crate) fn backward_weight(
 }
 
 /// Where a product goes.
-pub(crate) enum Target<'a> {
+#[derive(Debug)]
+pub enum Target<'a> {
     /// Added to f32.
     Add(&'a mut Buffer<f32>),
     /// In f32.
@@ -183,7 +182,7 @@ pub(crate) enum Target<'a> {
 }
 
 impl Target<'_> {
-    fn address(&self) -> u64 {
+    pub(crate) fn address(&self) -> u64 {
         match self {
             Self::Add(buffer) | Self::Full(buffer) => buffer.address(),
             Self::Rounded(buffer) => buffer.address(),
@@ -201,7 +200,8 @@ impl Target<'_> {
         matches!(self, Self::Add(_))
     }
 
-    fn check(&self, len: usize) {
+    /// Panics unless there is room for so many numbers.
+    pub(crate) fn check(&self, len: usize) {
         let found = match self {
             Self::Add(buffer) | Self::Full(buffer) => buffer.len(),
             Self::Rounded(buffer) => buffer.len(),
@@ -229,7 +229,20 @@ fn transposed(address: u64, stride: usize) -> Operand {
 }
 
 impl Rope {
-    fn new(gpu: &Gpu, config: &Config, last_position: u32) -> Result<Self, Error> {
+    /// Sees to it that there are angles up to this position.
+    pub(crate) fn reach(
+        &mut self,
+        gpu: &Gpu,
+        config: &Config,
+        last_position: u32,
+    ) -> Result<(), Error> {
+        if last_position as usize >= self.n_positions {
+            *self = Self::new(gpu, config, last_position)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn new(gpu: &Gpu, config: &Config, last_position: u32) -> Result<Self, Error> {
         // Powers of two, so that growing rows do not rebuild it each time.
         let n_positions = (last_position as usize + 1).next_power_of_two().max(1024);
         let table = RopeTable::new(&config.inv_freq(), n_positions);
@@ -248,7 +261,7 @@ impl Rope {
 }
 
 /// Whether the kernels take this shape.
-fn check(config: &Config) -> Result<(), Error> {
+pub(crate) fn check(config: &Config) -> Result<(), Error> {
     ops::check_shape(config.attention_shape())?;
     for (what, found) in [
         ("hidden_size", config.hidden_size),

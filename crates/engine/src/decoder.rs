@@ -116,7 +116,7 @@ impl Want {
     }
 
     /// Which of `n` tokens are wanted.
-    fn of(self, n: usize) -> Range<usize> {
+    pub(crate) fn of(self, n: usize) -> Range<usize> {
         match self {
             Self::None => n..n,
             Self::Last => n.saturating_sub(1)..n,

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cwm_kernels::{KvFormat, Pool, RopeTable, WeightFormat};
 use cwm_model::{Checkpoint, Config, Model};
 
-use crate::decoder::{Context, Dims, Sharing, Workspace};
+use crate::backend::{Backend, Together};
+use crate::decoder::{Context, Dims, Segment, Sharing, Workspace};
 use crate::error::{Error, Result};
 use crate::kv::CacheShape;
 use crate::packed::{self, CacheUse};
@@ -49,12 +50,26 @@ pub struct Engine {
     id: u64,
     config: Config,
     options: Options,
+    compute: Compute,
+    max_positions: usize,
+    cache_shape: Arc<CacheShape>,
+}
+
+/// What computes passes.
+#[derive(Debug)]
+pub(crate) enum Compute {
+    Here(Box<Processor>),
+    There(Arc<Together>),
+}
+
+/// This processor, with weights packed for it.
+#[derive(Debug)]
+pub(crate) struct Processor {
     decoder: Decoder,
     rope: RopeTable,
     pool: Pool,
-    max_positions: usize,
-    cache_shape: Arc<CacheShape>,
-    /// Buffers of finished calls, for the next one.
+    dims: Dims,
+    /// Buffers of finished passes, for the next one.
     idle: Mutex<Vec<Workspace>>,
 }
 
@@ -120,20 +135,58 @@ impl Engine {
         Ok(Self::assemble(config, options, decoder, pool))
     }
 
+    /// A model whose passes `backend` computes. Weights, keys and values are in bf16 there, which
+    /// `options` must say; they name one thread, since the back end has its own ways.
+    ///
+    /// # Errors
+    /// [`Error::Option`] for options that cannot be satisfied.
+    pub fn with_backend(backend: Box<dyn Backend>, options: Options) -> Result<Self> {
+        let config = backend.config().clone();
+        check_options(&config, &options)?;
+        let wrong = |option, wanted: &str| {
+            let problem = format!("a back end has its own way; use {wanted}");
+            Err(Error::Option { option, problem })
+        };
+        if options.weights != WeightFormat::Bf16 {
+            return wrong("weights", "WeightFormat::Bf16");
+        }
+        if options.kv != KvFormat::Bf16 {
+            return wrong("kv", "KvFormat::Bf16");
+        }
+        if options.threads != 1 {
+            return wrong("threads", "1");
+        }
+        let compute = Compute::There(Arc::new(Together::new(backend)));
+        Ok(Self::around(config, options, compute))
+    }
+
     /// Puts parts together that were made for these options, which [`pool`] has checked.
     fn assemble(config: Config, options: Options, decoder: Decoder, pool: Pool) -> Self {
-        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
-        let max_positions = (options.max_positions).unwrap_or(config.max_position_embeddings);
-        Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        let max_positions = max_positions(&config, &options);
+        let processor = Processor {
             decoder,
             rope: RopeTable::new(&config.inv_freq(), max_positions),
             pool,
-            max_positions,
+            dims: Dims {
+                hidden: config.hidden_size,
+                inner: config.intermediate_size,
+                attention: config.attention_shape(),
+                eps: config.rms_norm_eps,
+            },
+            idle: Mutex::default(),
+        };
+        Self::around(config, options, Compute::Here(Box::new(processor)))
+    }
+
+    fn around(config: Config, options: Options, compute: Compute) -> Self {
+        static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            compute,
+            max_positions: max_positions(&config, &options),
             cache_shape: Arc::new(CacheShape::new(&config, options.local_slack, options.kv)),
             config,
             options,
-            idle: Mutex::default(),
         }
     }
 
@@ -155,12 +208,18 @@ impl Engine {
     /// Bytes of weights read to decode one token: divide the memory bandwidth by it for a ceiling
     /// on speed.
     pub fn bytes_per_token(&self) -> usize {
-        self.decoder.bytes_per_token()
+        match &self.compute {
+            Compute::Here(processor) => processor.decoder.bytes_per_token(),
+            Compute::There(together) => together.backend().bytes_per_token(),
+        }
     }
 
     /// Bytes of all weights.
     pub fn n_weight_bytes(&self) -> usize {
-        self.decoder.n_bytes()
+        match &self.compute {
+            Compute::Here(processor) => processor.decoder.n_bytes(),
+            Compute::There(together) => together.backend().n_weight_bytes(),
+        }
     }
 
     /// Tells this engine's sessions from others'.
@@ -173,25 +232,39 @@ impl Engine {
         &self.cache_shape
     }
 
+    /// What computes passes.
+    pub(crate) fn compute(&self) -> &Compute {
+        &self.compute
+    }
+
+    /// The back end, where one computes passes.
+    pub(crate) fn backend(&self) -> Option<&Arc<Together>> {
+        match &self.compute {
+            Compute::Here(_) => None,
+            Compute::There(together) => Some(together),
+        }
+    }
+}
+
+impl Processor {
+    /// Runs the new tokens of `segments`, for which their caches have reserved rows.
+    pub(crate) fn run(&self, segments: &mut [Segment<'_>]) {
+        self.with_workspace(|workspace| workspace.run(&self.context(), segments));
+    }
+
     /// What a forward pass reads.
-    pub(crate) fn context(&self) -> Context<'_> {
-        let config = &self.config;
+    fn context(&self) -> Context<'_> {
         Context {
             decoder: &self.decoder,
             rope: &self.rope,
             pool: &self.pool,
             sharing: Sharing::of(self.decoder.bytes_per_token()),
-            dims: Dims {
-                hidden: config.hidden_size,
-                inner: config.intermediate_size,
-                attention: config.attention_shape(),
-                eps: config.rms_norm_eps,
-            },
+            dims: self.dims,
         }
     }
 
     /// Lends buffers to `work`; they come back unless it panics.
-    pub(crate) fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {
+    fn with_workspace<T>(&self, work: impl FnOnce(&mut Workspace) -> T) -> T {
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let mut workspace = idle().pop().unwrap_or_default();
         let result = work(&mut workspace);
@@ -200,8 +273,20 @@ impl Engine {
     }
 }
 
+/// Longest session in tokens.
+fn max_positions(config: &Config, options: &Options) -> usize {
+    let most = options.max_positions;
+    most.unwrap_or(config.max_position_embeddings)
+}
+
 /// The threads that `options` ask for, once these were checked against a model.
 fn pool(config: &Config, options: &Options) -> Result<Pool> {
+    check_options(config, options)?;
+    Ok(Pool::new(options.threads))
+}
+
+/// Refuses options that no way of computing satisfies.
+fn check_options(config: &Config, options: &Options) -> Result<()> {
     let wrong = |option, problem| Err(Error::Option { option, problem });
     if options.threads == 0 {
         return wrong("threads", "is 0; use 1 or more".to_owned());
@@ -212,6 +297,6 @@ fn pool(config: &Config, options: &Options) -> Result<Pool> {
             "max_positions",
             format!("is {n}; the model allows 1 to {limit}"),
         ),
-        _ => Ok(Pool::new(options.threads)),
+        _ => Ok(()),
     }
 }

@@ -95,6 +95,9 @@ pub enum Error {
         /// Bytes that cannot be freed.
         kept: usize,
     },
+    /// The back end that computes passes could not.
+    #[error(transparent)]
+    Backend(#[from] crate::BackendError),
     /// `Options` cannot be satisfied.
     #[error("engine option `{option}`: {problem}")]
     Option {

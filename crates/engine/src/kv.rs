@@ -23,6 +23,7 @@ use std::sync::Arc;
 use cwm_kernels::{KvFormat, KvPlane};
 use cwm_model::{Config, LayerType};
 
+use crate::backend::{BackendError, Home, PageGroup, PageRun, Together};
 use group::Group;
 use ledger::Account;
 use page::PageShape;
@@ -108,10 +109,19 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn new(shape: Arc<CacheShape>, ledger: &Arc<Ledger>) -> Self {
+    /// An empty cache, whose pages are here or with a back end.
+    pub(crate) fn new(
+        shape: Arc<CacheShape>,
+        ledger: &Arc<Ledger>,
+        backend: Option<&Arc<Together>>,
+    ) -> Self {
+        let group = |shape, group| {
+            let account = Account::new(Arc::clone(ledger));
+            Group::new(shape, account, Home::of(backend, group))
+        };
         Self {
-            global: Group::new(shape.global, Account::new(Arc::clone(ledger))),
-            local: Group::new(shape.local, Account::new(Arc::clone(ledger))),
+            global: group(shape.global, PageGroup::Global),
+            local: group(shape.local, PageGroup::Local),
             shape,
             ids: Vec::new(),
             len: 0,
@@ -214,13 +224,31 @@ impl Cache {
         &self.ids[..self.len]
     }
 
+    /// Goes back to an earlier state of this cache.
+    pub(crate) fn restore(&mut self, before: &Self) {
+        self.global.restore(&before.global);
+        self.local.restore(&before.local);
+        self.ids.clone_from(&before.ids);
+        self.len = before.len;
+    }
+
     /// Makes private rows for `ids` at positions `len..len + ids.len()`, not yet committed.
-    pub(crate) fn reserve(&mut self, ids: &[u32]) {
+    ///
+    /// # Errors
+    /// When a back end has no room; what is committed is as it was.
+    pub(crate) fn reserve(&mut self, ids: &[u32]) -> Result<(), BackendError> {
         self.ids.truncate(self.len);
         self.ids.extend_from_slice(ids);
         let positions = self.len..self.ids.len();
-        self.global.reserve(positions.clone());
-        self.local.reserve(positions);
+        self.global.reserve(positions.clone())?;
+        self.local.reserve(positions)
+    }
+
+    /// Pages of global and of local layers that hold what tokens at the end of the cache see, and the
+    /// rows reserved for them, as their back end knows them.
+    pub(crate) fn runs(&self) -> [PageRun; 2] {
+        let seen = self.shape.window_start(self.len) / PAGE;
+        [self.global.run_from(0), self.local.run_from(seen)]
     }
 
     /// Stores the key and value row of one layer at a reserved position.

@@ -15,10 +15,14 @@
 //! [`Drafter`]. A [`Scheduler`] serves many of them at once, in steps of bounded size; [`Server`]
 //! gives it a thread. What a request gets does not depend on what else is served.
 //!
+//! Passes are computed on this processor, or by a [`Backend`] ([`Engine::with_backend`]): all of the
+//! above is the same there, and threads that extend sessions at the same time share its passes.
+//!
 //! # What holds of the numbers
 //! - They depend on a session's tokens alone, bit for bit, on one machine with one set of CPU
 //!   kernels: not on chunking, rollbacks, forks, threads, or on other sessions in the same
-//!   [`Engine::extend_batch`]. It holds for every format of weights and of keys and values.
+//!   [`Engine::extend_batch`]. It holds for every format of weights and of keys and values, and of a
+//!   back end if it keeps the promise of [`Backend`].
 //! - With f32 throughout, logits equal those of [`cwm_model::Model::logits`] within 1e-4.
 //! - Other formats approximate the model: weights are rounded once, and the inputs of products as
 //!   [`WeightFormat`] says.
@@ -38,6 +42,7 @@
 //! # }
 //! ```
 
+mod backend;
 mod constraint;
 mod decoder;
 mod draft;
@@ -56,6 +61,7 @@ mod session;
 mod store;
 mod weights;
 
+pub use backend::{Backend, BackendError, PageGroup, PageHandle, PageRun, PassPart};
 pub use constraint::{Constraint, Drafter};
 pub use cwm_kernels::{KvFormat, WeightFormat};
 pub use decoder::Want;

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use cwm_model::Config;
+
 use crate::Mask;
-use crate::decoder::{Segment, Want, Workspace};
-use crate::engine::Engine;
+use crate::backend::PassPart;
+use crate::decoder::{Segment, Want};
+use crate::engine::{Compute, Engine};
 use crate::error::{Error, Result};
 use crate::kv::{Cache, Growth, Ledger};
 
@@ -32,7 +35,7 @@ impl Session {
     pub(crate) fn counted(engine: &Engine, ledger: &Arc<Ledger>) -> Self {
         Self {
             engine: engine.id(),
-            cache: Cache::new(Arc::clone(engine.cache_shape()), ledger),
+            cache: Cache::new(Arc::clone(engine.cache_shape()), ledger, engine.backend()),
         }
     }
 
@@ -66,22 +69,24 @@ impl Session {
     ) -> Result<Logits> {
         self.check(engine, self.len(), ids)?;
         let mut logits = Logits::none(engine);
-        engine.with_workspace(|workspace| {
-            for (begin, end) in chunks(ids.len(), CHUNK) {
-                let mut work = Work {
-                    session: self,
-                    ids: &ids[begin..end],
-                    want: if end == ids.len() {
-                        want
-                    } else {
-                        want.before_last()
-                    },
-                    legal,
-                    logits: &mut logits.data,
-                };
-                compute(engine, workspace, std::slice::from_mut(&mut work));
+        let before = remembered(engine, ids.len(), [&*self]);
+        for (begin, end) in chunks(ids.len(), CHUNK) {
+            let mut work = Work {
+                session: self,
+                ids: &ids[begin..end],
+                want: if end == ids.len() {
+                    want
+                } else {
+                    want.before_last()
+                },
+                legal,
+                logits: &mut logits.data,
+            };
+            if let Err(error) = compute(engine, std::slice::from_mut(&mut work)) {
+                before.iter().for_each(|before| self.cache.restore(before));
+                return Err(error);
             }
-        });
+        }
         Ok(logits)
     }
 
@@ -170,8 +175,10 @@ impl Session {
             return Ok(0);
         }
         let ids = self.cache.ids()[..to].to_vec();
-        self.cache.truncate(0);
-        self.extend(engine, &ids, Want::None)?;
+        self.or_as_before(engine, |session| {
+            session.cache.truncate(0);
+            session.extend(engine, &ids, Want::None)
+        })?;
         Ok(to)
     }
 
@@ -193,8 +200,25 @@ impl Session {
             Want::Last => common.min(ids.len().saturating_sub(1)),
             Want::All => 0,
         };
-        self.rewind(engine, at + kept)?;
-        self.extend(engine, &ids[kept..], want)
+        self.or_as_before(engine, |session| {
+            session.rewind(engine, at + kept)?;
+            session.extend(engine, &ids[kept..], want)
+        })
+    }
+
+    /// Does `work`, or leaves the session as it was. This processor does not fail once the tokens were
+    /// checked, so that nothing has to be kept there.
+    fn or_as_before<T>(
+        &mut self,
+        engine: &Engine,
+        work: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let before = engine.backend().map(|_| self.cache.clone());
+        let result = work(self);
+        if let (Err(_), Some(before)) = (&result, before) {
+            self.cache.restore(&before);
+        }
+        result
     }
 
     /// A second session with the same tokens, sharing every page.
@@ -292,39 +316,68 @@ impl Engine {
             item.session.check(self, item.session.len(), item.ids)?;
         }
         let mut logits: Vec<Logits> = items.iter().map(|_| Logits::none(self)).collect();
+        let n_tokens = items.iter().map(|item| item.ids.len()).sum();
+        let before = remembered(self, n_tokens, items.iter().map(|item| &*item.session));
         let mut done = vec![0; items.len()];
-        self.with_workspace(|workspace| {
-            loop {
-                let mut room = CHUNK;
-                let mut work = Vec::new();
-                for ((item, done), logits) in items.iter_mut().zip(&mut done).zip(&mut logits) {
-                    let n = (item.ids.len() - *done).min(room);
-                    if n == 0 {
-                        continue;
-                    }
-                    let ids = &item.ids[*done..*done + n];
-                    *done += n;
-                    room -= n;
-                    let is_last = *done == item.ids.len();
-                    work.push(Work {
-                        session: &mut *item.session,
-                        ids,
-                        want: if is_last {
-                            item.want
-                        } else {
-                            item.want.before_last()
-                        },
-                        legal: None,
-                        logits: &mut logits.data,
-                    });
-                }
-                if work.is_empty() {
-                    break;
-                }
-                compute(self, workspace, &mut work);
+        loop {
+            let mut work = next_pass(items, &mut done, &mut logits);
+            if work.is_empty() {
+                return Ok(logits);
             }
+            if let Err(error) = compute(self, &mut work) {
+                for (item, before) in items.iter_mut().zip(&before) {
+                    item.session.cache.restore(before);
+                }
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// As many tokens of `items` as go through the model together, behind those that are `done`.
+fn next_pass<'a>(
+    items: &'a mut [BatchItem<'_>],
+    done: &mut [usize],
+    logits: &'a mut [Logits],
+) -> Vec<Work<'a>> {
+    let mut room = CHUNK;
+    let mut work = Vec::new();
+    for ((item, done), logits) in items.iter_mut().zip(done).zip(logits) {
+        let n = (item.ids.len() - *done).min(room);
+        if n == 0 {
+            continue;
+        }
+        let ids = &item.ids[*done..*done + n];
+        *done += n;
+        room -= n;
+        let is_last = *done == item.ids.len();
+        work.push(Work {
+            session: &mut *item.session,
+            ids,
+            want: if is_last {
+                item.want
+            } else {
+                item.want.before_last()
+            },
+            legal: None,
+            logits: &mut logits.data,
         });
-        Ok(logits)
+    }
+    work
+}
+
+/// What sessions were before work of several passes, of which a later one may fail; nothing where that
+/// cannot be, or where a single pass leaves them unchanged by itself.
+fn remembered<'a>(
+    engine: &Engine,
+    n_tokens: usize,
+    sessions: impl IntoIterator<Item = &'a Session>,
+) -> Vec<Cache> {
+    match engine.backend() {
+        Some(_) if n_tokens > CHUNK => (sessions.into_iter())
+            .map(|session| session.cache.clone())
+            .collect(),
+        _ => Vec::new(),
     }
 }
 
@@ -338,22 +391,76 @@ struct Work<'a> {
 }
 
 /// One pass. The ids were checked.
-fn compute(engine: &Engine, workspace: &mut Workspace, work: &mut [Work<'_>]) {
-    for work in &mut *work {
-        work.session.cache.reserve(work.ids);
-    }
-    let mut segments: Vec<Segment<'_>> = (work.iter_mut())
-        .map(|work| Segment {
-            cache: &mut work.session.cache,
-            ids: work.ids,
-            want: work.want,
-            legal: work.legal,
-            logits: &mut *work.logits,
-        })
-        .collect();
-    workspace.run(&engine.context(), &mut segments);
+///
+/// # Errors
+/// Those of a back end; nothing is committed then.
+fn compute(engine: &Engine, work: &mut [Work<'_>]) -> Result<()> {
+    let computed = reserve(work).and_then(|()| match engine.compute() {
+        Compute::Here(processor) => {
+            let mut segments: Vec<Segment<'_>> = work.iter_mut().map(Work::segment).collect();
+            processor.run(&mut segments);
+            Ok(())
+        }
+        Compute::There(together) => {
+            let lookback = lookback(engine.config());
+            let part = |work: &Work<'_>| work.part(lookback);
+            let all = together.pass(work.iter().map(part).collect())?;
+            let mut rows = all.chunks_exact(engine.config().vocab_size);
+            for work in &mut *work {
+                let wanted = rows.by_ref().take(work.want.of(work.ids.len()).len());
+                wanted.for_each(|row| work.logits.extend_from_slice(row));
+            }
+            Ok(())
+        }
+    });
     for work in work {
-        work.session.cache.commit(work.ids.len());
+        match computed {
+            Ok(()) => work.session.cache.commit(work.ids.len()),
+            Err(_) => work.session.cache.truncate(work.session.len()),
+        }
+    }
+    computed
+}
+
+/// Makes rows for all new tokens.
+fn reserve(work: &mut [Work<'_>]) -> Result<()> {
+    for work in work {
+        work.session.cache.reserve(work.ids)?;
+    }
+    Ok(())
+}
+
+/// How many tokens before it the embedding of a token depends on.
+fn lookback(config: &Config) -> usize {
+    let runs = config.run_embedding.as_ref();
+    let in_run = runs.map_or(0, |runs| runs.n_places);
+    config.n_previous_embeddings.max(in_run)
+}
+
+impl Work<'_> {
+    fn segment(&mut self) -> Segment<'_> {
+        Segment {
+            cache: &mut self.session.cache,
+            ids: self.ids,
+            want: self.want,
+            legal: self.legal,
+            logits: &mut *self.logits,
+        }
+    }
+
+    /// The same for a back end.
+    fn part(&self, lookback: usize) -> PassPart {
+        let cache = &self.session.cache;
+        let [global, local] = cache.runs();
+        let start = cache.len();
+        PassPart {
+            start,
+            before: cache.ids()[start.saturating_sub(lookback)..].to_vec(),
+            ids: self.ids.to_vec(),
+            wanted: self.want.of(self.ids.len()),
+            global,
+            local,
+        }
     }
 }
 

@@ -6,14 +6,15 @@
 
 use std::sync::Arc;
 
-use cwm_engine::Engine;
 use cwm_engine::live::{Predictor, literal_repr};
+use cwm_engine::{BackendError, Engine};
 use cwm_tokenizer::nano::Vocabulary;
 use cwm_trace::live::Document;
 use cwm_trace::{Entry, Trace};
 use cwm_tracer::{Interpreter, Limits, Request, Worker};
 use serde::Deserialize;
 
+use crate::score::answer;
 use crate::traces::evaluate_document;
 use crate::{Report, parallel};
 
@@ -49,7 +50,7 @@ pub enum Mode {
     Direct,
 }
 
-/// Why an evaluation could not begin.
+/// Why an evaluation could not begin, or not be ended.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A line of the file is no item.
@@ -63,6 +64,9 @@ pub enum Error {
     /// The items could not be run for real.
     #[error("cannot record the items' real runs: {0}")]
     Tracer(#[from] cwm_tracer::Error),
+    /// The engine's back end failed.
+    #[error(transparent)]
+    Backend(#[from] BackendError),
 }
 
 /// Reads items, one JSON object a line.
@@ -87,7 +91,8 @@ pub fn read(text: &str) -> Result<Vec<Item>, Error> {
 /// Evaluates a model.
 ///
 /// # Errors
-/// [`Error::Tracer`] when, in trace mode, the interpreter cannot be started or is lost.
+/// [`Error::Tracer`] when, in trace mode, the interpreter cannot be started or is lost, and
+/// [`Error::Backend`].
 pub fn evaluate(
     engine: &Arc<Engine>,
     vocabulary: &Arc<Vocabulary>,
@@ -107,11 +112,11 @@ pub fn evaluate(
     let one = |index: usize| match &documents[index] {
         Some(document) => evaluate_document(engine, vocabulary, document),
         None if mode == Mode::Direct => direct(engine, vocabulary, &items[index]),
-        None => wrong(&items[index]),
+        None => Ok(wrong(&items[index])),
     };
     let mut total = Report::default();
     for report in parallel::map(items.len(), threads, one, done) {
-        total.merge(&report);
+        total.merge(&report?);
     }
     Ok(total)
 }
@@ -158,23 +163,28 @@ fn wrong(item: &Item) -> Report {
     report
 }
 
-fn direct(engine: &Arc<Engine>, vocabulary: &Arc<Vocabulary>, item: &Item) -> Report {
+fn direct(
+    engine: &Arc<Engine>,
+    vocabulary: &Arc<Vocabulary>,
+    item: &Item,
+) -> Result<Report, BackendError> {
     let mut report = Report {
         items: 1,
         ..Report::default()
     };
-    let answer = Predictor::new(engine.clone(), vocabulary.clone(), &item.code).and_then(|p| {
+    let told = Predictor::new(engine.clone(), vocabulary.clone(), &item.code).and_then(|p| {
         let (point, _) = p.start(&item.entry())?;
         p.answer(&point)
     });
+    let told = answer(told)?;
     let expected = literal_repr(&item.output).unwrap_or_else(|_| item.output.clone());
-    let is_right = answer.as_ref().is_ok_and(|a| *a == expected);
-    report.valid_format.add(answer.is_ok());
+    let is_right = told.as_ref() == Some(&expected);
+    report.valid_format.add(told.is_some());
     report.output_exact.add(is_right);
     if !is_echo(item) {
         report.output_exact_non_echo.add(is_right);
     }
-    report
+    Ok(report)
 }
 
 /// Whether the answer is the first argument as written.

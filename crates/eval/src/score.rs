@@ -3,7 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use cwm_engine::live::{LiveError, Point, Predicted, Predictor};
+use cwm_engine::BackendError;
+use cwm_engine::live::{LiveError, Predicted, Predictor};
 use cwm_trace::live::{Document, LineKind, Outline};
 use cwm_trace::{Event, EventKind, Local, type_of};
 
@@ -63,11 +64,20 @@ pub(crate) struct Trivial {
 
 /// Scores the prediction of a recorded run; without a predictor the program cannot be shown to the model,
 /// and everything is wrong.
-pub(crate) fn score(predictor: Option<&Predictor>, document: &Document) -> RunScore {
+///
+/// # Errors
+/// When a device fails: the model has not been asked then.
+pub(crate) fn score(
+    predictor: Option<&Predictor>,
+    document: &Document,
+) -> Result<RunScore, BackendError> {
     let real_output = real_output(document);
-    let free = predictor.map_or_else(FreeRun::default, |p| free_run(p, document));
-    RunScore {
-        frames: teacher_forced(predictor, document),
+    let free = match predictor {
+        Some(predictor) => free_run(predictor, document)?,
+        None => FreeRun::default(),
+    };
+    Ok(RunScore {
+        frames: teacher_forced(predictor, document)?,
         right: free.right,
         exact: predictor.is_some() && free.wrong_at.is_none(),
         ended: free.ended,
@@ -75,27 +85,39 @@ pub(crate) fn score(predictor: Option<&Predictor>, document: &Document) -> RunSc
         output: real_output.map(|real| free.output.as_deref() == Some(real)),
         is_echo: is_echo(document, real_output),
         readable: predictor.is_some(),
+    })
+}
+
+/// What the model came up with; nothing where it cannot. That a device fails is no fault of the model.
+pub(crate) fn answer<T>(result: Result<T, LiveError>) -> Result<Option<T>, BackendError> {
+    match result {
+        Ok(answer) => Ok(Some(answer)),
+        Err(LiveError::Engine(cwm_engine::Error::Backend(error))) => Err(error),
+        Err(_) => Ok(None),
     }
 }
 
-fn teacher_forced(predictor: Option<&Predictor>, document: &Document) -> Vec<FrameScore> {
+fn teacher_forced(
+    predictor: Option<&Predictor>,
+    document: &Document,
+) -> Result<Vec<FrameScore>, BackendError> {
     let mut past = Past::new(&document.source);
-    let mut point = predictor.map(|p| Ok(p.blank()));
+    let mut at = predictor.map(|predictor| (predictor, predictor.blank()));
     let mut frames = Vec::new();
     for (index, event) in document.events.iter().enumerate() {
         if index > 0 {
-            let predicted = match (predictor, &point) {
-                (Some(predictor), Some(Ok(point))) => predictor.peek(point).ok().flatten(),
-                _ => None,
+            let predicted = match &at {
+                Some((predictor, point)) => answer(predictor.peek(point))?.flatten(),
+                None => None,
             };
             frames.push(past.judge(predicted.as_ref(), event));
         }
         past.add(event);
-        if let Some(predictor) = predictor {
-            point = point.map(|at| at.and_then(|p: Point| predictor.follow(&p, event)));
+        if let Some((predictor, point)) = at.take() {
+            at = answer(predictor.follow(&point, event))?.map(|point| (predictor, point));
         }
     }
-    frames
+    Ok(frames)
 }
 
 /// What is known of a run before a frame: who is on the stack, where, and with what.
@@ -211,17 +233,18 @@ struct FreeRun {
     output: Option<String>,
 }
 
-fn free_run(predictor: &Predictor, document: &Document) -> FreeRun {
+fn free_run(predictor: &Predictor, document: &Document) -> Result<FreeRun, BackendError> {
     let real = &document.events;
     let mut run = FreeRun::default();
     let Some(first) = real.first() else {
-        return run;
+        return Ok(run);
     };
-    let mut point = predictor.follow(&predictor.blank(), first);
+    let mut point = answer(predictor.follow(&predictor.blank(), first))?;
     for index in 1..real.len() * 2 + SLACK {
-        let next: Result<Option<(Point, Predicted)>, LiveError> =
-            point.and_then(|p| predictor.next(&p));
-        let Ok(Some((at, predicted))) = next else {
+        let Some(before) = point else {
+            break;
+        };
+        let Some((at, predicted)) = answer(predictor.next(&before))?.flatten() else {
             break;
         };
         let is_right = real
@@ -239,13 +262,13 @@ fn free_run(predictor: &Predictor, document: &Document) -> FreeRun {
             run.output = output_of(&predicted.event).map(str::to_owned);
             break;
         }
-        point = Ok(at);
+        point = Some(at);
     }
     let short = run.right + 1 < real.len();
     if run.wrong_at.is_none() && (short || !run.ended) {
         run.wrong_at = Some(run.right + 1);
     }
-    run
+    Ok(run)
 }
 
 #[derive(Default)]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use cwm_engine::Engine;
+use cwm_engine::{BackendError, Engine};
 use cwm_tokenizer::nano::Vocabulary;
 use cwm_trace::Trace;
 use cwm_trace::live::Document;
@@ -50,29 +50,33 @@ pub struct Suite {
 }
 
 /// Evaluates a model on a set. `done` is told how many of its runs are done.
+///
+/// # Errors
+/// When the engine's back end fails; an engine on this processor has none.
 pub fn evaluate(
     engine: &Arc<Engine>,
     vocabulary: &Arc<Vocabulary>,
     set: &Set,
     threads: usize,
     done: impl Fn(usize) + Sync,
-) -> Measured {
+) -> Result<Measured, BackendError> {
     let one = |index: usize| {
         let document = Document::from_trace(&set.runs[index]);
         score_document(engine, vocabulary, &document)
     };
     let (mut report, mut detail) = (Report::default(), Detail::default());
     for run in parallel::map(set.runs.len(), threads, one, done) {
+        let run = run?;
         report.add(&run);
         detail.add(&run);
     }
-    Measured {
+    Ok(Measured {
         name: set.name.clone(),
         about: set.about.clone(),
         left_out: set.left_out.clone(),
         report,
         detail,
-    }
+    })
 }
 
 impl Suite {

@@ -13,8 +13,8 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("tokenizer", &["trace"]),
     ("debug", &["trace"]),
     ("model", &["kernels"]),
-    ("cuda", &["kernels", "model"]),
     ("engine", &["trace", "tokenizer", "kernels", "model"]),
+    ("cuda", &["kernels", "model", "engine"]),
     ("data", &["trace", "tracer", "tokenizer"]),
     (
         "train",

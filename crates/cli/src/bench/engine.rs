@@ -3,9 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
+use cwm_cuda::{Gpu, Inference};
 use cwm_engine::{CacheUse, Engine, KvFormat, Options, WeightFormat};
-use cwm_model::{Checkpoint, Config};
+use cwm_model::{Checkpoint, Config, Model};
 
+use crate::device::Device;
 use crate::program::default_threads;
 
 #[derive(clap::Args)]
@@ -13,13 +15,16 @@ pub(crate) struct EngineArgs {
     /// A model's folder or file, or `preset:NAME` for random weights in a known shape
     #[arg(long, value_name = "PATH|preset:NAME", default_value = "preset:m30")]
     pub(crate) model: String,
-    /// How the weights are held
-    #[arg(long, value_enum, default_value_t = Quant::Int8)]
-    quant: Quant,
-    /// How keys and values are held
+    /// Where the model is computed: cpu, cuda, or cuda:NUMBER for one of several GPUs
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Device,
+    /// How the weights are held [default: int8; a GPU has bf16]
+    #[arg(long, value_enum)]
+    quant: Option<Quant>,
+    /// How keys and values are held; a GPU has bf16
     #[arg(long, value_enum, default_value_t = Kv::Bf16)]
     kv: Kv,
-    /// Threads [default: one for each core]
+    /// Threads [default: one for each core; one beside a GPU]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Folder of packed weights: the first run of a model writes them, the next ones read them
@@ -60,6 +65,11 @@ impl EngineArgs {
     /// The engine, with room for `n_tokens`. A preset gets a vocabulary of at least `vocab_size`,
     /// any other model has to have one.
     pub(crate) fn open(&self, n_tokens: usize, vocab_size: usize) -> Result<Opened> {
+        let gpu = self.device.open()?;
+        ensure!(
+            gpu.is_none() || self.packed_cache.is_none(),
+            "--packed-cache is for the processor; a GPU gets its weights from the model's own files"
+        );
         if let Some(name) = self.preset() {
             ensure!(
                 self.packed_cache.is_none(),
@@ -75,8 +85,12 @@ impl EngineArgs {
             };
             config.vocab_size = config.vocab_size.max(vocab_size);
             let options = self.options(n_tokens, &config);
+            let engine = match gpu {
+                None => Engine::random(config, 1, options)?,
+                Some(gpu) => on_device(&gpu, &Model::init(config, 1), options)?,
+            };
             return Ok(Opened {
-                engine: Engine::random(config, 1, options)?,
+                engine,
                 cache: None,
             });
         }
@@ -88,6 +102,13 @@ impl EngineArgs {
             "the tokenizer has {vocab_size} tokens, but the model knows {rows}; name the tokenizer it was trained with by --tokenizer"
         );
         let options = self.options(n_tokens, checkpoint.config());
+        if let Some(gpu) = gpu {
+            let model = Model::from_checkpoint(&checkpoint).with_context(context)?;
+            return Ok(Opened {
+                engine: on_device(&gpu, &model, options).with_context(context)?,
+                cache: None,
+            });
+        }
         let Some(folder) = &self.packed_cache else {
             return Ok(Opened {
                 engine: Engine::open(&checkpoint, options).with_context(context)?,
@@ -104,8 +125,14 @@ impl EngineArgs {
 
     fn options(&self, n_tokens: usize, config: &Config) -> Options {
         Options {
-            threads: self.threads.unwrap_or_else(default_threads),
-            weights: match self.quant {
+            threads: self.threads.unwrap_or_else(|| match self.device {
+                Device::Cpu => default_threads(),
+                Device::Cuda(_) => 1,
+            }),
+            weights: match self.quant.unwrap_or(match self.device {
+                Device::Cpu => Quant::Int8,
+                Device::Cuda(_) => Quant::Bf16,
+            }) {
                 Quant::F32 => WeightFormat::F32,
                 Quant::Bf16 => WeightFormat::Bf16,
                 Quant::Int8 => WeightFormat::Int8,
@@ -120,6 +147,12 @@ impl EngineArgs {
             ..Options::default()
         }
     }
+}
+
+/// An engine whose passes a GPU computes.
+fn on_device(gpu: &Gpu, model: &Model, options: Options) -> Result<Engine> {
+    let inference = Inference::new(gpu, model)?;
+    Ok(Engine::with_backend(Box::new(inference), options)?)
 }
 
 /// Tells on standard error what was done with a cache, and returns it in a word for JSON.

@@ -11,7 +11,8 @@ use cwm_data::open_records;
 use cwm_eval::{Report, cruxeval, traces};
 use cwm_tracer::Interpreter;
 
-use crate::model::ModelArgs;
+use crate::device::Device;
+use crate::model::{Loaded, ModelArgs};
 use crate::program::{default_threads, read};
 use crate::progress;
 
@@ -32,13 +33,21 @@ pub(crate) struct Common {
     /// Items to evaluate at most, from the start of the file
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
-    /// Threads [default: one per processor]
+    /// Where the model is computed: cpu, cuda, or cuda:NUMBER for one of several GPUs
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    device: Device,
+    /// Threads, each with a program of its own [default: one per processor; with a GPU, which takes their
+    /// tokens together, at least 32]
     #[arg(long)]
     threads: Option<usize>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
+
+/// Programs at a time on a GPU, where nothing else is said: a pass costs about the same for one as for so
+/// many, since the weights are read once.
+const PROGRAMS_OF_A_GPU: usize = 32;
 
 #[derive(Args)]
 pub(crate) struct TracesArgs {
@@ -88,12 +97,13 @@ fn run_traces(args: &TracesArgs) -> Result<()> {
         recorded.push(record?.trace);
     }
     ensure!(!recorded.is_empty(), "`{shown}` holds no recorded programs");
-    let loaded = args.common.model.load()?;
+    let loaded = args.common.load()?;
     let bar = progress::bar(recorded.len() as u64, "eval");
     let done = |n: usize| bar.set_position(n as u64);
     let threads = args.common.threads();
-    let report = traces::evaluate(&loaded.engine, &loaded.vocabulary, &recorded, threads, done);
+    let report = traces::evaluate(&loaded.engine, &loaded.vocabulary, &recorded, threads, done)?;
     bar.finish_and_clear();
+    loaded.tell_notes();
     print(&report, args.common.json)?;
     Ok(())
 }
@@ -105,7 +115,7 @@ fn run_cruxeval(args: &CruxevalArgs) -> Result<()> {
     let mut items = cruxeval::read(&text).with_context(|| format!("cannot use `{shown}`"))?;
     items.truncate(args.common.limit.unwrap_or(usize::MAX));
     ensure!(!items.is_empty(), "`{shown}` holds no items");
-    let loaded = args.common.model.load()?;
+    let loaded = args.common.load()?;
     let bar = progress::bar(items.len() as u64, "eval");
     let mode = match args.mode {
         Mode::Trace => cruxeval::Mode::Trace,
@@ -121,13 +131,21 @@ fn run_cruxeval(args: &CruxevalArgs) -> Result<()> {
         |n| bar.set_position(n as u64),
     )?;
     bar.finish_and_clear();
+    loaded.tell_notes();
     print(&report, args.common.json)?;
     Ok(())
 }
 
 impl Common {
+    fn load(&self) -> Result<Loaded> {
+        self.model.load_on(self.device)
+    }
+
     fn threads(&self) -> usize {
-        self.threads.unwrap_or_else(default_threads)
+        self.threads.unwrap_or_else(|| match self.device {
+            Device::Cpu => default_threads(),
+            Device::Cuda(_) => default_threads().max(PROGRAMS_OF_A_GPU),
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use cwm_trace::{Entry, Trace};
 use cwm_tracer::{Interpreter, Limits, Request, Worker};
 
 use crate::eval::Common;
+use crate::program::default_threads;
 use crate::progress;
 
 #[derive(Args)]
@@ -68,7 +69,7 @@ pub(crate) struct SuiteArgs {
 
 pub(crate) fn run(args: &SuiteArgs) -> Result<()> {
     let interpreter = Interpreter::find(args.python.as_deref())?;
-    let loaded = args.common.model.load()?;
+    let loaded = args.common.load()?;
     let mut sets = Vec::new();
     for set in args.sets(&interpreter)? {
         let bar = progress::bar(set.runs.len() as u64, &set.name);
@@ -80,9 +81,10 @@ pub(crate) fn run(args: &SuiteArgs) -> Result<()> {
             &set,
             threads,
             done,
-        ));
+        )?);
         bar.finish_and_clear();
     }
+    loaded.tell_notes();
     let suite = Suite {
         model: loaded.folder,
         sets,
@@ -154,7 +156,7 @@ impl SuiteArgs {
                 mix: Mix::from_str(&weights.join(","))?,
                 drills: 0,
                 distinct: cwm_data::Distinct::default(),
-                threads: self.common.threads(),
+                threads: default_threads(),
                 excluded: excluded.clone(),
             };
             let mut lines = Vec::new();

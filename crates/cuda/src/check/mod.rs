@@ -6,6 +6,7 @@
 //! larger of the bytes that must move over the device's bandwidth and of the operations over its rate, both
 //! measured here too, as a copy and a product of large matrices.
 
+mod inference;
 mod layers;
 mod learning;
 
@@ -76,6 +77,7 @@ pub fn run(gpu: &Gpu, size: Size, seed: u64) -> Result<Report, Error> {
     let mut bench = Bench::new(gpu, size, seed)?;
     layers::run(&mut bench)?;
     learning::run(&mut bench)?;
+    inference::run(&mut bench)?;
     Ok(Report {
         device: gpu.device().name(),
         rates: bench.rates,

@@ -138,16 +138,6 @@ __device__ __forceinline__ void clear(float (&sums)[HEAD_DIM / 8][4]) {
     for (int n = 0; n < HEAD_DIM / 8; n++) sums[n][0] = sums[n][1] = sums[n][2] = sums[n][3] = 0.0f;
 }
 
-// Over the four lanes that hold one row of scores.
-__device__ __forceinline__ float row_sum(float x) {
-    x += shuffle_xor(x, 1);
-    return x + shuffle_xor(x, 2);
-}
-__device__ __forceinline__ float row_max(float x) {
-    x = fmaxf(x, shuffle_xor(x, 1));
-    return fmaxf(x, shuffle_xor(x, 2));
-}
-
 // out[rows, q_width] and lse[n_heads, rows] (natural log of the sum of exponentials). Grid: tiles of
 // queries, heads. Shared memory: 5 tiles.
 extern "C" __global__ void __launch_bounds__(THREADS)

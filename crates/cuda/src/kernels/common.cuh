@@ -147,6 +147,16 @@ __device__ __forceinline__ float warp_max(float x) {
     return x;
 }
 
+// Over the four lanes that hold one row of a tile of mma_bf16's sums.
+__device__ __forceinline__ float row_sum(float x) {
+    x += shuffle_xor(x, 1);
+    return x + shuffle_xor(x, 2);
+}
+__device__ __forceinline__ float row_max(float x) {
+    x = fmaxf(x, shuffle_xor(x, 1));
+    return fmaxf(x, shuffle_xor(x, 2));
+}
+
 // Over a block of up to 1,024 threads; all receive it. `scratch` is 32 floats of shared memory, free
 // again after the call.
 __device__ __forceinline__ float block_sum(float x, float* scratch) {

@@ -16,11 +16,20 @@ __device__ __forceinline__ void load_anywhere(float (&x)[NUMBERS], const float* 
         for (int k = 0; k < NUMBERS; k++) x[k] = from[k];
     }
 }
+__device__ __forceinline__ void load_anywhere(float (&x)[NUMBERS], const bf16_t* from, bool is_aligned) {
+    if (is_aligned) {
+        load_numbers(x, from);
+    } else {
+        for (int k = 0; k < NUMBERS; k++) x[k] = to_float(from[k]);
+    }
+}
 
 // out[row] = the sum of table[source .. source + width] over the row's n_sources sources, none of which
 // may be there. A source that reaches beyond the table's table_len numbers gives NaN.
-extern "C" __global__ void gather_sum(float* out, const float* table, const unsigned* sources, unsigned n_sources,
-                                      unsigned width, unsigned table_len) {
+template <typename T>
+__device__ __forceinline__ void gather(float* out, const T* table, const unsigned* sources, unsigned n_sources,
+                                       unsigned width, unsigned table_len) {
+    const unsigned aligned = 16 / sizeof(T);
     sources += (size_t)blockIdx.x * n_sources;
     out += (size_t)blockIdx.x * width;
     for (unsigned i = NUMBERS * threadIdx.x; i < width; i += NUMBERS * blockDim.x) {
@@ -30,13 +39,25 @@ extern "C" __global__ void gather_sum(float* out, const float* table, const unsi
             unsigned source = sources[s];
             if (source == NONE) continue;
             bool is_there = source <= table_len && width <= table_len - source;
-            if (is_there) load_anywhere(terms, table + source + i, source % 4 == 0);
+            if (is_there) load_anywhere(terms, table + source + i, source % aligned == 0);
             for (int k = 0; k < NUMBERS; k++) sums[k] = is_there ? sums[k] + terms[k] : NAN_F;
         }
         store_numbers(out + i, sums);
     }
 }
+
+extern "C" __global__ void gather_sum(float* out, const float* table, const unsigned* sources, unsigned n_sources,
+                                      unsigned width, unsigned table_len) {
+    gather(out, table, sources, n_sources, width, table_len);
+}
 KERNEL(gather_sum)
+
+// The same of a table in bf16.
+extern "C" __global__ void gather_sum_rounded(float* out, const bf16_t* table, const unsigned* sources,
+                                              unsigned n_sources, unsigned width, unsigned table_len) {
+    gather(out, table, sources, n_sources, width, table_len);
+}
+KERNEL(gather_sum_rounded)
 
 // partial[chunk] = the sum of the rows of source that the chunk lists: rows[chunk_starts[chunk]] up to
 // the start of the next chunk.

@@ -1,9 +1,11 @@
 //! Sums of rows that lie anywhere: the embedding lookup and its gradient.
 
+use half::bf16;
+
 use super::launch::{
     NUMBERS, blocks, count, numbers, pointer, pointer_at, row_threads, run, same_device,
 };
-use crate::device::{Argument, Buffer, Gpu};
+use crate::device::{Argument, Buffer, Element, Gpu};
 use crate::error::Error;
 use crate::kernel::Source;
 
@@ -11,7 +13,12 @@ use crate::kernel::Source;
 pub(crate) static ROWS: Source = Source {
     name: "rows.cu",
     text: include_str!("../kernels/rows.cu"),
-    kernels: &["gather_sum", "sum_chunks", "add_chunks"],
+    kernels: &[
+        "gather_sum",
+        "gather_sum_rounded",
+        "sum_chunks",
+        "add_chunks",
+    ],
     macros: &[NUMBERS],
 };
 
@@ -40,6 +47,36 @@ pub fn gather_sum(
     rows: usize,
     width: usize,
 ) -> Result<(), Error> {
+    gather(out, table, "gather_sum", sources, n_sources, [rows, width])
+}
+
+/// [`gather_sum`] of a table in bf16.
+///
+/// # Errors
+/// As [`Device::launch`](crate::Device::launch).
+///
+/// # Panics
+/// If lengths disagree.
+pub fn gather_sum_rounded(
+    out: &mut Buffer<f32>,
+    table: &Buffer<bf16>,
+    sources: &Buffer<u32>,
+    n_sources: usize,
+    rows: usize,
+    width: usize,
+) -> Result<(), Error> {
+    let kernel = "gather_sum_rounded";
+    gather(out, table, kernel, sources, n_sources, [rows, width])
+}
+
+fn gather<T: Element>(
+    out: &mut Buffer<f32>,
+    table: &Buffer<T>,
+    kernel: &'static str,
+    sources: &Buffer<u32>,
+    n_sources: usize,
+    [rows, width]: [usize; 2],
+) -> Result<(), Error> {
     assert!(
         width > 0 && out.len() >= rows * width && sources.len() >= rows * n_sources,
         "gather_sum shapes disagree: out {}, sources {} for {rows} rows of {width} from {n_sources} each",
@@ -60,15 +97,7 @@ pub fn gather_sum(
     let launch = blocks(rows, row_threads(width, numbers, ROW_THREADS));
     // SAFETY: the arguments are the declaration's; a block has one of `rows` rows, which were checked to be
     // in `out` and `sources`, and the kernel compares sources with the table's length.
-    unsafe {
-        run(
-            out.gpu(),
-            (&ROWS, "gather_sum"),
-            &[numbers],
-            launch,
-            &arguments,
-        )
-    }
+    unsafe { run(out.gpu(), (&ROWS, kernel), &[numbers], launch, &arguments) }
 }
 
 /// Which rows are added to which places, worked out on the host, on any thread.

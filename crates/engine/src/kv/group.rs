@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::ledger::{Account, Charge, Ledger};
 use super::page::{PAGE, Page, PageShape};
+use crate::backend::{BackendError, Home, PageRun};
 
 /// A page and its entry in the books.
 #[derive(Debug)]
@@ -32,15 +33,17 @@ pub(super) struct Group {
     first: usize,
     pages: Vec<Arc<Slot>>,
     account: Account,
+    home: Home,
 }
 
 impl Group {
-    pub(super) fn new(shape: PageShape, account: Account) -> Self {
+    pub(super) fn new(shape: PageShape, account: Account, home: Home) -> Self {
         Self {
             shape,
             first: 0,
             pages: Vec::new(),
             account,
+            home,
         }
     }
 
@@ -99,7 +102,15 @@ impl Group {
             first: self.first.min(end),
             pages: self.pages[..n_pages].to_vec(),
             account: self.account.clone(),
+            home: self.home.clone(),
         }
+    }
+
+    /// Takes over the pages of an earlier state of this group, in the place of its own.
+    pub(super) fn restore(&mut self, before: &Self) {
+        self.let_go(0..self.pages.len());
+        self.first = before.first;
+        self.pages = before.pages.clone();
     }
 
     /// Lets go of every page that lies wholly before `position`, which it has reached.
@@ -121,26 +132,30 @@ impl Group {
     }
 
     /// Makes private rows for `positions`, the first of which follows the last one held.
-    pub(super) fn reserve(&mut self, positions: Range<usize>) {
+    ///
+    /// # Errors
+    /// When a back end has no room; the rows held before are as they were.
+    pub(super) fn reserve(&mut self, positions: Range<usize>) -> Result<(), BackendError> {
         self.truncate(positions.start);
         if self.shape.n_layers == 0 || positions.is_empty() {
-            return;
+            return Ok(());
         }
         if self.pages.is_empty() {
             self.first = positions.start / PAGE;
         }
         for index in positions.start / PAGE..=(positions.end - 1) / PAGE {
             let rows = (positions.end - index * PAGE).min(PAGE);
-            self.private(index).reserve(rows);
+            self.private(index)?.reserve(rows);
         }
+        Ok(())
     }
 
     /// The page `index`, which may be the next one, for this group alone.
-    fn private(&mut self, index: usize) -> &mut Page {
+    fn private(&mut self, index: usize) -> Result<&mut Page, BackendError> {
         let at = index - self.first;
         let page = match self.pages.get_mut(at) {
-            None => Some(Page::new(self.shape)),
-            Some(slot) if Arc::strong_count(slot) > 1 => Some(slot.page.clone()),
+            None => Some(Page::new(self.shape, &self.home)?),
+            Some(slot) if Arc::strong_count(slot) > 1 => Some(slot.page.copy()?),
             Some(_) => None,
         };
         if let Some(page) = page {
@@ -148,7 +163,17 @@ impl Group {
             self.pages.truncate(at);
             self.pages.push(Arc::new(Slot { page, charge }));
         }
-        self.page_mut(index)
+        Ok(self.page_mut(index))
+    }
+
+    /// The pages from number `first` on as their back end knows them.
+    pub(super) fn run_from(&self, first: usize) -> PageRun {
+        let first = first.max(self.first);
+        let pages = self.pages.iter().skip(first - self.first);
+        PageRun {
+            first,
+            pages: pages.filter_map(|slot| slot.page.handle()).collect(),
+        }
     }
 
     pub(super) fn page(&self, index: usize) -> &Page {

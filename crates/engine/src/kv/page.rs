@@ -5,6 +5,8 @@
 
 use cwm_kernels::{AttentionShape, KvBuffer, KvFormat, KvPlane, plane_len};
 
+use crate::backend::{BackendError, Held, Home, PageHandle};
+
 pub use cwm_kernels::PAGE;
 
 /// What a page must hold.
@@ -34,16 +36,45 @@ pub(crate) struct Page {
     shape: PageShape,
     /// Rows that have ever been reserved: what a copy has to carry over.
     rows: usize,
-    data: KvBuffer,
+    contents: Contents,
+}
+
+#[derive(Debug)]
+enum Contents {
+    Here(KvBuffer),
+    There(Held),
 }
 
 impl Page {
-    pub(crate) fn new(shape: PageShape) -> Self {
-        Self {
+    /// An empty page. Those that are here never fail.
+    pub(crate) fn new(shape: PageShape, home: &Home) -> Result<Self, BackendError> {
+        let contents = match home {
+            Home::Here => Contents::Here(KvBuffer::zeros(shape.format, shape.len())),
+            Home::There(backend, group) => Contents::There(Held::new(backend, *group)?),
+        };
+        Ok(Self {
             shape,
             rows: 0,
-            data: KvBuffer::zeros(shape.format, shape.len()),
-        }
+            contents,
+        })
+    }
+
+    /// A page that holds the same in the rows that were reserved: a fork early in a page should not
+    /// pay for the whole of it. A back end copies whole pages.
+    pub(crate) fn copy(&self) -> Result<Self, BackendError> {
+        let contents = match &self.contents {
+            Contents::Here(data) => {
+                let mut copy = KvBuffer::zeros(self.shape.format, self.shape.len());
+                copy.copy_positions(data, self.shape.heads, self.rows);
+                Contents::Here(copy)
+            }
+            Contents::There(held) => Contents::There(held.copy()?),
+        };
+        Ok(Self {
+            shape: self.shape,
+            rows: self.rows,
+            contents,
+        })
     }
 
     /// Says that the first `rows` rows will be written.
@@ -52,24 +83,32 @@ impl Page {
     }
 
     /// Stores the key and value of one layer in a reserved row.
+    ///
+    /// # Panics
+    /// When a back end has its contents.
     pub(crate) fn write(&mut self, layer: usize, row: usize, key: &[f32], value: &[f32]) {
-        self.data.write(layer, self.shape.heads, row, key, value);
+        match &mut self.contents {
+            Contents::Here(data) => data.write(layer, self.shape.heads, row, key, value),
+            Contents::There(_) => panic!("a back end writes its pages itself"),
+        }
     }
 
     /// The keys and values of one layer.
+    ///
+    /// # Panics
+    /// When a back end has its contents.
     pub(crate) fn plane(&self, layer: usize) -> KvPlane<'_> {
-        self.data.plane(layer, self.shape.heads)
+        match &self.contents {
+            Contents::Here(data) => data.plane(layer, self.shape.heads),
+            Contents::There(_) => panic!("a back end reads its pages itself"),
+        }
     }
-}
 
-impl Clone for Page {
-    /// Copies only the rows that were reserved: a fork early in a page should not pay for the whole
-    /// of it.
-    fn clone(&self) -> Self {
-        let mut copy = Self::new(self.shape);
-        copy.rows = self.rows;
-        copy.data
-            .copy_positions(&self.data, self.shape.heads, self.rows);
-        copy
+    /// Its name, where a back end has its contents.
+    pub(crate) fn handle(&self) -> Option<PageHandle> {
+        match &self.contents {
+            Contents::Here(_) => None,
+            Contents::There(held) => Some(held.handle()),
+        }
     }
 }

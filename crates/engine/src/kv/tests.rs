@@ -24,7 +24,7 @@ fn cache(window: usize, slack: Option<usize>) -> Cache {
         window,
         slack,
     };
-    Cache::new(Arc::new(shape), &Arc::default())
+    Cache::new(Arc::new(shape), &Arc::default(), None)
 }
 
 /// The row a test stores for a token at a position.
@@ -33,7 +33,7 @@ fn row(layer: usize, position: usize, id: u32, offset: f32) -> [f32; 3] {
 }
 
 fn push(cache: &mut Cache, ids: &[u32]) {
-    cache.reserve(ids);
+    cache.reserve(ids).expect("pages that are here");
     for (position, &id) in (cache.len()..).zip(ids) {
         for layer in 0..cache.shape.layers.len() {
             let (key, value) = (row(layer, position, id, 0.0), row(layer, position, id, 0.5));
@@ -111,7 +111,7 @@ fn rollback_drops_whole_pages_and_later_writes_do_not_reach_the_fork() {
 fn uncommitted_rows_are_forgotten() {
     let mut cache = cache(200, None);
     push(&mut cache, &[1, 2]);
-    cache.reserve(&[3; 100]);
+    cache.reserve(&[3; 100]).expect("pages that are here");
     assert_eq!((cache.len(), cache.id(2)), (2, None));
     push(&mut cache, &[4]);
     check(&cache, &[1, 2, 4], 0);
@@ -168,7 +168,7 @@ fn the_ledger_counts_a_shared_page_once() {
     let shape = Arc::clone(&cache(5, Some(0)).shape);
     let page = (shape.global.bytes(), shape.local.bytes());
     assert_eq!(page, (64 * 3 * 2 * 4, 64 * 3 * 2 * 4 * 2));
-    let mut parent = Cache::new(shape, &ledger);
+    let mut parent = Cache::new(shape, &ledger, None);
     push(&mut parent, &[1; 100]);
     assert_eq!(parent.bytes(), 2 * page.0 + page.1);
     assert_eq!(ledger.held(), parent.bytes());
