@@ -229,14 +229,14 @@ mod tests {
     fn calibration_is_the_mean_gap() {
         let mut calibration = Calibration::default();
         assert_eq!(calibration.error(), None);
-        // Eight of ten are right at 0.9; both at 0.2 are wrong.
+        // Eight of ten are right at 0.95; both at 0.25 are wrong.
         for index in 0..10 {
-            calibration.add(0.9, index < 8);
+            calibration.add(0.95, index < 8);
         }
-        calibration.add(0.2, false);
-        calibration.add(0.2, false);
+        calibration.add(0.25, false);
+        calibration.add(0.25, false);
         let error = calibration.error().unwrap();
-        assert!((error - (1.0 + 0.4) / 12.0).abs() < 1e-6, "{error}");
+        assert!((error - (1.5 + 0.5) / 12.0).abs() < 1e-6, "{error}");
         // A probability of one has a bin.
         calibration.add(1.0, true);
         assert_eq!(calibration.bins()[9].rate.count, 11);
