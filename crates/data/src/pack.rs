@@ -12,7 +12,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use cwm_tokenizer::nano::{Codec, CodecError, Offsets, Vocabulary};
-use cwm_trace::live::{Document, Machine, Mark, Piece, Window, Workings};
+use cwm_trace::live::{Document, Machine, Mark, Piece, Window, Workings, asked};
 
 /// What a token is that a model must produce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Kind {
 }
 
 /// Tells what each piece of a window is, given the pieces before it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Sorter {
     part: Part,
 }
@@ -57,7 +57,7 @@ enum Part {
     Changes,
     /// In a step of a working.
     Working,
-    /// Behind the mark of a call: its line, then its arguments.
+    /// Behind the mark of a call: its line, then its arguments. The states that jumps lead to are written alike.
     Call,
     /// Behind the mark of a resumption: its line.
     Resume,
@@ -66,6 +66,19 @@ enum Part {
 }
 
 impl Sorter {
+    /// For the pieces of a window, which asks for a frame or for what a jump leads to.
+    fn new(window: &Window) -> Self {
+        let is_state = window.pieces.iter().any(|word| {
+            let mark = match word.piece {
+                Piece::Mark(mark) if !word.predicted => mark,
+                _ => return false,
+            };
+            matches!(mark, Mark::Until | Mark::Before | Mark::Into | Mark::Input)
+        });
+        let part = if is_state { Part::Call } else { Part::Changes };
+        Self { part }
+    }
+
     /// The kind of the next piece that must be produced, and whether a frame ends behind it.
     fn next(&mut self, piece: &Piece) -> (Kind, bool) {
         let (kind, part, ends) = match (self.part, piece) {
@@ -77,7 +90,9 @@ impl Sorter {
             (_, Piece::Mark(Mark::Return | Mark::Yield | Mark::Exception)) => {
                 (Kind::Action, Part::Output, false)
             }
-            (_, Piece::Mark(Mark::Unwind)) => (Kind::Action, Part::Changes, true),
+            (_, Piece::Mark(Mark::Unwind | Mark::Normal | Mark::Error)) => {
+                (Kind::Action, Part::Changes, true)
+            }
             (Part::Call, Piece::Line(_)) => (Kind::Action, Part::Call, false),
             (Part::Call, Piece::Mark(Mark::End)) => (Kind::State, Part::Changes, true),
             (_, Piece::Line(_) | Piece::Choice(_)) => (Kind::Action, Part::Changes, true),
@@ -146,8 +161,29 @@ impl PackedProgram {
         workings: &Workings,
         vocabulary: &Arc<Vocabulary>,
     ) -> Result<Self, CodecError> {
+        let windows = Machine::windows(document, workings);
+        Self::encode(document, &windows, vocabulary)
+    }
+
+    /// Encodes questions about a run with their [answers](asked), which `seed` chooses.
+    ///
+    /// # Errors
+    /// [`CodecError`] when the program does not fit the vocabulary.
+    pub fn asked(
+        document: &Document,
+        seed: u64,
+        vocabulary: &Arc<Vocabulary>,
+    ) -> Result<Self, CodecError> {
+        Self::encode(document, &asked(document, seed), vocabulary)
+    }
+
+    fn encode(
+        document: &Document,
+        windows: &[Window],
+        vocabulary: &Arc<Vocabulary>,
+    ) -> Result<Self, CodecError> {
         let codec = Codec::new(vocabulary.clone(), &document.source, Offsets::default())?;
-        let windows = Machine::windows(document, workings)
+        let windows = windows
             .iter()
             .map(|w| PackedWindow::new(w, &codec))
             .collect::<Result<_, _>>()?;
@@ -259,7 +295,7 @@ impl PackedWindow {
         let mut ids = Vec::new();
         let (mut predicted, mut kinds) = (Vec::new(), Vec::new());
         let mut frames = Vec::new();
-        let mut sorter = Sorter::default();
+        let mut sorter = Sorter::new(window);
         let mut frame = 0;
         for piece in &window.pieces {
             let start = ids.len();

@@ -4,7 +4,10 @@ mod literate;
 
 use std::sync::Arc;
 
-use cwm_trace::live::{Document, Focus, Machine, Parsed, Piece, Window, Workings, parse, render};
+use cwm_trace::live::{
+    Ahead, Answers, Behind, Document, Focus, Machine, Parsed, Piece, Window, Workings, parse,
+    render,
+};
 use literate::{Section, check_all};
 
 const SPEC: &str = include_str!("../specs/live.md");
@@ -54,11 +57,45 @@ fn check_good(section: &Section) {
                 let shown: String = windows.iter().map(show_foci).collect();
                 assert_eq!(shown, *expected, "{title}");
             }
+            "jumps" => {
+                let shown: String = expected
+                    .lines()
+                    .map(|line| show_jump(&document, line))
+                    .collect();
+                assert_eq!(shown, *expected, "{title}");
+            }
             language => panic!("{title}: a block of {language}"),
         }
         results += 1;
     }
     assert!(results > 0, "{title}: nothing is expected");
+}
+
+/// The window and answer that a line of a block of jumps begins with asking for: `EVENT ACTION [LINE]: ...`.
+fn show_jump(document: &Document, line: &str) -> String {
+    let (question, _) = line.split_once(':').expect("a question and a window");
+    let words: Vec<&str> = question.split(' ').collect();
+    let number = |word: &str| word.parse::<u32>().expect("a number");
+    let event = number(words[0]) as usize;
+    let answers = Answers::new(document);
+    let mut machine = Machine::new(&document.source);
+    for event in &document.events[..=event] {
+        let function = &document.functions[event.function as usize];
+        machine.feed(event, function.first_line);
+    }
+    let ahead = |action| answers.ahead(&machine, event, action);
+    let window = match words[1..] {
+        ["over"] => ahead(Ahead::Over),
+        ["leave"] => ahead(Ahead::Leave),
+        ["until", line] => ahead(Ahead::Until(number(line))),
+        ["finish"] => ahead(Ahead::Finish),
+        ["before"] => answers.behind(event, Behind::Before),
+        ["into"] => answers.behind(event, Behind::Into),
+        ["input"] => answers.behind(event, Behind::Input),
+        _ => panic!("no question: {question}"),
+    };
+    let shown = window.map_or_else(|| "nothing\n".to_owned(), |window| show(&window));
+    format!("{question}: {shown}")
 }
 
 /// Steps, one a line, each behind the number of the event it stands before.

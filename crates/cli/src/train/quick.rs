@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use cwm_model::Model;
+use cwm_train::sources::windows::Ask;
 use cwm_train::sources::{Content, Groups, Source, read};
 use cwm_train::stage::Size;
 use cwm_train::{
@@ -156,6 +157,7 @@ impl Quick {
             name: name.to_owned(),
             paths: paths.to_vec(),
             content: Content::Windows {
+                ask: Ask::Frames,
                 rows_per_program: self.rows_per_program,
                 weights: BTreeMap::new(),
             },

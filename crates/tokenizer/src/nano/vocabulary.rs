@@ -73,6 +73,19 @@ const MARKS: &[(Mark, &str)] = &[
     (Mark::Work, "work"),
 ];
 
+/// The marks of jumps came later: they stand behind all other tokens, whose ids so stay what they were.
+const JUMPS: &[(Mark, &str)] = &[
+    (Mark::Over, "over"),
+    (Mark::Leave, "leave"),
+    (Mark::Until, "until"),
+    (Mark::Finish, "finish"),
+    (Mark::Before, "before"),
+    (Mark::Into, "into"),
+    (Mark::Input, "input"),
+    (Mark::Normal, "normal"),
+    (Mark::Error, "error"),
+];
+
 pub(super) const MAX_LINE: u32 = 127;
 pub(super) const MAX_DEPTH: u32 = 11;
 pub(super) const CHOICES: u32 = MOST_NEXT as u32;
@@ -133,7 +146,12 @@ pub struct Vocabulary {
 
 impl Default for Vocabulary {
     fn default() -> Self {
-        let tokens = all_tokens();
+        Self::of(all_tokens())
+    }
+}
+
+impl Vocabulary {
+    fn of(tokens: Vec<Token>) -> Self {
         let ids = tokens
             .iter()
             .enumerate()
@@ -148,9 +166,19 @@ impl Default for Vocabulary {
             .collect();
         Self { tokens, ids, words }
     }
-}
 
-impl Vocabulary {
+    /// The vocabulary of models that were trained before there were jumps.
+    pub fn without_jumps() -> Self {
+        let mut tokens = all_tokens();
+        tokens.truncate(tokens.len() - JUMPS.len());
+        Self::of(tokens)
+    }
+
+    /// Whether it has the marks that ask for jumps.
+    pub fn has_jumps(&self) -> bool {
+        self.ids.contains_key(&Token::Mark(Mark::Over))
+    }
+
     /// Name of the file beside the weights.
     pub const FILE: &str = "vocabulary.json";
 
@@ -171,7 +199,8 @@ impl Vocabulary {
             .map_or_else(|| format!("<{id}?>"), token_name)
     }
 
-    /// Checks that the file lists exactly this vocabulary and gives it.
+    /// Checks that the file lists exactly this vocabulary, or the one [without jumps](Self::without_jumps), and gives
+    /// it.
     pub fn load(path: &Path) -> Result<Self, VocabularyError> {
         let shown = path.display().to_string();
         let text = std::fs::read_to_string(path).map_err(|source| VocabularyError::Io {
@@ -190,7 +219,10 @@ impl Vocabulary {
                 reason,
             });
         }
-        let ours = Self::default();
+        let ours = match Self::without_jumps() {
+            older if older.len() == file.tokens.len() => older,
+            _ => Self::default(),
+        };
         let expected: Vec<String> = ours.tokens.iter().map(token_name).collect();
         let differs = (0..expected.len().max(file.tokens.len()))
             .find(|&i| expected.get(i) != file.tokens.get(i));
@@ -273,6 +305,7 @@ fn all_tokens() -> Vec<Token> {
     tokens.extend((0..ORDINALS).map(Token::Ordinal));
     tokens.extend((0..SYMBOLS).map(Token::Symbol));
     tokens.extend((0x80..=0xff).map(Token::Byte));
+    tokens.extend(JUMPS.iter().map(|&(m, _)| Token::Mark(m)));
     tokens
 }
 
@@ -285,6 +318,7 @@ fn token_name(token: &Token) -> String {
         Token::Mark(mark) => {
             let name = MARKS
                 .iter()
+                .chain(JUMPS)
                 .find(|(m, _)| *m == mark)
                 .map_or("?", |(_, n)| n);
             format!("<{name}>")

@@ -53,6 +53,24 @@ pub enum Mark {
     Next,
     /// A step of a working follows.
     Work,
+    /// Asks for the next frame of the activation, past what the line calls.
+    Over,
+    /// Asks how the activation is left.
+    Leave,
+    /// Asks for the state in which the line that follows is next about to run.
+    Until,
+    /// Asks how the run ends.
+    Finish,
+    /// Asks for the state before, in the same activation.
+    Before,
+    /// Asks for the state before, in a call that was made meanwhile.
+    Into,
+    /// Asks for the arguments of the activation.
+    Input,
+    /// The run ends by itself.
+    Normal,
+    /// The run ends by an exception that nothing caught.
+    Error,
 }
 
 /// A word of a window, before any vocabulary.
@@ -137,14 +155,22 @@ impl Window {
         }
         Some(rest)
     }
-    fn given(&mut self, piece: Piece) {
+
+    pub(super) fn given(&mut self, piece: Piece) {
         self.pieces.push(WindowPiece {
             piece,
             predicted: false,
         });
     }
 
-    fn predicted(&mut self, piece: Piece) {
+    /// Appends words that have to be predicted.
+    pub(super) fn answer(&mut self, pieces: Vec<Piece>) {
+        for piece in pieces {
+            self.predicted(piece);
+        }
+    }
+
+    pub(super) fn predicted(&mut self, piece: Piece) {
         self.pieces.push(WindowPiece {
             piece,
             predicted: true,
@@ -152,7 +178,7 @@ impl Window {
     }
 
     /// A variable and its value follow by rule.
-    fn show(&mut self, local: &Local) {
+    pub(super) fn show(&mut self, local: &Local) {
         self.given(Piece::Name(local.name.clone()));
         self.given(Piece::Value(local.value.repr.clone()));
         self.given(Piece::Mark(Mark::Item));
@@ -165,7 +191,7 @@ impl Window {
     }
 
     /// A value has to be predicted.
-    fn tell(&mut self, text: &Arc<str>, before: Option<&Arc<str>>) {
+    pub(super) fn tell(&mut self, text: &Arc<str>, before: Option<&Arc<str>>) {
         let told = Told {
             text: text.clone(),
             before: before.cloned(),

@@ -9,16 +9,19 @@
 //!   finished call leaves only its value. So the context is bounded by the
 //!   program and the values that one line names, not by the length of the
 //!   run. The same machine makes training windows from recorded events and
-//!   prompts from predicted ones.
+//!   prompts from predicted ones. [`ahead`] and [`behind`] ask it for more than
+//!   the next frame.
 
 mod document;
 mod flow;
 mod focus;
+mod jump;
 mod machine;
 mod outline;
 
 pub use document::{Broken, Document, Parsed, VERSION, parse, render};
 pub use flow::Flow;
 pub use focus::{Focus, MOST_NEXT};
+pub use jump::{Ahead, Answers, Behind, Exit, Jump, Later, ahead, asked, behind};
 pub use machine::{Machine, Mark, Piece, Told, Window, WindowPiece, Workings, step_pieces};
 pub use outline::{LineInfo, LineKind, Outline, defined_name};

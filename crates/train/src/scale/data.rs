@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::Error;
 use super::arithmetic::Arithmetic;
 use super::ladder::{BuiltIn, Data, Ladder};
+use crate::sources::windows::Ask;
 use crate::sources::{Content, Groups, Source, read};
 use crate::{Dataset, Mixture, Tokenizer};
 
@@ -56,6 +57,7 @@ fn records(
         name: name.to_owned(),
         paths: paths.to_vec(),
         content: Content::Windows {
+            ask: Ask::Frames,
             rows_per_program: ladder.rows_per_program,
             weights: BTreeMap::new(),
         },

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::dialogs::{Dialogs, Lesson, read_line};
 use super::texts::Texts;
-use super::windows::{Numbering, Windows};
+use super::windows::{Ask, Numbering, Windows};
 use crate::packed::{Documents, Packed, PackedStats};
 use crate::tokenizer::Tokenizer;
 
@@ -35,6 +35,8 @@ pub struct Source {
 pub enum Content {
     /// Recorded runs, as windows.
     Windows {
+        /// What is asked in them.
+        ask: Ask,
         /// Rows of one program at most.
         rows_per_program: usize,
         /// Weights of kinds of targets; 1 where none is given.
@@ -55,7 +57,13 @@ impl Content {
     /// Its name in settings.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Windows { .. } => "windows",
+            Self::Windows {
+                ask: Ask::Frames, ..
+            } => "windows",
+            Self::Windows {
+                ask: Ask::Jumps { .. },
+                ..
+            } => "jumps",
             Self::Texts { .. } => "text",
             Self::Dialogs(_) => "dialogs",
         }
@@ -183,6 +191,7 @@ pub fn read(
     let documents: Box<dyn Documents> = match (&source.content, tokenizer) {
         (
             Content::Windows {
+                ask,
                 rows_per_program,
                 weights,
             },
@@ -193,7 +202,7 @@ pub fn read(
                 Groups::Note(_) => Numbering::Plain,
                 Groups::Avoid(_) => Numbering::Shifted,
             };
-            let mut windows = Windows::new(vocabulary.clone(), numbering, weights);
+            let mut windows = Windows::new(vocabulary.clone(), *ask, numbering, weights);
             reader.windows(&mut windows, *rows_per_program)?;
             Box::new(windows)
         }

@@ -32,10 +32,23 @@ pub enum Numbering {
     Shifted,
 }
 
+/// What the windows of a run ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// The next frame, at each.
+    Frames,
+    /// What an action of a debugger leads to: one at each state that can be asked about.
+    Jumps {
+        /// Chooses the actions.
+        seed: u64,
+    },
+}
+
 /// Programs with the windows of their runs.
 #[derive(Debug)]
 pub struct Windows {
     vocabulary: Arc<Vocabulary>,
+    ask: Ask,
     programs: Vec<Program>,
     numbering: Numbering,
     weights: [f32; Kind::ALL.len()],
@@ -53,11 +66,13 @@ impl Windows {
     /// No program yet. `weights` are those of kinds of targets that do not have weight 1.
     pub fn new(
         vocabulary: Arc<Vocabulary>,
+        ask: Ask,
         numbering: Numbering,
         weights: &BTreeMap<String, f32>,
     ) -> Self {
         Self {
             vocabulary,
+            ask,
             programs: Vec::new(),
             numbering,
             weights: weights_by_name(Kind::ALL.map(Kind::name), weights),
@@ -75,7 +90,10 @@ impl Windows {
         stats: &mut PackedStats,
     ) {
         let document = Document::from_trace(&record.trace);
-        let packed = PackedProgram::new(&document, &record.workings, &self.vocabulary);
+        let packed = match self.ask {
+            Ask::Frames => PackedProgram::new(&document, &record.workings, &self.vocabulary),
+            Ask::Jumps { seed } => PackedProgram::asked(&document, seed, &self.vocabulary),
+        };
         let Ok(mut packed) = packed else {
             return stats.drop("program that the vocabulary cannot hold", 1);
         };

@@ -13,6 +13,7 @@ use super::{Begin, ModelPlan, Plan, Stage, StageError, TokenizerPlan};
 use crate::mixture::MOST_SOURCES;
 use crate::sources::dialogs::{Lesson, Speaker, Think};
 use crate::sources::texts::Texts;
+use crate::sources::windows::Ask;
 use crate::sources::{Content, Source};
 use crate::{TokenizerKind, TrainConfig};
 
@@ -70,6 +71,7 @@ struct RowsTable {
 #[serde(rename_all = "lowercase")]
 enum SourceKind {
     Windows,
+    Jumps,
     Text,
     Dialogs,
 }
@@ -280,7 +282,7 @@ impl SourceTable {
         };
         let weights = self.weights.unwrap_or_default();
         let kinds = match self.kind {
-            SourceKind::Windows => Kind::ALL.map(Kind::name).to_vec(),
+            SourceKind::Windows | SourceKind::Jumps => Kind::ALL.map(Kind::name).to_vec(),
             SourceKind::Text | SourceKind::Dialogs => Texts::KINDS.to_vec(),
         };
         if let Some(name) = weights.keys().find(|name| !kinds.contains(&name.as_str())) {
@@ -297,7 +299,11 @@ impl SourceTable {
             );
         }
         let content = match self.kind {
-            SourceKind::Windows => Content::Windows {
+            SourceKind::Windows | SourceKind::Jumps => Content::Windows {
+                ask: match self.kind {
+                    SourceKind::Jumps => Ask::Jumps { seed },
+                    _ => Ask::Frames,
+                },
                 rows_per_program: self.rows_per_program.unwrap_or(ROWS_PER_PROGRAM),
                 weights,
             },
@@ -338,15 +344,15 @@ impl SourceTable {
 
     /// Refuses keys that mean something for another kind of source only.
     fn check_keys(&self) -> Result<(), StageError> {
-        use SourceKind::{Dialogs, Text, Windows};
+        use SourceKind::{Dialogs, Jumps, Text, Windows};
         let given: [(&str, bool, &[SourceKind]); 6] = [
             ("only", self.only.is_some(), &[Text]),
             (
                 "rows_per_program",
                 self.rows_per_program.is_some(),
-                &[Windows],
+                &[Windows, Jumps],
             ),
-            ("weights", self.weights.is_some(), &[Windows, Text]),
+            ("weights", self.weights.is_some(), &[Windows, Jumps, Text]),
             ("learn", self.learn.is_some(), &[Dialogs]),
             ("tool_share", self.tool_share.is_some(), &[Dialogs]),
             ("think", self.think.is_some(), &[Dialogs]),

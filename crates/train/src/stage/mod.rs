@@ -22,11 +22,11 @@
 //!
 //! [[source]]
 //! name = "traces"
-//! kind = "windows"                 # recorded runs; or "text", "dialogs"
+//! kind = "windows"                 # recorded runs; or "jumps", "text", "dialogs"
 //! path = ["shards", "more.jsonl"]
 //! share = 0.7                      # how often it is drawn, beside the other shares
-//! # rows_per_program = 3           # of windows
-//! # weights = { working = 0.5 }    # of windows and text: of kinds of targets, 1 where none is given
+//! # rows_per_program = 3           # of windows and jumps
+//! # weights = { working = 0.5 }    # of windows, jumps and text: of kinds of targets, 1 where none is given
 //! # only = ["cwm", "nd"]           # of text: the kinds of texts that are wanted
 //! # learn = ["assistant", "tool"]  # of dialogs: whose messages are learned
 //! # tool_share = 0.5               # of dialogs: share of the replies of tools that are learned
