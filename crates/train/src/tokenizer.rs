@@ -242,8 +242,23 @@ impl Tokenizer {
         folder.join(TOKENIZER_FILE).exists() || folder.join(Vocabulary::FILE).exists()
     }
 
-    /// Makes sure that a run, or a model that [notes](Self::is_noted) it, was made with this vocabulary. One from
-    /// before the note was kept has that of the small model.
+    /// Makes sure that a model that [notes](Self::is_noted) it was made with this vocabulary or, of the small model, an
+    /// earlier one of which this is the longer.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub(crate) fn check_origin(&self, model: &Path) -> Result<(), TokenizerError> {
+        match (self.kind(), Self::kind_of(model)?) {
+            (TokenizerKind::Nano, TokenizerKind::Nano) => {
+                Vocabulary::load(&model.join(Vocabulary::FILE))?;
+                Ok(())
+            }
+            _ => self.check(model),
+        }
+    }
+
+    /// Makes sure that a run was made with this vocabulary. One from before the note was kept has that of the small
+    /// model.
     ///
     /// # Errors
     /// [`TokenizerError::Differs`], or that the files beside the run cannot be used.

@@ -66,7 +66,11 @@ fn ship_vocabulary(args: &ExportArgs, is_text: bool) -> std::io::Result<()> {
     let stale = match is_text {
         // The vocabulary file itself may not be ours to pass on.
         true => std::fs::copy(args.run.join(TOKENIZER_FILE), note).map(|_| nano)?,
-        false => std::fs::write(nano, Vocabulary::default().to_json()).map(|()| note)?,
+        false => match args.run.join(Vocabulary::FILE) {
+            kept if kept.exists() => std::fs::copy(kept, nano).map(|_| note)?,
+            // Runs that keep none are older than the newest tokens.
+            _ => std::fs::write(nano, Vocabulary::without_jumps().to_json()).map(|()| note)?,
+        },
     };
     match stale.exists() {
         true => std::fs::remove_file(stale),

@@ -194,6 +194,7 @@ const ACTIONS: &[(Jump, u32)] = &[
 ];
 
 /// Where jumps through a recorded run lead.
+#[derive(Debug)]
 pub struct Answers<'a> {
     document: &'a Document,
     outline: Outline,

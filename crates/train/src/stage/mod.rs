@@ -51,6 +51,7 @@ mod file;
 mod presets;
 mod shape;
 mod table;
+mod vocabulary;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -236,7 +237,8 @@ impl Plan {
             Begin::From(path) => {
                 let mut model = load(path)?;
                 if is_run(path) || Tokenizer::is_noted(path) {
-                    tokenizer.check(path)?;
+                    tokenizer.check_origin(path)?;
+                    model = vocabulary::grow(model, tokenizer.vocabulary(), self.seed);
                 }
                 self.adapt(&mut model.config);
                 self.check(&model.config, tokenizer)?;
