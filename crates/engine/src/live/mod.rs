@@ -10,9 +10,11 @@ mod arguments;
 mod decode;
 mod definitions;
 mod grammar;
+mod jump;
 mod literal;
 mod memory;
 mod predictor;
 
 pub use arguments::{ArgumentError, Signature, bind_arguments, literal_repr};
+pub use jump::{Landed, Landing};
 pub use predictor::{LiveError, Pace, Point, Predicted, Predictor, Sampling};

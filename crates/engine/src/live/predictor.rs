@@ -49,6 +49,19 @@ pub enum LiveError {
     /// The model did not end a frame.
     #[error("the model wrote {MAX_FRAME} tokens without ending the frame")]
     Endless,
+    /// The model was not trained to jump.
+    #[error(
+        "this model predicts frame by frame; to jump takes one that was trained with sources of kind `jumps`"
+    )]
+    NoJumps,
+    /// The running line has made a call already.
+    #[error(
+        "jumps begin where a line is about to run; go `back` to before its calls, or `step` on"
+    )]
+    InsideLine,
+    /// Nothing can be asked about a line.
+    #[error("line {0} is not in the program; it has {1}")]
+    NoLine(u32, u32),
     /// Calls are nested too deeply.
     #[error("predicted calls are nested {0} deep; the program seems to recurse without end")]
     TooDeep(usize),
@@ -104,11 +117,11 @@ pub struct Predicted {
 /// A moment of a predicted run. Cloning shares the caches.
 #[derive(Clone, Debug)]
 pub struct Point {
-    machine: Machine,
+    pub(super) machine: Machine,
     lanes: Vec<Lane>,
     next_activation: u32,
     /// Events so far, which tell moments with equal windows apart.
-    events: u64,
+    pub(super) events: u64,
 }
 
 impl Point {
@@ -139,10 +152,10 @@ const MAX_DEPTH: usize = 1000;
 #[derive(Debug)]
 pub struct Predictor {
     engine: Arc<Engine>,
-    codec: Codec,
+    pub(super) codec: Codec,
     source: String,
-    machine: Machine,
-    definitions: Vec<Definition>,
+    pub(super) machine: Machine,
+    pub(super) definitions: Vec<Definition>,
     base: Session,
     sampling: Sampling,
     pace: Pace,
@@ -343,21 +356,21 @@ impl Predictor {
         Ok(whole)
     }
 
-    fn legal(&self, at: &Point) -> Legal {
+    pub(super) fn legal(&self, at: &Point) -> Legal {
         let lines: Vec<&str> = self.source.lines().collect();
         Legal::new(&self.codec, &at.machine, &self.definitions, &lines)
     }
 
     /// What the running activation returns, named at once instead of step by
-    /// step.
+    /// step, by a model that was not trained to [jump](Self::jump).
     ///
     /// # Errors
     /// As [`Predictor::next`].
     pub fn answer(&self, at: &Point) -> Result<String, LiveError> {
-        let decoded = self.decode(at, &Legal::only_return(&self.codec))?;
+        let decoded = self.decode(at, &self.legal(at).only_return())?;
         match decoded.draft.ending {
             Ending::Return(value) => {
-                let value = self.text(&at.machine, "the value", None, &value)?;
+                let value = self.text(at.machine.window(), "the value", None, &value)?;
                 Ok(value.repr.to_string())
             }
             _ => Err(LiveError::Endless),
@@ -393,7 +406,7 @@ impl Predictor {
     }
 
     /// Index and definition of the function whose call events have `line`.
-    fn definition(&self, line: u32) -> (u32, &Definition) {
+    pub(super) fn definition(&self, line: u32) -> (u32, &Definition) {
         let index = self
             .definitions
             .iter()
@@ -422,14 +435,7 @@ impl Predictor {
         let known = lane.session.common_prefix(&ids);
         // The logits behind the window come from a pass over its last token.
         let kept = known.min(ids.len() - 1);
-        let max_positions = self.engine.max_positions();
-        if ids.len() > max_positions {
-            return Err(LiveError::Engine(crate::Error::ContextFull {
-                len: kept,
-                added: ids.len() - kept,
-                max_positions,
-            }));
-        }
+        self.check_room(kept, ids.len())?;
         lane.session.rewind(&self.engine, kept)?;
         lane.ids = ids.into();
         Ok(())
@@ -440,13 +446,7 @@ impl Predictor {
         let Some(lane) = at.lanes.last() else {
             return Err(LiveError::Endless);
         };
-        let sampler = match &self.sampling {
-            Sampling::Greedy => None,
-            Sampling::Sample(options) => {
-                let seed = options.seed ^ at.events.wrapping_mul(0x9e37_79b9);
-                Some(Sampler::new(SamplerOptions { seed, ..*options })?)
-            }
-        };
+        let sampler = self.sampler(at.events)?;
         let decoder = Decoder::new(&self.engine, &self.codec, legal, self.pace, sampler);
         let known = || self.memory.lock().unwrap_or_else(PoisonError::into_inner);
         let mut memory = known()
@@ -457,16 +457,57 @@ impl Predictor {
         decoded
     }
 
-    /// The value of `what`, which held `before`.
-    fn text(
+    /// What draws tokens at the moment after so many events.
+    fn sampler(&self, events: u64) -> Result<Option<Sampler>, LiveError> {
+        let Sampling::Sample(options) = &self.sampling else {
+            return Ok(None);
+        };
+        let seed = options.seed ^ events.wrapping_mul(0x9e37_79b9);
+        Ok(Some(Sampler::new(SamplerOptions { seed, ..*options })?))
+    }
+
+    /// Decodes what follows a window of its own, behind the source.
+    pub(super) fn decode_window(
         &self,
-        machine: &Machine,
+        window: &Window,
+        legal: &Legal,
+        events: u64,
+    ) -> Result<Decoded, LiveError> {
+        let mut ids = self.codec.source().to_vec();
+        for piece in &window.pieces {
+            self.codec.encode(&piece.piece, &mut ids)?;
+        }
+        self.check_room(self.base.len(), ids.len())?;
+        // Nothing that is guessed by the line would fit.
+        let pace = Pace::Plain;
+        let sampler = self.sampler(events)?;
+        let decoder = Decoder::new(&self.engine, &self.codec, legal, pace, sampler);
+        decoder.decode(&self.base, &ids, &mut Memory::new(costs()))
+    }
+
+    /// Whether so many tokens, some of them known, fit the context.
+    fn check_room(&self, len: usize, all: usize) -> Result<(), LiveError> {
+        let max_positions = self.engine.max_positions();
+        match all <= max_positions {
+            true => Ok(()),
+            false => Err(LiveError::Engine(crate::Error::ContextFull {
+                len,
+                added: all - len,
+                max_positions,
+            })),
+        }
+    }
+
+    /// The value of `what`, which held `before`.
+    pub(super) fn text(
+        &self,
+        window: Option<&Window>,
         what: &str,
         before: Option<&Local>,
         value: &DraftValue,
     ) -> Result<Value, LiveError> {
         let before = before.map(|local| &*local.value.repr);
-        let focus = machine.window().and_then(Window::focus);
+        let focus = window.and_then(Window::focus);
         let shown = focus.map_or(&[][..], |focus| &focus.values);
         let text = self.codec.decode_told(&value.ids, before, shown);
         text.map(Value::new)
@@ -474,14 +515,19 @@ impl Predictor {
     }
 
     /// Makes a whole frame out of a draft.
-    fn frame(&self, at: &Point, draft: Draft, logprob: f64) -> Result<Predicted, LiveError> {
+    pub(super) fn frame(
+        &self,
+        at: &Point,
+        draft: Draft,
+        logprob: f64,
+    ) -> Result<Predicted, LiveError> {
         let machine = &at.machine;
         let mut locals: Vec<Local> = machine.locals().to_vec();
         locals.retain(|l| !draft.deleted.contains(&l.name));
         let mut changes = Vec::new();
         for (name, value) in &draft.changes {
             let before = machine.locals().iter().find(|l| l.name == *name);
-            let text = self.text(machine, name, before, value)?;
+            let text = self.text(machine.window(), name, before, value)?;
             changes.push((name.clone(), probability(value.logprob)));
             match locals.iter_mut().find(|l| l.name == *name) {
                 Some(local) => local.value = text,
@@ -504,7 +550,7 @@ impl Predictor {
         let mut value_probability = None;
         let mut valued = |event: &mut Event, kind, value: &DraftValue| -> Result<(), LiveError> {
             event.kind = kind;
-            event.value = Some(self.text(machine, "the value", None, value)?);
+            event.value = Some(self.text(machine.window(), "the value", None, value)?);
             value_probability = Some(probability(value.logprob));
             Ok(())
         };
@@ -517,6 +563,7 @@ impl Predictor {
                 event.locals.clear();
             }
             Ending::Unwind => event.kind = EventKind::Unwind,
+            Ending::State | Ending::Exit(_) => return Err(LiveError::Endless),
             Ending::Call { line, arguments } => {
                 depth += 1;
                 definition = *line;
@@ -526,7 +573,7 @@ impl Predictor {
                 event.locals.clear();
                 for (name, value) in arguments {
                     changes.push((name.clone(), probability(value.logprob)));
-                    let value = self.text(machine, name, None, value)?;
+                    let value = self.text(machine.window(), name, None, value)?;
                     event.locals.push(Local {
                         name: name.clone(),
                         value,
@@ -570,6 +617,6 @@ fn costs() -> PassCosts {
     PassCosts::new(&points).expect("costs rise from one token")
 }
 
-fn probability(logprob: f64) -> f32 {
+pub(super) fn probability(logprob: f64) -> f32 {
     logprob.exp() as f32
 }

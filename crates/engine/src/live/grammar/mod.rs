@@ -7,15 +7,20 @@
 //! exception may be told as an edit, `keep [#n] items [rest #m]`, and it or an
 //! item in it as `same NAME`. Which names, lines and endings there are is taken
 //! from the program and the state of the run; the next line is one of those
-//! that [`Flow`](cwm_trace::live::Flow) says control can reach.
+//! that [`Flow`](cwm_trace::live::Flow) says control can reach. What may answer for a jump is in
+//! [`jump`].
+
+mod jump;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cwm_tokenizer::nano::{Codec, Shape, Token};
-use cwm_trace::live::{LineKind, Machine, Mark, Piece, Window};
+use cwm_trace::live::{Exit, LineKind, Machine, Mark, Piece, Window};
 
 use super::definitions::Definition;
+
+pub(super) use jump::call_line;
 
 /// A value as decoded so far.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +44,33 @@ pub(super) enum Ending {
     Yield(DraftValue),
     Exception(DraftValue),
     Unwind,
+    /// The locals of a state that a jump leads to are those told before.
+    State,
+    /// A jump leads out of the run.
+    Exit(Exit),
+}
+
+/// What is to be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// The next frame.
+    Frame,
+    /// The next frame of the running activation, at once.
+    Over,
+    /// How the running activation is left, at once.
+    Leave,
+    /// What it returns, at once.
+    Value,
+    /// The locals at a line that is known, or how the run ends without.
+    Arrival,
+    /// How the run ends.
+    Exit,
+    /// A line, and its locals where they differ from those that are known, or a call.
+    Before,
+    /// The same, or what a call gave.
+    Into,
+    /// Arguments of a call.
+    Input,
 }
 
 /// Tokens of a working, marks included, after which no further step may begin.
@@ -55,6 +87,8 @@ pub(super) struct Draft {
     pub(super) working: Vec<DraftValue>,
     pub(super) changes: Vec<(Arc<str>, DraftValue)>,
     pub(super) deleted: Vec<Arc<str>>,
+    /// The line of an earlier state, which is told before all else.
+    pub(super) line: Option<u32>,
     pub(super) ending: Ending,
 }
 
@@ -79,29 +113,13 @@ pub(super) struct Legal {
     returns: bool,
     yields: bool,
     raised: bool,
-    only_return: bool,
+    wanted: Wanted,
+    /// Line of the call events of the function whose arguments may be told without its line.
+    called: u32,
 }
 
 impl Legal {
-    /// Nothing but the return of a value.
-    pub(super) fn only_return(codec: &Codec) -> Self {
-        Self {
-            names: codec.name_ids().into_iter().collect(),
-            lines: BTreeSet::new(),
-            next: Vec::new(),
-            callees: BTreeMap::new(),
-            bound: BTreeSet::new(),
-            suspended: BTreeSet::new(),
-            bindable: None,
-            shown: BTreeSet::new(),
-            values: BTreeMap::new(),
-            returns: true,
-            yields: false,
-            raised: false,
-            only_return: true,
-        }
-    }
-
+    /// What the next frame may be.
     pub(super) fn new(
         codec: &Codec,
         machine: &Machine,
@@ -123,21 +141,7 @@ impl Legal {
             Some(line) => flow.successors(line).unwrap_or_else(scope_lines),
             None => scope_lines(),
         };
-        let id_of = |name: Arc<str>| {
-            let mut ids = Vec::new();
-            codec.encode(&Piece::Name(name), &mut ids).ok()?;
-            ids.first().copied()
-        };
-        let callees: BTreeMap<u32, Vec<u32>> = definitions
-            .iter()
-            .filter(|d| d.line > 0)
-            .map(|d| {
-                (
-                    d.line,
-                    d.parameters().into_iter().filter_map(id_of).collect(),
-                )
-            })
-            .collect();
+        let callees = callees(codec, definitions);
         let suspended = callees
             .keys()
             .copied()
@@ -159,7 +163,7 @@ impl Legal {
                 .and_then(Window::focus)
                 .map_or(&[][..], |focus| &focus.values)
                 .iter()
-                .filter_map(|(name, _)| id_of(name.clone()))
+                .filter_map(|(name, _)| id_of(codec, name.clone()))
                 .collect(),
             values: machine
                 .locals()
@@ -168,9 +172,26 @@ impl Legal {
                 .collect(),
             returns: returns(machine),
             raised: machine.raised(),
-            only_return: false,
+            wanted: Wanted::Frame,
+            called: 0,
         }
     }
+}
+
+fn id_of(codec: &Codec, name: Arc<str>) -> Option<u32> {
+    let mut ids = Vec::new();
+    codec.encode(&Piece::Name(name), &mut ids).ok()?;
+    ids.first().copied()
+}
+
+/// Ids of the parameters of every function by line of its call events.
+fn callees(codec: &Codec, definitions: &[Definition]) -> BTreeMap<u32, Vec<u32>> {
+    let ids = |definition: &Definition| {
+        let names = definition.parameters().into_iter();
+        names.filter_map(|name| id_of(codec, name)).collect()
+    };
+    let functions = definitions.iter().filter(|d| d.line > 0);
+    functions.map(|d| (d.line, ids(d))).collect()
 }
 
 /// Names that the statement about to run may bind. A definition binds its
@@ -214,6 +235,12 @@ enum Place {
     CallLine,
     CallArgument,
     ResumeLine,
+    /// Before a variable of the state that a jump leads to, or where the run ends.
+    Arrival,
+    /// Before the line of an earlier state.
+    Back,
+    /// Before a variable of an earlier state.
+    Earlier,
 }
 
 #[derive(Clone)]
@@ -269,6 +296,7 @@ pub(super) struct FrameGrammar<'a> {
     working: Vec<DraftValue>,
     changes: Vec<(Arc<str>, DraftValue)>,
     deleted: Vec<Arc<str>>,
+    line: Option<u32>,
     call_line: u32,
     arguments: Vec<(Arc<str>, DraftValue)>,
 }
@@ -278,13 +306,14 @@ impl<'a> FrameGrammar<'a> {
         Self {
             codec,
             legal,
-            place: Place::Start,
+            place: home(legal.wanted, None),
+            line: None,
             value: DraftValue::default(),
             state: ValueState::default(),
             working: Vec::new(),
             changes: Vec::new(),
             deleted: Vec::new(),
-            call_line: 0,
+            call_line: legal.called,
             arguments: Vec::new(),
         }
     }
@@ -311,13 +340,19 @@ impl<'a> FrameGrammar<'a> {
             Place::ResumeLine => {
                 matches!(token, Token::Line(n) if self.legal.suspended.contains(&n))
             }
+            Place::Arrival => self.allows_arrival(id, token),
+            Place::Back => self.allows_back(token),
+            Place::Earlier => self.allows_earlier(id, token),
         }
     }
 
     fn allows_at_start(&self, id: u32, token: Token) -> bool {
         let untouched = self.changes.is_empty() && self.deleted.is_empty();
-        if self.legal.only_return {
-            return token == Token::Mark(Mark::Return);
+        let is_frame = self.legal.wanted == Wanted::Frame;
+        match self.legal.wanted {
+            Wanted::Value => return token == Token::Mark(Mark::Return),
+            Wanted::Leave => return self.allows_leaving(token),
+            _ => {}
         }
         match token {
             Token::Line(n) => self.legal.lines.contains(&n) && !self.legal.next.contains(&n),
@@ -330,9 +365,9 @@ impl<'a> FrameGrammar<'a> {
             Token::Mark(Mark::Yield) => self.legal.yields,
             Token::Mark(Mark::Unwind) => self.legal.raised,
             Token::Mark(Mark::Exception) => untouched,
-            Token::Mark(Mark::Work) => untouched && self.may_work(),
-            Token::Mark(Mark::Call) => untouched && !self.legal.callees.is_empty(),
-            Token::Mark(Mark::Resume) => untouched && !self.legal.suspended.is_empty(),
+            Token::Mark(Mark::Work) => is_frame && untouched && self.may_work(),
+            Token::Mark(Mark::Call) => is_frame && untouched && !self.legal.callees.is_empty(),
+            Token::Mark(Mark::Resume) => is_frame && untouched && !self.legal.suspended.is_empty(),
             _ => self.is_new_name(id) && self.may_change(id),
         }
     }
@@ -490,7 +525,8 @@ impl<'a> FrameGrammar<'a> {
     /// Takes an allowed token; gives the frame when it is whole.
     pub(super) fn take(&mut self, id: u32, logprob: f64) -> Option<Draft> {
         let token = self.codec.token(id)?;
-        match std::mem::replace(&mut self.place, Place::Start) {
+        let home = home(self.legal.wanted, self.line);
+        match std::mem::replace(&mut self.place, home) {
             Place::Start => return self.take_start(id, token),
             Place::DeleteName => self.deleted.extend(self.codec.name(id)),
             Place::CallLine => {
@@ -514,6 +550,7 @@ impl<'a> FrameGrammar<'a> {
                     return self.finish(Ending::Resume { definition });
                 }
             }
+            Place::Arrival | Place::Back | Place::Earlier => return self.take_landing(id, token),
             Place::Value(target) => {
                 self.value.logprob += logprob;
                 if token == Token::Mark(Mark::Item) && self.state.open.is_none() {
@@ -553,6 +590,8 @@ impl<'a> FrameGrammar<'a> {
     fn begin(&mut self, target: Target) {
         let before = match &target {
             Target::Change(name) => self.legal.values.get(name),
+            // What is known of a later state may tell what was passed in.
+            Target::Argument(name) if self.legal.is_back() => self.legal.values.get(name),
             _ => None,
         };
         self.value = DraftValue::default();
@@ -584,8 +623,20 @@ impl<'a> FrameGrammar<'a> {
             working: std::mem::take(&mut self.working),
             changes: std::mem::take(&mut self.changes),
             deleted: std::mem::take(&mut self.deleted),
+            line: self.line,
             ending,
         })
+    }
+}
+
+/// Where the telling begins, and goes on behind each variable.
+fn home(wanted: Wanted, line: Option<u32>) -> Place {
+    match (wanted, line) {
+        (Wanted::Frame | Wanted::Over | Wanted::Leave | Wanted::Value, _) => Place::Start,
+        (Wanted::Arrival | Wanted::Exit, _) => Place::Arrival,
+        (Wanted::Before | Wanted::Into, None) => Place::Back,
+        (Wanted::Before | Wanted::Into, Some(_)) => Place::Earlier,
+        (Wanted::Input, _) => Place::CallArgument,
     }
 }
 
