@@ -194,6 +194,13 @@ fn what_cannot_work_is_refused_by_name() {
             "not exactly one",
         ),
         (
+            set(
+                "preset = \"nano-tiny\"",
+                "preset = \"nano-tiny\", num_hidden_layers = 4",
+            ),
+            "`model.num_hidden_layers` goes with `from` alone",
+        ),
+        (
             set("preset = \"nano-tiny\"", "continue = \"x\""),
             "by --resume",
         ),

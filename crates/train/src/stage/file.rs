@@ -41,6 +41,7 @@ struct ModelTable {
     shape: Option<Shape>,
     from: Option<PathBuf>,
     r#continue: Option<PathBuf>,
+    num_hidden_layers: Option<usize>,
     rope_scaling: Option<ScalingTable>,
     max_position_embeddings: Option<usize>,
 }
@@ -233,8 +234,13 @@ impl ModelTable {
                 "does not go with stage `pre`, which is trained unscaled; `mid` switches it on";
             return Err(StageError::wrong("model.rope_scaling", reason));
         }
+        if self.num_hidden_layers.is_some() && !matches!(begin, Begin::From(_)) {
+            let reason = "goes with `from` alone, to make that model deeper; a new model says its layers in `shape`";
+            return Err(StageError::wrong("model.num_hidden_layers", reason));
+        }
         Ok(ModelPlan {
             begin,
+            num_hidden_layers: self.num_hidden_layers,
             rope_scaling: self.rope_scaling.map(|table| Llama3Scaling {
                 factor: table.factor,
                 low_freq_factor: table.low_freq_factor,

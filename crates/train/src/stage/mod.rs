@@ -10,6 +10,8 @@
 //! # shape = { hidden_size = 64, ... }  # a new model of this shape, under the names of config.json
 //! # from = "models/nano"           # the weights of a model or of a run
 //! # continue = "runs/pre"          # stage mid: weights, optimiser and count of steps of a run
+//! # num_hidden_layers = 9          # with `from`: more layers than that model has, at most twice as many; the first ones
+//!                                  # are copied in behind themselves, silent, so that it computes the same at first
 //! # max_position_embeddings = 131072   # where these differ from those of the model gone on with
 //! # rope_scaling = { factor = 16.0, low_freq_factor = 1.0, high_freq_factor = 4.0, original_max_position_embeddings = 8192 }
 //!
@@ -47,6 +49,7 @@
 //! Promises: unknown keys, keys that contradict each other and keys that mean nothing beside others are refused by
 //! name; what is missing is listed as a whole; a relative path is one beside the file.
 
+mod deepen;
 mod file;
 mod presets;
 mod shape;
@@ -168,6 +171,8 @@ pub struct Plan {
 pub struct ModelPlan {
     /// What it begins with.
     pub begin: Begin,
+    /// Layers, where a model begun [`from`](Begin::From) another is to have more than that has.
+    pub num_hidden_layers: Option<usize>,
     /// Scaling of RoPE, where it is to be another.
     pub rope_scaling: Option<Llama3Scaling>,
     /// Positions, where they are to be more or less.
@@ -239,6 +244,9 @@ impl Plan {
                 if is_run(path) || Tokenizer::is_noted(path) {
                     tokenizer.check_origin(path)?;
                     model = vocabulary::grow(model, tokenizer.vocabulary(), self.seed);
+                }
+                if let Some(n_layers) = self.model.num_hidden_layers {
+                    model = deepen::deepen(&model, n_layers)?;
                 }
                 self.adapt(&mut model.config);
                 self.check(&model.config, tokenizer)?;
@@ -372,10 +380,14 @@ impl Plan {
         let wanted = self.new_shape(tokenizer)?.unwrap_or_else(|| {
             let mut adapted = run.clone();
             self.adapt(&mut adapted);
+            adapted.n_layers = self.model.num_hidden_layers.unwrap_or(run.n_layers);
             adapted
         });
         let key = match wanted == *run {
             true => return self.check(run, tokenizer),
+            false if self.model.num_hidden_layers.is_some() && wanted.n_layers != run.n_layers => {
+                "model.num_hidden_layers"
+            }
             false if wanted.rope != run.rope => "model.rope_scaling",
             false if wanted.max_position_embeddings != run.max_position_embeddings => {
                 "model.max_position_embeddings"
