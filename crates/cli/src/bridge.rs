@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cwm_debug::{Frame, Origin, PredictError, Reality, UNCHANGED, Variable, observed};
-use cwm_engine::live::{LiveError, Point, Predicted, Predictor, literal_repr};
-use cwm_trace::live::{Document, LineKind, Outline};
-use cwm_trace::{Entry, Trace};
+use cwm_debug::{
+    Frame, Landed, Landing, Origin, PredictError, Reality, UNCHANGED, Variable, observed,
+};
+use cwm_engine::live::{self, LiveError, Point, Predicted, Predictor, literal_repr};
+use cwm_trace::live::{Document, Jump, Later, LineKind, Outline};
+use cwm_trace::{Entry, EventKind, Local, Trace, Value};
 
 use crate::program::RunArgs;
 
@@ -67,6 +69,51 @@ impl cwm_debug::Predictor for Predicting {
         }
         Ok((point, frame))
     }
+
+    fn jump(&mut self, at: &Point, frame: &Frame, jump: Jump) -> Result<Landed, PredictError> {
+        let landed = match jump {
+            Jump::Ahead(action) => self.predictor.jump(at, action),
+            Jump::Behind(action) => {
+                let locals = frame.locals.iter().map(|variable| Local {
+                    name: variable.name.clone(),
+                    value: Value::new(variable.value.clone()),
+                });
+                let locals: Vec<Local> = locals.collect();
+                let later = later(frame, &locals).ok_or_else(|| {
+                    PredictError::CannotJump(
+                        "one looks back from a line that is about to run, or from a return".into(),
+                    )
+                })?;
+                self.predictor.look_back(later, action)
+            }
+        };
+        let landed = landed.map_err(failure)?;
+        Ok(Landed {
+            probability: landed.probability,
+            landing: match landed.landing {
+                live::Landing::Exit(exit) => Landing::Exit(exit),
+                live::Landing::State(event) => Landing::State {
+                    function: self.predictor.function(&event).to_owned(),
+                    event,
+                },
+            },
+        })
+    }
+}
+
+/// The line, or the value, that a frame shows, for looking back from it.
+fn later<'a>(frame: &'a Frame, locals: &'a [Local]) -> Option<Later<'a>> {
+    match (frame.kind, &frame.value) {
+        (EventKind::Return, Some((value, _))) => Some(Later::Return {
+            line: frame.line,
+            value,
+        }),
+        (EventKind::Line, _) => Some(Later::Line {
+            line: frame.line,
+            locals,
+        }),
+        _ => None,
+    }
 }
 
 fn first_value(first: &Predicted, name: &str) -> Arc<str> {
@@ -83,6 +130,9 @@ fn failure(error: LiveError) -> PredictError {
         }
         LiveError::Engine(cwm_engine::Error::NothingAllowed { .. }) => {
             PredictError::NothingLegal("the program offers no next line here".into())
+        }
+        error @ (LiveError::NoJumps | LiveError::InsideLine | LiveError::NoLine(..)) => {
+            PredictError::CannotJump(error.to_string())
         }
         error @ (LiveError::Malformed(_) | LiveError::LongValue | LiveError::Endless) => {
             PredictError::Malformed(error.to_string())

@@ -1,8 +1,11 @@
 //! The command language: one table of commands, from which parsing, help and
 //! suggestions all follow.
 
+use cwm_trace::live::Jump;
+
 use crate::breakpoint::{Condition, is_name};
 use crate::debugger::Motion;
+use crate::jump;
 
 /// What the user asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +21,8 @@ pub enum Command {
     Repeat,
     /// Undo the last command that moved.
     Back,
+    /// Name at once where an action leads, and stay.
+    Jump(Jump),
     /// Add a breakpoint.
     Break {
         /// Its line.
@@ -164,6 +169,12 @@ pub const COMMANDS: &[Spec] = &[
         arguments: "",
         summary: "undo the last command that moved",
         parse: |text| none(text, Command::Back),
+    },
+    Spec {
+        names: &["jump", "j"],
+        arguments: "over|out|to LINE|end|before|into|input",
+        summary: "ask where that leads, named at once; you stay here",
+        parse: |text| Ok(Command::Jump(jump::parse(text)?)),
     },
     Spec {
         names: &["break", "b"],

@@ -6,11 +6,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use cwm_trace::live::{Ahead, Jump};
+
 use crate::breakpoint::is_name;
 use crate::command::{self, COMMANDS, Command, ParseError, Spec};
 use crate::compare::{RunEnd, compare, is_whole, real_output};
 use crate::debugger::{CommandError, DEFAULT_BUDGET, Debugger, Motion, Stop};
 use crate::frame::{Frame, Variable};
+use crate::jump::JumpReply;
 use crate::predictor::{PredictError, Predictor, Reality};
 use crate::program::Program;
 use crate::reply::{
@@ -126,6 +129,7 @@ impl<P: Predictor, R: Reality> Console<P, R> {
                 self.debugger.back()?;
                 self.here(Why::Back, 0)
             }
+            Command::Jump(jump) => self.jump(jump)?,
             Command::Break { line, condition } => {
                 let breakpoint = self.debugger.break_at(line, condition)?;
                 let condition = breakpoint.condition.as_ref();
@@ -179,6 +183,15 @@ impl<P: Predictor, R: Reality> Console<P, R> {
             },
         };
         Ok(self.here(why, moved.frames))
+    }
+
+    fn jump(&mut self, jump: Jump) -> Result<Reply, CommandError> {
+        if let Jump::Ahead(Ahead::Until(line)) = jump {
+            self.debugger.require_code(line)?;
+        }
+        let landed = self.debugger.jump(jump)?;
+        let source = |line| self.program.line(line).map(String::from);
+        Ok(Reply::Jump(Box::new(JumpReply::new(jump, landed, source))))
     }
 
     fn here(&self, why: Why, passed: usize) -> Reply {

@@ -10,11 +10,13 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use cwm_trace::EventKind;
+use cwm_trace::live::Jump;
 use serde::Serialize;
 
 use crate::breakpoint::{Breakpoint, Condition};
 use crate::compare::{Run, RunEnd};
 use crate::frame::{Frame, Origin, UNCHANGED, Variable};
+use crate::jump::Landed;
 use crate::predictor::{PredictError, Predictor};
 use crate::timeline::{Branch, Successor, Timeline};
 
@@ -295,6 +297,16 @@ impl<P: Predictor> Debugger<P> {
             }
         }
         Ok(true)
+    }
+
+    /// Where an action leads from here, at once. Nothing moves.
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`Predictor::jump`] fails with.
+    pub fn jump(&mut self, jump: Jump) -> Result<Landed, CommandError> {
+        let node = self.timeline.current();
+        Ok(self.predictor.jump(&node.point, &node.frame, jump)?)
     }
 
     /// Undoes the last command that moved, whatever it was.

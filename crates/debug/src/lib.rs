@@ -23,6 +23,7 @@ mod compare;
 mod console;
 mod debugger;
 mod frame;
+mod jump;
 mod predictor;
 mod program;
 mod render;
@@ -36,6 +37,7 @@ pub use debugger::{
     CommandError, DEFAULT_BUDGET, Debugger, Fork, ForkEdit, Motion, Moved, Scope, Stop,
 };
 pub use frame::{DOUBTFUL, Frame, Origin, UNCHANGED, Variable};
+pub use jump::{JumpReply, Landed, Landing};
 pub use predictor::{PredictError, Predictor, Reality};
 pub use program::Program;
 pub use render::{Style, render, render_frame};

@@ -1,7 +1,10 @@
 //! What the debugger asks of the world: a [`Predictor`] that imagines frames
 //! and a [`Reality`] that records them.
 
+use cwm_trace::live::Jump;
+
 use crate::frame::Frame;
+use crate::jump::Landed;
 
 /// Why no next frame could be predicted. Always a value: the debugger stays
 /// where it is and can go on from any frame it has.
@@ -29,6 +32,9 @@ pub enum PredictError {
         /// What is wrong with it or with its value.
         reason: String,
     },
+    /// Where an action leads cannot be named at once.
+    #[error("cannot jump: {0}")]
+    CannotJump(String),
     /// The caller asked the predictor to stop.
     #[error("interrupted; repeat the command to go on")]
     Interrupted,
@@ -75,6 +81,23 @@ pub trait Predictor {
         name: &str,
         value: &str,
     ) -> Result<(Self::Point, Frame), PredictError>;
+
+    /// Where an action leads from `at`, at once. `frame` is the frame of `at`, made whole. Predictors that only step
+    /// need not have it.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictError::CannotJump`], and the errors of [`Predictor::next`].
+    fn jump(
+        &mut self,
+        _at: &Self::Point,
+        _frame: &Frame,
+        _jump: Jump,
+    ) -> Result<Landed, PredictError> {
+        Err(PredictError::CannotJump(
+            "this model predicts frame by frame".into(),
+        ))
+    }
 }
 
 /// The real program.

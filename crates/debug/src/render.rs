@@ -14,6 +14,7 @@ use crate::breakpoint::Breakpoint;
 use crate::compare::{Aspect, Divergence, place};
 use crate::debugger::Fork;
 use crate::frame::{Frame, Origin, Variable, is_doubtful};
+use crate::jump::JumpReply;
 use crate::reply::{
     FrameReply, HelpEntry, Reply, SourceLine, StackPlace, VariablesReply, Verified, Why,
 };
@@ -57,6 +58,7 @@ impl Style {
 pub fn render(reply: &Reply, style: Style) -> String {
     match reply {
         Reply::Frame(reply) => frame_reply(reply, style),
+        Reply::Jump(reply) => jump_reply(reply, style),
         Reply::Variables(reply) => variables_reply(reply, style),
         Reply::Stack { places } => stack(places, style),
         Reply::Source { lines } => listing(lines, style),
@@ -174,6 +176,27 @@ fn frame_reply(reply: &FrameReply, style: Style) -> String {
     };
     text.push_str(&header(&reply.frame, reply.index, reply.fork, style));
     text.push_str(&body(&reply.frame, reply.source.as_deref(), style));
+    text
+}
+
+fn jump_reply(reply: &JumpReply, style: Style) -> String {
+    let mut text = format!(
+        "jump {}: {}  {}\n",
+        reply.action,
+        style.paint(Paint::Bold, printable(&reply.place())),
+        probability(reply.probability, style),
+    );
+    if let (Some(line), Some(source)) = (reply.line, &reply.source) {
+        let _ = writeln!(text, "   {line} | {}", printable(source.trim_end()));
+    }
+    for (name, value) in &reply.locals {
+        let value = shorten(value, SHOWN_CHARS);
+        let _ = writeln!(text, "    {} = {value}", printable(name));
+    }
+    if let Some(value) = &reply.value {
+        let _ = writeln!(text, "    {}", shorten(value, SHOWN_CHARS));
+    }
+    text.push_str("named at once, no step on the way; you are where you were\n");
     text
 }
 

@@ -9,6 +9,7 @@ use crate::breakpoint::Breakpoint;
 use crate::compare::Divergence;
 use crate::debugger::Fork;
 use crate::frame::{Frame, Variable};
+use crate::jump::JumpReply;
 
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -17,6 +18,8 @@ use crate::frame::{Frame, Variable};
 pub enum Reply {
     /// The user stands at a frame, perhaps a new one.
     Frame(Box<FrameReply>),
+    /// Where a jump leads.
+    Jump(Box<JumpReply>),
     /// Variables.
     Variables(VariablesReply),
     /// The call stack, innermost first.

@@ -6,10 +6,10 @@
 
 use std::sync::Arc;
 
-use cwm_engine::live::{Predictor, literal_repr};
+use cwm_engine::live::{Landing, Predictor, literal_repr};
 use cwm_engine::{BackendError, Engine};
 use cwm_tokenizer::nano::Vocabulary;
-use cwm_trace::live::Document;
+use cwm_trace::live::{Ahead, Document};
 use cwm_trace::{Entry, Trace};
 use cwm_tracer::{Interpreter, Limits, Request, Worker};
 use serde::Deserialize;
@@ -174,7 +174,15 @@ fn direct(
     };
     let told = Predictor::new(engine.clone(), vocabulary.clone(), &item.code).and_then(|p| {
         let (point, _) = p.start(&item.entry())?;
-        p.answer(&point)
+        if !p.can_jump() {
+            return p.answer(&point);
+        }
+        let landing = p.jump(&point, Ahead::Leave)?.landing;
+        let value = match landing {
+            Landing::State(event) => event.value,
+            Landing::Exit(_) => None,
+        };
+        Ok(value.map_or(String::new(), |value| value.repr.to_string()))
     });
     let told = answer(told)?;
     let expected = literal_repr(&item.output).unwrap_or_else(|_| item.output.clone());

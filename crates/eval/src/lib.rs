@@ -7,12 +7,14 @@
 //! * [`cruxeval`]: output prediction in the manner of CruxEval.
 //! * [`suite`]: many sets of runs, every figure broken down, with what needs no model beside it; [`problems`] are
 //!   functions with tests, as MBPP and HumanEval have them; [`page`] shows it.
+//! * [`jumps`]: where actions of a debugger lead, named at once; arguments are judged by running them.
 //!
 //! Nothing here knows how a model was trained. Every rate comes with its count
 //! and can be given a [Wilson interval](Rate::wilson).
 
 pub mod cruxeval;
 mod detail;
+pub mod jumps;
 pub mod page;
 mod parallel;
 pub mod problems;

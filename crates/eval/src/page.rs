@@ -97,6 +97,13 @@ fn one_set(set: &Measured) -> String {
         "without a model",
         baselines.iter().map(|(n, rate)| ((*n).to_owned(), *rate)),
     );
+    if !set.jumps.by_action.is_empty() {
+        let jumps = set
+            .jumps
+            .rates()
+            .map(|(action, rate)| (action.to_owned(), rate));
+        out += &table("jumps, named at once", jumps);
+    }
     out += &table("frames by kind", named(&set.detail.by_kind));
     out += &table("new values by type", named(&set.detail.by_type));
     out += &table("frames by depth", named(&set.detail.by_depth));

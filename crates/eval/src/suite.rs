@@ -9,6 +9,7 @@ use cwm_trace::Trace;
 use cwm_trace::live::Document;
 use serde_json::{Value, json};
 
+use crate::jumps::Jumps;
 use crate::traces::score_document;
 use crate::{Detail, Report, parallel};
 
@@ -38,6 +39,8 @@ pub struct Measured {
     pub report: Report,
     /// The same, broken down.
     pub detail: Detail,
+    /// Where actions lead; nothing for a model that was not trained to jump.
+    pub jumps: Jumps,
 }
 
 /// Everything that was measured of a model.
@@ -62,13 +65,20 @@ pub fn evaluate(
 ) -> Result<Measured, BackendError> {
     let one = |index: usize| {
         let document = Document::from_trace(&set.runs[index]);
-        score_document(engine, vocabulary, &document)
+        let run = score_document(engine, vocabulary, &document)?;
+        let jumps = match vocabulary.has_jumps() {
+            true => Jumps::ask(engine, vocabulary, &document)?,
+            false => Jumps::default(),
+        };
+        Ok((run, jumps))
     };
     let (mut report, mut detail) = (Report::default(), Detail::default());
-    for run in parallel::map(set.runs.len(), threads, one, done) {
-        let run = run?;
+    let mut jumps = Jumps::default();
+    for result in parallel::map(set.runs.len(), threads, one, done) {
+        let (run, asked) = result?;
         report.add(&run);
         detail.add(&run);
+        jumps.merge(asked);
     }
     Ok(Measured {
         name: set.name.clone(),
@@ -76,11 +86,13 @@ pub fn evaluate(
         left_out: set.left_out.clone(),
         report,
         detail,
+        jumps,
     })
 }
 
 impl Suite {
-    /// One object: `model` and `sets`, each with the figures of [`Report::to_json`], and `detail`.
+    /// One object: `model` and `sets`, each with the figures of [`Report::to_json`], `detail`,
+    /// and `jumps` of a model that was trained to jump.
     pub fn to_json(&self) -> Value {
         let sets = self.sets.iter().map(|set| {
             let mut out = set.report.to_json();
@@ -92,6 +104,9 @@ impl Suite {
                 .collect::<serde_json::Map<_, _>>()
                 .into();
             out["detail"] = set.detail.to_json();
+            if !set.jumps.by_action.is_empty() {
+                out["jumps"] = set.jumps.to_json();
+            }
             out
         });
         json!({

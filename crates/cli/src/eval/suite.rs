@@ -70,18 +70,15 @@ pub(crate) struct SuiteArgs {
 pub(crate) fn run(args: &SuiteArgs) -> Result<()> {
     let interpreter = Interpreter::find(args.python.as_deref())?;
     let loaded = args.common.load()?;
+    let mut worker = Worker::start(&interpreter, &Limits::default())?;
     let mut sets = Vec::new();
     for set in args.sets(&interpreter)? {
         let bar = progress::bar(set.runs.len() as u64, &set.name);
         let done = |n: usize| bar.set_position(n as u64);
         let threads = args.common.threads();
-        sets.push(evaluate(
-            &loaded.engine,
-            &loaded.vocabulary,
-            &set,
-            threads,
-            done,
-        )?);
+        let mut measured = evaluate(&loaded.engine, &loaded.vocabulary, &set, threads, done)?;
+        measured.jumps.run_inputs(&mut worker)?;
+        sets.push(measured);
         bar.finish_and_clear();
     }
     loaded.tell_notes();
@@ -284,6 +281,13 @@ fn print(suite: &Suite, json: bool) -> io::Result<()> {
             set.name,
             shares.join(" ")
         )?;
+        let jumps = set.jumps.rates();
+        let jumps =
+            jumps.filter_map(|(action, rate)| Some(format!("{action} {:.3}", rate.value()?)));
+        let jumps: Vec<String> = jumps.collect();
+        if !jumps.is_empty() {
+            writeln!(out, "  jumps: {}", jumps.join(", "))?;
+        }
         for (why, n) in &set.left_out {
             writeln!(out, "  left out, {why}: {n}")?;
         }

@@ -129,6 +129,12 @@ impl Predictor {
         })
     }
 
+    /// Name of the function that an event's number stands for.
+    pub fn function(&self, event: &Event) -> &str {
+        let found = self.definitions.get(event.function as usize);
+        found.map_or("<module>", |definition| &definition.name)
+    }
+
     fn check_jumps(&self) -> Result<(), LiveError> {
         self.can_jump().then_some(()).ok_or(LiveError::NoJumps)
     }

@@ -193,6 +193,15 @@ const ACTIONS: &[(Jump, u32)] = &[
     (Jump::Behind(Behind::Input), 15),
 ];
 
+/// Where a jump through a recorded run leads.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Outcome<'a> {
+    /// To an event.
+    State(&'a Event),
+    /// Out of the run.
+    Exit(Exit),
+}
+
 /// Where jumps through a recorded run lead.
 #[derive(Debug)]
 pub struct Answers<'a> {
@@ -241,6 +250,11 @@ impl<'a> Answers<'a> {
         function.map_or(event.line, |f| f.first_line)
     }
 
+    /// A line to ask for at an event, which is a function of `seed`: mostly one that will run soon.
+    pub fn line_for(&self, index: usize, seed: u64) -> Option<u32> {
+        self.choose_line(index, &mut Random::new(seed, index as u64, PURPOSE))
+    }
+
     /// An action to take at an event; `None` where there is no line to choose. Not every action that is drawn leads
     /// somewhere.
     fn draw(&self, index: usize, random: &mut Random) -> Option<Jump> {
@@ -259,31 +273,80 @@ impl<'a> Answers<'a> {
     /// # Panics
     /// If there is no such event.
     pub fn ahead(&self, machine: &Machine, index: usize, action: Ahead) -> Option<Window> {
-        let at = self.event(index);
-        if !(at.kind == EventKind::Line || at.kind.enters()) {
-            return None;
-        }
         let mut window = ahead(machine, action)?;
-        match action {
-            Ahead::Over => {
-                let next = self.event(self.next[index]?);
-                window.answer(machine.frame(next, self.definition(next)));
-            }
-            Ahead::Leave => {
-                // How the locals are left is not asked.
-                let end = Event {
-                    locals: Vec::new(),
-                    ..self.event(self.end(index)?).clone()
-                };
-                window.answer(machine.frame(&end, self.definition(&end)));
-            }
-            Ahead::Until(line) => match self.arrival(index, line) {
-                Some(arrival) => tell_all(&mut window, &arrival.locals, machine.locals()),
-                None => window.predicted(Piece::Mark(self.exit?.mark())),
+        match self.outcome(index, Jump::Ahead(action))? {
+            Outcome::Exit(exit) => window.predicted(Piece::Mark(exit.mark())),
+            Outcome::State(event) => match action {
+                Ahead::Until(_) => tell_all(&mut window, &event.locals, machine.locals()),
+                Ahead::Leave => {
+                    // How the locals are left is not asked.
+                    let event = Event {
+                        locals: Vec::new(),
+                        ..event.clone()
+                    };
+                    window.answer(machine.frame(&event, self.definition(&event)));
+                }
+                Ahead::Over | Ahead::Finish => {
+                    window.answer(machine.frame(event, self.definition(event)));
+                }
             },
-            Ahead::Finish => window.predicted(Piece::Mark(self.exit?.mark())),
         }
         Some(window)
+    }
+
+    /// Where an action leads from event number `index`. `None` where it cannot be taken, and where the recording does
+    /// not tell.
+    ///
+    /// # Panics
+    /// If there is no such event.
+    pub fn outcome(&self, index: usize, jump: Jump) -> Option<Outcome<'a>> {
+        let at = self.event(index);
+        let can_be_taken = match jump {
+            Jump::Ahead(_) => at.kind == EventKind::Line || at.kind.enters(),
+            Jump::Behind(_) => later(at).is_some(),
+        };
+        if !can_be_taken {
+            return None;
+        }
+        match jump {
+            Jump::Ahead(Ahead::Over) => self.state(self.next[index]),
+            Jump::Ahead(Ahead::Leave) => self.state(self.end(index)),
+            Jump::Ahead(Ahead::Until(line)) => match self.arrival(index, line) {
+                Some(arrival) => Some(Outcome::State(arrival)),
+                None => self.exit.map(Outcome::Exit),
+            },
+            Jump::Ahead(Ahead::Finish) => self.exit.map(Outcome::Exit),
+            Jump::Behind(Behind::Into) if self.previous[index] != index.checked_sub(1) => {
+                let callee = self.event(index.checked_sub(1)?);
+                let gives = matches!(callee.kind, EventKind::Return | EventKind::Yield);
+                gives.then_some(Outcome::State(callee))
+            }
+            Jump::Behind(Behind::Before | Behind::Into) => self.state(self.before(index)),
+            Jump::Behind(Behind::Input) => self.state(self.call(index)),
+        }
+    }
+
+    fn state(&self, index: Option<usize>) -> Option<Outcome<'a>> {
+        index.map(|index| Outcome::State(self.event(index)))
+    }
+
+    /// The line or the call before, in the same activation.
+    fn before(&self, index: usize) -> Option<usize> {
+        let mut at = self.previous[index]?;
+        while self.event(at).kind == EventKind::Exception {
+            at = self.previous[at]?;
+        }
+        matches!(self.event(at).kind, EventKind::Line | EventKind::Call).then_some(at)
+    }
+
+    /// The call of a function, which a module has not.
+    fn call(&self, index: usize) -> Option<usize> {
+        let mut first = index;
+        while let Some(before) = self.previous[first] {
+            first = before;
+        }
+        let call = self.event(first);
+        (call.kind == EventKind::Call && call.line > 0).then_some(first)
     }
 
     /// Where the activation of an event is next left.
@@ -335,88 +398,63 @@ impl<'a> Answers<'a> {
     /// # Panics
     /// If there is no such event.
     pub fn behind(&self, index: usize, action: Behind) -> Option<Window> {
-        let at = self.event(index);
-        let later = match (at.kind, &at.value) {
-            (EventKind::Line, _) => Later::Line {
-                line: at.line,
-                locals: &at.locals,
-            },
-            (EventKind::Return, Some(value)) => Later::Return {
-                line: at.line,
-                value: value.detailed(),
-            },
-            _ => return None,
+        let Outcome::State(event) = self.outcome(index, Jump::Behind(action))? else {
+            return None;
         };
+        let later = later(self.event(index))?;
         let known = match later {
             Later::Line { locals, .. } => locals,
             Later::Return { .. } => &[],
         };
         let mut window = behind(later, action);
-        match action {
-            Behind::Input => {
-                let mut first = index;
-                while let Some(before) = self.previous[first] {
-                    first = before;
-                }
-                let call = self.event(first);
-                if call.kind != EventKind::Call || call.line == 0 {
-                    return None;
-                }
-                tell_all(&mut window, &call.locals, known);
+        match (action, event.kind) {
+            (Behind::Input, _) => tell_all(&mut window, &event.locals, known),
+            (_, EventKind::Call) => {
+                window.predicted(Piece::Mark(Mark::Call));
+                tell_all(&mut window, &event.locals, known);
             }
-            Behind::Into if self.previous[index] != index.checked_sub(1) => {
-                self.tell_callee(&mut window, self.event(index.checked_sub(1)?))?;
-            }
-            Behind::Before | Behind::Into => {
-                self.tell_before(&mut window, index, known)?;
+            (_, EventKind::Line) => tell_before(&mut window, event, known),
+            (_, kind) => {
+                let value = event.value.as_ref()?;
+                window.predicted(Piece::Line(event.line));
+                window.predicted(Piece::Mark(match kind {
+                    EventKind::Yield => Mark::Yield,
+                    _ => Mark::Return,
+                }));
+                window.tell(value.detailed(), None);
             }
         }
         Some(window)
     }
+}
 
-    /// The last state of a call that was made meanwhile.
-    fn tell_callee(&self, window: &mut Window, event: &Event) -> Option<()> {
-        let mark = match event.kind {
-            EventKind::Return => Mark::Return,
-            EventKind::Yield => Mark::Yield,
-            _ => return None,
-        };
-        let value = event.value.as_ref()?;
-        window.predicted(Piece::Line(event.line));
-        window.predicted(Piece::Mark(mark));
-        window.tell(value.detailed(), None);
-        Some(())
+/// What one can look back from.
+pub fn later(event: &Event) -> Option<Later<'_>> {
+    match (event.kind, &event.value) {
+        (EventKind::Line, _) => Some(Later::Line {
+            line: event.line,
+            locals: &event.locals,
+        }),
+        (EventKind::Return, Some(value)) => Some(Later::Return {
+            line: event.line,
+            value: value.detailed(),
+        }),
+        _ => None,
     }
+}
 
-    /// The line or call before, in the same activation: what its locals were where they differ.
-    fn tell_before(&self, window: &mut Window, index: usize, known: &[Local]) -> Option<()> {
-        let mut before = self.event(self.previous[index]?);
-        let mut at = self.previous[index]?;
-        while before.kind == EventKind::Exception {
-            at = self.previous[at]?;
-            before = self.event(at);
+/// A line before: what its locals were where they differ.
+fn tell_before(window: &mut Window, before: &Event, known: &[Local]) {
+    window.predicted(Piece::Line(before.line));
+    for local in known {
+        if !before.locals.iter().any(|old| old.name == local.name) {
+            window.predicted(Piece::Mark(Mark::Delete));
+            window.predicted(Piece::Name(local.name.clone()));
         }
-        match before.kind {
-            EventKind::Line => {
-                window.predicted(Piece::Line(before.line));
-                for local in known {
-                    if !before.locals.iter().any(|old| old.name == local.name) {
-                        window.predicted(Piece::Mark(Mark::Delete));
-                        window.predicted(Piece::Name(local.name.clone()));
-                    }
-                }
-                let differs = |local: &&Local| !known.contains(local);
-                let changed: Vec<Local> = before.locals.iter().filter(differs).cloned().collect();
-                tell_all(window, &changed, known);
-            }
-            EventKind::Call => {
-                window.predicted(Piece::Mark(Mark::Call));
-                tell_all(window, &before.locals, known);
-            }
-            _ => return None,
-        }
-        Some(())
     }
+    let differs = |local: &&Local| !known.contains(local);
+    let changed: Vec<Local> = before.locals.iter().filter(differs).cloned().collect();
+    tell_all(window, &changed, known);
 }
 
 /// Variables with values that have to be produced; `known` is what they may be told by.

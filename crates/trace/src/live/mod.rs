@@ -22,6 +22,6 @@ mod outline;
 pub use document::{Broken, Document, Parsed, VERSION, parse, render};
 pub use flow::Flow;
 pub use focus::{Focus, MOST_NEXT};
-pub use jump::{Ahead, Answers, Behind, Exit, Jump, Later, ahead, asked, behind};
+pub use jump::{Ahead, Answers, Behind, Exit, Jump, Later, Outcome, ahead, asked, behind, later};
 pub use machine::{Machine, Mark, Piece, Told, Window, WindowPiece, Workings, step_pieces};
 pub use outline::{LineInfo, LineKind, Outline, defined_name};
