@@ -1,6 +1,7 @@
 //! The grammar that predictions are held to must allow everything that real
 //! runs do, and little else.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cwm_data::{Evaluator, Plan, build, read_records};
@@ -8,7 +9,7 @@ use cwm_engine::live::Predictor;
 use cwm_engine::{Engine, Options};
 use cwm_model::{Config, LayerType, Model, Rope};
 use cwm_tokenizer::nano::Vocabulary;
-use cwm_trace::live::Document;
+use cwm_trace::live::{Ahead, Answers, Behind, Document, Jump, Machine, later};
 use cwm_tracer::Interpreter;
 
 /// A model as small as can be: what it predicts is of no interest here.
@@ -37,6 +38,71 @@ fn engine(vocabulary: &Vocabulary) -> Arc<Engine> {
     };
     let engine = Engine::new(Model::init(config, 1), Options::default());
     Arc::new(engine.expect("the config is valid"))
+}
+
+/// What jumps really lead to, asked for at every event of generated programs.
+#[test]
+fn every_real_landing_is_legal() {
+    let Ok(interpreter) = Interpreter::find(None) else {
+        eprintln!("skipped: no Python interpreter");
+        return;
+    };
+    let plan = Plan {
+        seed: 172,
+        count: 150,
+        mix: [1, 1, 2, 4, 4].into(),
+        distinct: Default::default(),
+        drills: 0,
+        threads: 2,
+        excluded: Default::default(),
+    };
+    let mut bytes = Vec::new();
+    build(&plan, &interpreter, &mut bytes, |_| {}).expect("programs are built");
+    let vocabulary = Arc::new(Vocabulary::default());
+    let engine = engine(&vocabulary);
+    let (mut legal, mut illegal) = (BTreeMap::new(), Vec::new());
+    for record in read_records(&bytes[..]) {
+        let document = Document::from_trace(&record.expect("a record").trace);
+        let predictor = Predictor::new(engine.clone(), vocabulary.clone(), &document.source)
+            .expect("generated programs fit the vocabulary");
+        let answers = Answers::new(&document);
+        let mut machine = Machine::new(&document.source);
+        let mut point = predictor.blank();
+        for (index, event) in document.events.iter().enumerate() {
+            point = predictor.follow(&point, event).expect("the run fits");
+            machine.feed(
+                event,
+                document.functions[event.function as usize].first_line,
+            );
+            let until = answers.line_for(index, 3).map(Ahead::Until);
+            let ahead = [Ahead::Over, Ahead::Leave, Ahead::Finish];
+            let back = [Behind::Before, Behind::Into, Behind::Input];
+            let jumps = ahead.into_iter().chain(until).map(Jump::Ahead);
+            for jump in jumps.chain(back.map(Jump::Behind)) {
+                let answered = match jump {
+                    Jump::Ahead(action) => answers.ahead(&machine, index, action),
+                    Jump::Behind(action) => answers.behind(index, action),
+                };
+                let Some(answered) = answered else {
+                    continue;
+                };
+                let found = predictor.is_legal_jump(&point, later(event), jump, &answered);
+                match found.expect("names are known") {
+                    true => {
+                        *legal
+                            .entry(format!("{jump:?}").split('(').nth(1).map(str::to_owned))
+                            .or_insert(0) += 1
+                    }
+                    false => illegal.push(format!("{jump:?} {event:?} in\n{}", document.source)),
+                }
+            }
+        }
+    }
+    assert!(illegal.is_empty(), "{}: {}", illegal.len(), illegal[0]);
+    assert!(
+        legal.len() == 7 && legal.values().all(|&n| n > 100),
+        "{legal:?}"
+    );
 }
 
 #[test]

@@ -172,8 +172,8 @@ pub const COMMANDS: &[Spec] = &[
     },
     Spec {
         names: &["jump", "j"],
-        arguments: "over|out|to LINE|end|before|into|input",
-        summary: "ask where that leads, named at once; you stay here",
+        arguments: "ACTION",
+        summary: "name at once where over, out, to LINE, end, before, into or input leads; you stay",
         parse: |text| Ok(Command::Jump(jump::parse(text)?)),
     },
     Spec {

@@ -118,11 +118,14 @@ fn action(jump: Jump) -> String {
     }
 }
 
+/// The actions, for a message.
+const KNOWN: &str = "over, out, to LINE, end, before, into and input";
+
 /// Reads what [`action`] writes.
 pub(crate) fn parse(text: &str) -> Result<Jump, String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     Ok(match words[..] {
-        [] => return Err("where to is missing".to_owned()),
+        [] => return Err(format!("the action is missing; there are {KNOWN}")),
         ["over"] => Jump::Ahead(Ahead::Over),
         ["out"] => Jump::Ahead(Ahead::Leave),
         ["to", line] => match line.parse() {
@@ -133,7 +136,7 @@ pub(crate) fn parse(text: &str) -> Result<Jump, String> {
         ["before"] => Jump::Behind(Behind::Before),
         ["into"] => Jump::Behind(Behind::Into),
         ["input"] => Jump::Behind(Behind::Input),
-        _ => return Err(format!("`{text}` is no jump")),
+        _ => return Err(format!("`{text}` is no action; there are {KNOWN}")),
     })
 }
 
@@ -147,7 +150,9 @@ mod tests {
             assert_eq!(parse(text).map(action).as_deref(), Ok(text));
         }
         assert_eq!(parse("to x"), Err("`x` is not a line number".to_owned()));
-        assert_eq!(parse("away"), Err("`away` is no jump".to_owned()));
-        assert!(parse("").is_err());
+        for text in ["away", "to", "over 2", ""] {
+            let error = parse(text).expect_err(text);
+            assert!(error.ends_with(KNOWN), "{error}");
+        }
     }
 }

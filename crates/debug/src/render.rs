@@ -196,7 +196,7 @@ fn jump_reply(reply: &JumpReply, style: Style) -> String {
     if let Some(value) = &reply.value {
         let _ = writeln!(text, "    {}", shorten(value, SHOWN_CHARS));
     }
-    text.push_str("named at once, no step on the way; you are where you were\n");
+    text.push_str("(named at once, without a step on the way; you stay)\n");
     text
 }
 

@@ -1,7 +1,8 @@
 //! Whole sessions as a user sees them.
 
-use cwm_debug::{Console, Options, Style, render};
-use cwm_trace::Entry;
+use cwm_debug::{Console, Landing, Options, Style, render};
+use cwm_trace::live::{Ahead, Behind, Exit, Jump};
+use cwm_trace::{Entry, Event, EventKind, Local, Value};
 
 use crate::fake::{Fake, FakeReality, calls, console, dialogue, program, say};
 
@@ -454,6 +455,7 @@ fn help() {
     continue                         go on to a breakpoint or the end (c)
     until LINE                       go on to a line, in any function
     back                             undo the last command that moved (u)
+    jump ACTION                      name at once where over, out, to LINE, end, before, into or input leads; you stay (j)
     break [LINE [if NAME == VALUE]]  stop at a line (== != < <= > >=); alone: list breakpoints (b)
     delete NUMBER|all                delete a breakpoint (d)
     breakpoints                      list breakpoints
@@ -470,6 +472,91 @@ fn help() {
     quit                             leave (q, exit)
     An empty line repeats the last step, next, out, continue or until.
     * changed by the last line   p probability   ? more likely wrong than right
+    ");
+}
+
+#[test]
+fn jumping() {
+    let state = |kind, line, locals: &[(&str, &str)], value: Option<&str>| Landing::State {
+        function: "f".into(),
+        event: Event {
+            kind,
+            activation: 0,
+            function: 0,
+            line,
+            locals: locals
+                .iter()
+                .map(|&(name, value)| Local {
+                    name: name.into(),
+                    value: Value::new(value),
+                })
+                .collect(),
+            value: value.map(Value::new),
+        },
+    };
+    let fake = Fake::new("call f 1 0 0 x=3!\nline f 2 0 0 x=..")
+        .with_jump(
+            Jump::Ahead(Ahead::Over),
+            state(EventKind::Line, 3, &[("x", "3"), ("y", "6")], None),
+        )
+        .with_jump(
+            Jump::Ahead(Ahead::Leave),
+            state(EventKind::Return, 3, &[], Some("6")),
+        )
+        .with_jump(Jump::Ahead(Ahead::Until(2)), Landing::Exit(Exit::Error))
+        .with_jump(
+            Jump::Behind(Behind::Input),
+            state(EventKind::Call, 1, &[("x", "3")], None),
+        );
+    let text = "def f(x):\n    y = 2 * x\n    return y\n";
+    let mut console = console(program(text, "f", "3"), fake);
+    let lines = [
+        "step",
+        "jump over",
+        "j out",
+        "jump to 2",
+        "jump input",
+        "jump end",
+        "jump to 9",
+        "jump up",
+        "where",
+    ];
+    insta::assert_snapshot!(dialogue(&mut console, &lines), @r"
+    predicting f(3) in t.py: nothing is executed unless you type `verify`
+    call of f, line 1  (depth 0)  frame 0  p 0.97
+    -> 1 | def f(x):
+        x = 3  (given)
+    (cwm) step
+    line 2 in f  (depth 0)  frame 1  p 0.97
+    -> 2 |     y = 2 * x
+        x = 3  (given)
+    (cwm) jump over
+    jump over: f, line 3  p 0.75
+       3 |     return y
+        x = 3
+        y = 6
+    (named at once, without a step on the way; you stay)
+    (cwm) j out
+    jump out: return of f, line 3  p 0.75
+       3 |     return y
+        6
+    (named at once, without a step on the way; you stay)
+    (cwm) jump to 2
+    jump to 2: the run ends by an exception  p 0.75
+    (named at once, without a step on the way; you stay)
+    (cwm) jump input
+    jump input: call of f, line 1  p 0.75
+       1 | def f(x):
+        x = 3
+    (named at once, without a step on the way; you stay)
+    (cwm) jump end
+    error: cannot jump: no such jump
+    (cwm) jump to 9
+    error: line 9 holds no code; the nearest line with code is 3
+    (cwm) jump up
+    error: `up` is no action; there are over, out, to LINE, end, before, into and input; usage: `jump ACTION`
+    (cwm) where
+    -> line 2 in f  | y = 2 * x
     ");
 }
 

@@ -8,9 +8,10 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use cwm_debug::{
-    Console, Frame, Options, Origin, PredictError, Predictor, Program, Reality, Style, Variable,
-    render,
+    Console, Frame, Landed, Landing, Options, Origin, PredictError, Predictor, Program, Reality,
+    Style, Variable, render,
 };
+use cwm_trace::live::Jump;
 use cwm_trace::{Entry, EventKind};
 
 /// Run and index into it.
@@ -32,6 +33,8 @@ pub(crate) struct Fake {
     edits: Vec<Edit>,
     /// Errors that each happen once, after a point.
     faults: Vec<(Point, PredictError)>,
+    /// Where jumps lead, wherever they begin.
+    jumps: Vec<(Jump, Landing)>,
     /// Calls of [`Predictor::next`] so far.
     pub(crate) asked: Rc<Cell<usize>>,
 }
@@ -54,6 +57,11 @@ impl Fake {
             value: value.into(),
             to,
         });
+        self
+    }
+
+    pub(crate) fn with_jump(mut self, jump: Jump, landing: Landing) -> Self {
+        self.jumps.push((jump, landing));
         self
     }
 
@@ -99,6 +107,15 @@ impl Predictor for Fake {
             reason: format!("`{value}` is not in the script"),
         })?;
         Ok((*to, self.runs[to.0][to.1].clone()))
+    }
+
+    fn jump(&mut self, _: &Point, _: &Frame, jump: Jump) -> Result<Landed, PredictError> {
+        let found = self.jumps.iter().find(|(known, _)| *known == jump);
+        let (_, landing) = found.ok_or_else(|| PredictError::CannotJump("no such jump".into()))?;
+        Ok(Landed {
+            landing: landing.clone(),
+            probability: 0.75,
+        })
     }
 }
 

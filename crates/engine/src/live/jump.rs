@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use cwm_trace::live::{Ahead, Behind, Exit, Later, Window, ahead, behind};
+use cwm_trace::live::{Ahead, Behind, Exit, Jump, Later, Window, ahead, behind};
 use cwm_trace::{Event, EventKind, Local, Value};
 
 use super::grammar::{DraftValue, Ending, Legal, call_line};
@@ -88,7 +88,7 @@ impl Predictor {
         self.check_line(line)?;
         let outline = self.machine.outline();
         let window = behind(later, action);
-        let legal = Legal::behind(&self.codec, outline, &self.definitions, later, action);
+        let legal = self.legal_back(later, action);
         let decoded = self.decode_window(&window, &legal, 0)?;
         let draft = decoded.draft;
         let line = draft.line.unwrap_or(line);
@@ -127,6 +127,36 @@ impl Predictor {
             }),
             probability: probability(decoded.logprob),
         })
+    }
+
+    /// Whether the grammar that jumps are held to allows the answer in a window of
+    /// [`Answers`](cwm_trace::live::Answers). It should allow whatever Python does. `at` is the moment of a jump
+    /// ahead, and of no interest to one back.
+    ///
+    /// # Errors
+    /// When a name or line of the answer is not in the program.
+    pub fn is_legal_jump(
+        &self,
+        at: &Point,
+        later: Option<Later<'_>>,
+        jump: Jump,
+        answered: &Window,
+    ) -> Result<bool, LiveError> {
+        let legal = match (jump, later) {
+            (Jump::Ahead(action), _) => self.legal(at).ahead(action),
+            (Jump::Behind(action), Some(later)) => self.legal_back(later, action),
+            (Jump::Behind(_), None) => return Ok(false),
+        };
+        let mut ids = Vec::new();
+        for word in answered.pieces.iter().filter(|word| word.predicted) {
+            self.codec.encode(&word.piece, &mut ids)?;
+        }
+        Ok(self.allows(&legal, &ids))
+    }
+
+    fn legal_back(&self, later: Later<'_>, action: Behind) -> Legal {
+        let outline = self.machine.outline();
+        Legal::behind(&self.codec, outline, &self.definitions, later, action)
     }
 
     /// Name of the function that an event's number stands for.

@@ -344,16 +344,20 @@ impl Predictor {
         for piece in steps.chain(at.machine.frame(event, definition)) {
             self.codec.encode(&piece, &mut ids)?;
         }
-        let legal = self.legal(at);
-        let mut grammar = FrameGrammar::new(&self.codec, &legal);
+        Ok(self.allows(&self.legal(at), &ids))
+    }
+
+    /// Whether these tokens, and no fewer, may be told.
+    pub(super) fn allows(&self, legal: &Legal, ids: &[u32]) -> bool {
+        let mut grammar = FrameGrammar::new(&self.codec, legal);
         let mut whole = false;
-        for id in ids {
+        for &id in ids {
             if whole || !grammar.allows(id) {
-                return Ok(false);
+                return false;
             }
             whole = grammar.take(id, 0.0).is_some();
         }
-        Ok(whole)
+        whole
     }
 
     pub(super) fn legal(&self, at: &Point) -> Legal {

@@ -82,6 +82,11 @@ impl Legal {
         }
     }
 
+    /// Whether a state is to be told that is not the next one.
+    pub(super) fn is_landing(&self) -> bool {
+        self.wanted == Wanted::Arrival || self.is_back()
+    }
+
     /// Whether an earlier state is to be told.
     pub(super) fn is_back(&self) -> bool {
         matches!(self.wanted, Wanted::Before | Wanted::Into | Wanted::Input)
@@ -128,7 +133,7 @@ impl FrameGrammar<'_> {
     pub(super) fn allows_back(&self, token: Token) -> bool {
         match token {
             Token::Line(line) => self.legal.lines.contains(&line),
-            Token::Mark(Mark::Call) => self.legal.callees.contains_key(&self.legal.called),
+            Token::Mark(Mark::Call) => true,
             _ => false,
         }
     }

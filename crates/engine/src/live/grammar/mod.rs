@@ -457,7 +457,9 @@ impl<'a> FrameGrammar<'a> {
             Telling::Whole => self.allows_in_plain(id, token),
             Telling::Kept(shape) => match token {
                 Token::Ordinal(n) => n < shape.items,
-                Token::Mark(Mark::Item) | Token::Rest => false,
+                // What a line gives a value is not what it was; in another state it may be.
+                Token::Mark(Mark::Item) => self.legal.is_landing(),
+                Token::Rest => false,
                 _ => self.allows_between(shape, id, token),
             },
             Telling::Between(shape) => self.allows_between(shape, id, token),
