@@ -31,6 +31,8 @@ pub struct Detail {
     pub first_wrong: BTreeMap<usize, u64>,
     /// Frames of the longest free run that is right to its end.
     pub longest_exact: usize,
+    /// Predictions that are a frame at all, and not an error, of programs that can be shown to the model.
+    pub valid_frames: Rate,
     /// Whether a frame is as often right as its probability says.
     pub calibration: Calibration,
     /// What needs no model.
@@ -137,6 +139,9 @@ impl Detail {
             for &(kind, is_right) in &frame.values {
                 self.by_type.entry(kind).or_default().add(is_right);
             }
+            if run.readable {
+                self.valid_frames.add(frame.probability.is_some());
+            }
             if let Some(probability) = frame.probability {
                 self.calibration.add(probability, frame.frame);
             }
@@ -167,6 +172,7 @@ impl Detail {
             *self.first_wrong.entry(*bucket).or_default() += count;
         }
         self.longest_exact = self.longest_exact.max(other.longest_exact);
+        self.valid_frames.merge(other.valid_frames);
         self.calibration.merge(&other.calibration);
         let (mine, theirs) = (&mut self.baselines, &other.baselines);
         mine.echo_output.merge(theirs.echo_output);
@@ -204,6 +210,7 @@ impl Detail {
             "short_exact": rate(self.short_exact),
             "first_wrong": first_wrong,
             "longest_exact": self.longest_exact,
+            "valid_frames": rate(self.valid_frames),
             "calibration_error": self.calibration.error(),
             "calibration": bins.collect::<Vec<_>>(),
             "baselines": rates(baselines.iter().map(|(name, rate)| (name, rate))),
