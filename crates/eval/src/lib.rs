@@ -7,16 +7,19 @@
 //! * [`cruxeval`]: output prediction in the manner of CruxEval.
 //! * [`suite`]: many sets of runs, every figure broken down, with what needs no model beside it; [`problems`] are
 //!   functions with tests, as MBPP and HumanEval have them; [`page`] shows it.
+//! * [`recipe`]: how a model is made, step by step, and whether it came out the same; [`card`]: facts about a model.
 //!
-//! Nothing here knows how a model was trained. Every rate comes with its count
+//! Nothing here trains a model or makes data. Every rate comes with its count
 //! and can be given a [Wilson interval](Rate::wilson).
 
+pub mod card;
 pub mod cruxeval;
 mod detail;
 pub mod page;
 mod parallel;
 pub mod problems;
 mod rate;
+pub mod recipe;
 mod report;
 mod score;
 pub mod suite;
