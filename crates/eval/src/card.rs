@@ -305,7 +305,12 @@ fn scores(suite: &Value, out: &mut String) {
         let left_out: String = left_out
             .map(|(why, n)| format!(" Left out, {}: {}.", plain(why), shown(n)))
             .collect();
-        let _ = writeln!(out, "- {}: {}{left_out}", plain(name), plain(about));
+        let about = about.split(' ').map(|word| match word.starts_with('/') {
+            true => file_name(word),
+            false => plain(word),
+        });
+        let about: Vec<String> = about.collect();
+        let _ = writeln!(out, "- {}: {}{left_out}", plain(name), about.join(" "));
     }
 }
 
@@ -412,7 +417,7 @@ mod tests {
         data.add("python 3.11.7".to_owned(), "PSF-2.0");
         let report =
             json!({"programs": 50, "kept": 46, "benchmarks": {"b/he.jsonl": {"items": 9}}});
-        let suite = json!({"sets": [{"name": "level 1", "about": "2 programs.", "items": 2, "frame_exact": 0.5,
+        let suite = json!({"sets": [{"name": "level 1", "about": "2 programs of /x/y.jsonl.", "items": 2, "frame_exact": 0.5,
             "state_exact": null, "left_out": {"more than 9 events": 4},
             "detail": {"longest_exact": 7, "calibration_error": 0.25}}]});
         let card = Card {
@@ -472,7 +477,7 @@ Frames and states are given the real ones before; runs and outputs are free.
 |---|---|---|---|---|---|---|---|---|---|
 | level 1 | 2 | 0.500 | - | - | - | - | - | 0.250 | 7 |
 
-- level 1: 2 programs. Left out, more than 9 events: 4.
+- level 1: 2 programs of y.jsonl. Left out, more than 9 events: 4.
 ";
         assert_eq!(card.to_markdown(), expected);
         let bare = Card::default().to_markdown();

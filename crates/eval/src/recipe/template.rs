@@ -56,7 +56,27 @@ fn placeholder(text: &str) -> Option<Piece<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_text_is_refused_or_made_of_its_pieces(text in "(\\{(out|file|input:a|step:b|scaled:[1-9]|x)\\}|[ab/{}]){0,6}|.*") {
+            let Ok(found) = pieces(&text) else {
+                return Ok(());
+            };
+            let written = found.iter().map(|piece| match piece {
+                Piece::Plain(plain) => (*plain).to_owned(),
+                Piece::Out => "{out}".to_owned(),
+                Piece::File => "{file}".to_owned(),
+                Piece::Input(name) => format!("{{input:{name}}}"),
+                Piece::Step(name) => format!("{{step:{name}}}"),
+                Piece::Scaled(count) => format!("{{scaled:{count}}}"),
+            });
+            prop_assert_eq!(written.collect::<String>(), text);
+        }
+    }
 
     #[test]
     fn a_text_is_taken_apart() {
