@@ -17,6 +17,14 @@ pub(crate) fn watch_interrupts() {
     }
 }
 
+/// From now on Ctrl-C is only noted, since a terminal sends it to the command that this process waits for as well.
+pub(crate) fn leave_interrupts() {
+    let result = ctrlc::set_handler(|| INTERRUPTED.store(true, Ordering::SeqCst));
+    if let Err(error) = result {
+        eprintln!("warning: Ctrl-C will not be waited out: {error}");
+    }
+}
+
 /// Whether Ctrl-C was pressed.
 pub(crate) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)

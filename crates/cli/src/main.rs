@@ -7,6 +7,7 @@
 mod bench;
 mod bridge;
 mod calls;
+mod card;
 mod convert;
 mod data;
 mod debug;
@@ -25,6 +26,7 @@ mod program;
 mod progress;
 mod pytest;
 mod quantize;
+mod reproduce;
 mod scale;
 mod store;
 mod trace;
@@ -62,6 +64,10 @@ enum Command {
     Scale(scale::Command),
     /// Write a trained model as a folder to ship
     Export(train::ExportArgs),
+    /// Make a model anew from its recipe: data, training, figures, card
+    Reproduce(reproduce::Args),
+    /// Write a model's card out of what other commands wrote
+    Card(card::Args),
     /// Measure how fast this machine runs a model
     Bench(bench::Args),
     /// Write a model in another file format or type of numbers
@@ -90,6 +96,8 @@ fn main() -> ExitCode {
         Command::Debug(args) => debug::run(&args),
         Command::Data(command) => data::run(&command),
         Command::Train(args) => watch::run(&args),
+        Command::Reproduce(args) => reproduce::run(&args),
+        Command::Card(args) => card::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Scale(command) => scale::run(&command),
         Command::Export(args) => train::export(&args),

@@ -546,3 +546,39 @@ fn the_running_mean_and_kept_checkpoints_can_be_exported() {
     let args = ["export", "--run", "plain", "--ema", "--out", "none"];
     folder.cwm(&args).fails_with(&["keeps no running mean"]);
 }
+
+#[test]
+fn a_stage_makes_the_model_that_it_begins_with_deeper() {
+    let folder = Folder::new();
+    folder.generate("a.jsonl", "5");
+    let sources = [source("source", "a", "windows", "a.jsonl", "share = 1")];
+    let file = |model: &str, steps: u64| {
+        let text = stage("pre", model, "nano", 512, &sources);
+        text.replace("steps = 3", &format!("steps = {steps}"))
+            .replace("eval_every = 2\n", "")
+    };
+    folder.write("s.toml", &file("preset = 'nano-tiny'", 1));
+    folder.train("s.toml", "shallow", &[]).succeeds();
+    for (layers, part) in [(1, "can only be made deeper"), (5, "in two stages")] {
+        let model = format!("from = 'shallow', num_hidden_layers = {layers}");
+        folder.write("d.toml", &file(&model, 1));
+        folder
+            .train("d.toml", "none", &[])
+            .fails_with(&[&format!("`model.num_hidden_layers` is {layers}"), part]);
+    }
+    let deeper = "from = 'shallow', num_hidden_layers = 3";
+    folder.write("d.toml", &file(deeper, 1));
+    folder.train("d.toml", "deep", &[]).succeeds();
+    let config = folder.read("deep/step-000001/config.json");
+    assert!(config.contains("\"num_hidden_layers\": 3"), "{config}");
+    // What goes on is the deeper model.
+    folder.write("d.toml", &file(deeper, 2));
+    folder.train("d.toml", "deep", &["--resume"]).succeeds();
+    folder.write(
+        "d.toml",
+        &file("from = 'shallow', num_hidden_layers = 4", 3),
+    );
+    folder
+        .train("d.toml", "deep", &["--resume"])
+        .fails_with(&["`model.num_hidden_layers` is not what this run was begun with"]);
+}

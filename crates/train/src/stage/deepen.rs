@@ -25,7 +25,7 @@ pub(super) fn deepen(model: &Model, n_layers: usize) -> Result<Model, StageError
         .map_err(|error| StageError::wrong(KEY, format!("cannot work: {error}")))?;
     let layout = Layout::new(&config);
     let mut params = Vec::with_capacity(layout.total());
-    let [from, to] = [&model.layout, &layout].map(|layout| bounds(layout));
+    let [from, to] = [&*model.layout, &layout].map(bounds);
     params.extend_from_slice(&model.params[..from.0]);
     for place in 0..n_layers {
         let source = &model.layout.layers()[source_of(place, n_new)];
