@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use cwm_data::{Manifest, Origin, Rejection, open_records};
-use cwm_eval::card::{Card, Data, Training};
 use cwm_model::{CONFIG_FILE, Config};
+use cwm_recipe::card::{Card, Data, Training};
 use cwm_train::history;
 use serde::de::DeserializeOwned;
 

@@ -8,12 +8,10 @@
 //! * [`suite`]: many sets of runs, every figure broken down, with what needs no model beside it; [`problems`] are
 //!   functions with tests, as MBPP and HumanEval have them; [`page`] shows it.
 //! * [`jumps`]: where actions of a debugger lead, named at once; arguments are judged by running them.
-//! * [`recipe`]: how a model is made, step by step, and whether it came out the same; [`card`]: facts about a model.
 //!
-//! Nothing here trains a model or makes data. Every rate comes with its count
+//! Nothing here knows how a model was trained. Every rate comes with its count
 //! and can be given a [Wilson interval](Rate::wilson).
 
-pub mod card;
 pub mod cruxeval;
 mod detail;
 pub mod jumps;
@@ -21,7 +19,6 @@ pub mod page;
 mod parallel;
 pub mod problems;
 mod rate;
-pub mod recipe;
 mod report;
 mod score;
 pub mod suite;

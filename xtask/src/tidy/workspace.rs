@@ -9,6 +9,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("trace", &[]),
     ("kernels", &[]),
     ("plot", &[]),
+    ("recipe", &[]),
     ("tracer", &["trace"]),
     ("tokenizer", &["trace"]),
     ("debug", &["trace"]),

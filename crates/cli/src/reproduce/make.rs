@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use cwm_eval::recipe::{Given, Ready, Recipe, Record, Step, digest, products, products_digest};
+use cwm_recipe::{Given, Ready, Recipe, Record, Step, digest, products, products_digest};
 use cwm_train::{history, newest_checkpoint};
 
 use crate::interrupt::{interrupted, leave_interrupts};

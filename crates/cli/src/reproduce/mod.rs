@@ -10,7 +10,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use cwm_eval::recipe::{Given, Plan, Recipe, Resolved};
+use cwm_recipe::{Given, Plan, Recipe, Resolved};
 use serde_json::{Value, json};
 
 use crate::card::named_path;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use cwm_eval::recipe::{Given, Plan, Ready, Recipe, RecipeError, Resolved, digest};
+use cwm_recipe::{Given, Plan, Ready, Recipe, RecipeError, Resolved, digest};
 
 const RECIPE: &str = r#"
 name = "small"

@@ -45,7 +45,7 @@ fn io_error(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Recor
 pub struct Record {
     /// Name of the step.
     pub step: String,
-    /// [`Ready::key`](super::Ready::key): of what was run, and what it read.
+    /// [`Ready::key`](crate::Ready::key): of what was run, and what it read.
     pub key: String,
     /// Version of `cwm`.
     pub cwm: String,

@@ -6,9 +6,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use toml::{Table, Value};
 
-use super::record::hex;
-use super::template::{Piece, pieces};
-use super::{Recipe, RecipeError, Step, Word};
+use crate::record::hex;
+use crate::template::{Piece, pieces};
+use crate::{Recipe, RecipeError, Step, Word};
 
 /// What a recipe is run with.
 #[derive(Clone, Debug)]

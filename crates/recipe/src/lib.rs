@@ -38,6 +38,7 @@
 //! is absent, a table in a list of `file` when it names a step that was skipped, a step that is `optional`. All else
 //! is an error before anything is made. What was left out is told in [`Plan::differences`].
 
+pub mod card;
 mod record;
 mod resolve;
 mod template;
