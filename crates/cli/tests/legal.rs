@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cwm_data::{Evaluator, Plan, build, read_records};
-use cwm_engine::live::Predictor;
-use cwm_engine::{Engine, Options};
+use cwm_engine::live::{Landed, LiveError, Predictor, Sampling};
+use cwm_engine::{Engine, Options, SamplerOptions};
 use cwm_model::{Config, LayerType, Model, Rope};
 use cwm_tokenizer::nano::Vocabulary;
-use cwm_trace::live::{Ahead, Answers, Behind, Document, Jump, Machine, later};
+use cwm_trace::Entry;
+use cwm_trace::live::{Ahead, Answers, Behind, Document, Jump, Later, Machine, later};
 use cwm_tracer::Interpreter;
 
 /// A model as small as can be: what it predicts is of no interest here.
@@ -38,6 +39,77 @@ fn engine(vocabulary: &Vocabulary) -> Arc<Engine> {
     };
     let engine = Engine::new(Model::init(config, 1), Options::default());
     Arc::new(engine.expect("the config is valid"))
+}
+
+/// A model that knows nothing still answers in the form that is asked for, or says why it cannot.
+#[test]
+fn any_model_lands_legally() {
+    let source = "\
+def half(n):
+    if n < 0:
+        raise ValueError(n)
+    return n // 2
+
+def go(items):
+    for item in items:
+        total = half(item)
+    yield total
+
+print(list(go([4, 5])))
+";
+    let vocabulary = Arc::new(Vocabulary::default());
+    let engine = engine(&vocabulary);
+    let (mut landed, mut failed) = (0, 0);
+    for seed in 0..12 {
+        let sampling = SamplerOptions {
+            seed,
+            ..SamplerOptions::PLAIN
+        };
+        let predictor = Predictor::new(engine.clone(), vocabulary.clone(), source)
+            .expect("the program fits")
+            .with_sampling(Sampling::Sample(sampling));
+        let entry = Entry::Call {
+            function: "half".into(),
+            args: "7".into(),
+        };
+        let (point, first) = predictor.start(&entry).expect("an entry");
+        let line = Later::Line {
+            line: 4,
+            locals: &first.event.locals,
+        };
+        let value = Arc::from("3");
+        let gave = Later::Return {
+            line: 4,
+            value: &value,
+        };
+        let ahead = [Ahead::Over, Ahead::Leave, Ahead::Until(9), Ahead::Finish];
+        let back = [Behind::Before, Behind::Into, Behind::Input];
+        let looks = back
+            .into_iter()
+            .flat_map(|action| [line, gave].map(|later| predictor.look_back(later, action)));
+        let jumps = ahead
+            .into_iter()
+            .map(|action| predictor.jump(&point, action));
+        for answer in jumps.chain(looks) {
+            match answer {
+                Ok(Landed { probability, .. }) => {
+                    assert!((0.0..=1.0).contains(&probability), "{probability}");
+                    landed += 1;
+                }
+                // Noise need not come to an end, or to a text.
+                Err(LiveError::LongValue | LiveError::Endless | LiveError::Malformed(_)) => {
+                    failed += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let missing = predictor.jump(&point, Ahead::Until(99));
+        assert!(
+            matches!(missing, Err(LiveError::NoLine(99, 11))),
+            "{missing:?}"
+        );
+    }
+    assert!(landed > 20, "{landed} and {failed}");
 }
 
 /// What jumps really lead to, asked for at every event of generated programs.
