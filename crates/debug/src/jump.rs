@@ -4,8 +4,8 @@
 
 use std::sync::Arc;
 
+use cwm_trace::Event;
 use cwm_trace::live::{Ahead, Behind, Exit, Jump};
-use cwm_trace::{Event, EventKind};
 use serde::Serialize;
 
 /// Where a jump leads.
@@ -40,7 +40,7 @@ pub struct JumpReply {
     pub kind: &'static str,
     /// Name of the function; `None` where the run ends.
     pub function: Option<String>,
-    /// Its line.
+    /// Its line; `None` where the run ends, and for `out`, which names the value alone.
     pub line: Option<u32>,
     /// Text of the line.
     pub source: Option<String>,
@@ -70,37 +70,40 @@ impl JumpReply {
                 kind: "error",
                 ..reply
             },
-            Landing::State { function, event } => Self {
-                kind: event.kind.name(),
-                function: Some(function),
-                line: Some(event.line),
-                source: source(event.line),
-                locals: event
-                    .locals
-                    .iter()
-                    .map(|local| (local.name.clone(), local.value.repr.clone()))
-                    .collect(),
-                value: event.value.map(|value| value.repr),
-                ..reply
-            },
+            Landing::State { function, event } => {
+                let line = (jump != Jump::Ahead(Ahead::Leave)).then_some(event.line);
+                Self {
+                    kind: event.kind.name(),
+                    function: Some(function),
+                    line,
+                    source: line.and_then(source),
+                    locals: event
+                        .locals
+                        .iter()
+                        .map(|local| (local.name.clone(), local.value.repr.clone()))
+                        .collect(),
+                    value: event.value.map(|value| value.repr),
+                    ..reply
+                }
+            }
         }
     }
 
     /// What is there in a few words, such as `go, line 5` or `the run ends by itself`.
     pub(crate) fn place(&self) -> String {
-        let (Some(function), Some(line)) = (&self.function, self.line) else {
+        let Some(function) = &self.function else {
             return match self.kind {
                 "error" => "the run ends by an exception".to_owned(),
                 _ => "the run ends by itself".to_owned(),
             };
         };
-        match EventKind::ALL
-            .into_iter()
-            .find(|kind| kind.name() == self.kind)
-        {
-            Some(EventKind::Call) => format!("call of {function}, line {line}"),
-            Some(EventKind::Line) | None => format!("{function}, line {line}"),
-            Some(kind) => format!("{} of {function}, line {line}", kind.name()),
+        let place = match self.kind {
+            "line" => function.clone(),
+            kind => format!("{kind} of {function}"),
+        };
+        match self.line {
+            Some(line) => format!("{place}, line {line}"),
+            None => place,
         }
     }
 }

@@ -537,8 +537,7 @@ fn jumping() {
         y = 6
     (named at once, without a step on the way; you stay)
     (cwm) j out
-    jump out: return of f, line 3  p 0.75
-       3 |     return y
+    jump out: return of f  p 0.75
         6
     (named at once, without a step on the way; you stay)
     (cwm) jump to 2
