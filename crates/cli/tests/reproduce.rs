@@ -270,7 +270,7 @@ fn the_recipe_of_the_shipped_model_is_part_of_the_program() {
         "inputs, given with --set",
         "  humaneval ",
         "\nsteps\n",
-        "  train ",
+        "  levels ",
         "(optional)",
     ] {
         assert!(shown.contains(part), "`{part}` is not in:\n{shown}");
