@@ -6,7 +6,7 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use common::Run;
+use common::{Run, run_in};
 use tempfile::TempDir;
 
 fn root() -> PathBuf {
@@ -23,23 +23,6 @@ fn cwm_with(args: &[&str], stdin: &[u8]) -> Run {
 
 fn cwm_in(folder: &Path, args: &[&str]) -> Run {
     run_in(folder, args, b"")
-}
-
-fn run_in(folder: &Path, args: &[&str], stdin: &[u8]) -> Run {
-    use std::io::Write;
-    let mut child = Command::new(env!("CARGO_BIN_EXE_cwm"))
-        .args(args)
-        .current_dir(folder)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // The program may end without having read everything.
-    let _ = child.stdin.take().unwrap().write_all(stdin);
-    Run {
-        output: child.wait_with_output().unwrap(),
-    }
 }
 
 /// A folder with one Python file, and the file's path.
@@ -369,38 +352,6 @@ fn predictions_verify_themselves() {
         .filter_map(|frame| frame["working"].as_array());
     let steps: Vec<_> = steps.flatten().filter_map(|step| step.as_str()).collect();
     assert!(steps.iter().any(|step| step.contains(" = ")), "{steps:?}");
-}
-
-#[test]
-fn the_debugger_names_at_once_where_actions_lead() {
-    let commands =
-        b"step\nstep\njump over\njump out\njump to 8\njump end\njump before\nj sideways\nwhere\n";
-    let run = cwm_with(&["debug", "--json", "examples/strawberry.py"], commands);
-    let text = run.stdout();
-    let replies: Vec<serde_json::Value> = text
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a reply a line"))
-        .collect();
-    let jumps: Vec<(&str, &str)> = replies
-        .iter()
-        .filter(|reply| reply["reply"] == "jump")
-        .map(|reply| {
-            let probability = reply["probability"].as_f64().expect("a probability");
-            assert!((0.0..=1.0).contains(&probability), "{reply}");
-            let [action, kind] = ["action", "kind"].map(|key| reply[key].as_str().expect("a text"));
-            (action, kind)
-        })
-        .collect();
-    let actions: Vec<&str> = jumps.iter().map(|(action, _)| *action).collect();
-    assert_eq!(actions, ["over", "out", "to 8", "end", "before"], "{text}");
-    assert!(["normal", "error"].contains(&jumps[3].1), "{text}");
-    assert!(text.contains("`sideways` is no action"), "{text}");
-    // Nothing has moved: the stack is that of the second step.
-    assert_eq!(
-        replies.last().map(|reply| &reply["reply"]),
-        Some(&"stack".into()),
-        "{text}"
-    );
 }
 
 #[test]

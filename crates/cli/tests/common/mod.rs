@@ -2,8 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 pub(crate) fn cwm(folder: &Path, args: &[&str]) -> Output {
     let command = Command::new(env!("CARGO_BIN_EXE_cwm"))
@@ -11,6 +12,23 @@ pub(crate) fn cwm(folder: &Path, args: &[&str]) -> Output {
         .current_dir(folder)
         .output();
     command.expect("it runs")
+}
+
+/// The same, with something to read on standard input.
+pub(crate) fn run_in(folder: &Path, args: &[&str], stdin: &[u8]) -> Run {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cwm"))
+        .args(args)
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    // The program may end without having read everything.
+    let _ = child.stdin.take().expect("it is piped").write_all(stdin);
+    Run {
+        output: child.wait_with_output().expect("it ends"),
+    }
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {
