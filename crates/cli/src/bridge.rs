@@ -70,6 +70,11 @@ impl cwm_debug::Predictor for Predicting {
         Ok((point, frame))
     }
 
+    fn leap(&mut self, at: &Point) -> Result<Option<(Point, Frame)>, PredictError> {
+        let leapt = self.predictor.leap(at).map_err(failure)?;
+        Ok(leapt.map(|(point, predicted)| (point, frame(&predicted))))
+    }
+
     fn jump(&mut self, at: &Point, frame: &Frame, jump: Jump) -> Result<Landed, PredictError> {
         let landed = match jump {
             Jump::Ahead(action) => self.predictor.jump(at, action),

@@ -23,6 +23,8 @@ pub enum Command {
     Back,
     /// Name at once where an action leads, and stay.
     Jump(Jump),
+    /// Go over the calls of a line without their frames.
+    Leap,
     /// Add a breakpoint.
     Break {
         /// Its line.
@@ -175,6 +177,12 @@ pub const COMMANDS: &[Spec] = &[
         arguments: "ACTION",
         summary: "name at once where over, out, to LINE, end, before, into or input leads; you stay",
         parse: |text| Ok(Command::Jump(jump::parse(text)?)),
+    },
+    Spec {
+        names: &["leap"],
+        arguments: "",
+        summary: "go where `jump over` leads, on a new fork: past this line's calls without their frames",
+        parse: |text| none(text, Command::Leap),
     },
     Spec {
         names: &["break", "b"],

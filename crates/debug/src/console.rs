@@ -130,6 +130,10 @@ impl<P: Predictor, R: Reality> Console<P, R> {
                 self.here(Why::Back, 0)
             }
             Command::Jump(jump) => self.jump(jump)?,
+            Command::Leap => {
+                self.debugger.leap()?;
+                self.here(Why::Leapt, 1)
+            }
             Command::Break { line, condition } => {
                 let breakpoint = self.debugger.break_at(line, condition)?;
                 let condition = breakpoint.condition.as_ref();
@@ -297,6 +301,7 @@ impl<P: Predictor, R: Reality> Console<P, R> {
             run.frames.truncate(edited);
             run.end = RunEnd::Stopped;
         }
+        let leapt = self.debugger.begins_with_leap(edited_at);
         let executed = self.real.is_none();
         let real = match self.real.take() {
             Some(real) => real,
@@ -315,6 +320,7 @@ impl<P: Predictor, R: Reality> Console<P, R> {
             compared: run.frames.len(),
             finished: run.end == RunEnd::Finished,
             edited_at,
+            leapt,
             index: self.debugger.index(),
             agrees: divergence.is_none(),
             divergence,

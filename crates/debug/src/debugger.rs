@@ -18,7 +18,7 @@ use crate::compare::{Run, RunEnd};
 use crate::frame::{Frame, Origin, UNCHANGED, Variable};
 use crate::jump::Landed;
 use crate::predictor::{PredictError, Predictor};
-use crate::timeline::{Branch, Successor, Timeline};
+use crate::timeline::{Beginning, Branch, Successor, Timeline};
 
 /// Frames that one command may pass over, unless the caller says otherwise.
 pub const DEFAULT_BUDGET: usize = 2000;
@@ -92,13 +92,15 @@ pub struct Scope<'a> {
     pub as_of: Option<u32>,
 }
 
-/// A line of play: the run as first predicted, or what follows an edit.
+/// A line of play: the run as first predicted, or what follows an edit or a leap.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fork {
     /// Number by which the user refers to it; 0 is the original run.
     pub number: usize,
     /// The edit that began it.
     pub edit: Option<ForkEdit>,
+    /// The leap that began it.
+    pub leap: Option<ForkLeap>,
     /// Frames predicted on it, those it shares with others included.
     pub frames: usize,
     /// Whether its end is known.
@@ -120,6 +122,17 @@ pub struct ForkEdit {
     pub name: String,
     /// Its new value.
     pub value: String,
+}
+
+/// The leap that began a [`Fork`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ForkLeap {
+    /// Fork on which it began.
+    pub from: usize,
+    /// Index of the frame at which it began.
+    pub frame: usize,
+    /// The line whose calls it went over.
+    pub line: u32,
 }
 
 /// What cannot be done, and what can.
@@ -309,6 +322,31 @@ impl<P: Predictor> Debugger<P> {
         Ok(self.predictor.jump(&node.point, &node.frame, jump)?)
     }
 
+    /// Goes over the calls of the line that is about to run, to what follows in the same activation, without the frames
+    /// in between. That is another line of play, a fork; a leap that was taken before is taken again.
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`Predictor::leap`] fails with, and [`PredictError::CannotJump`] where it leads out of the run.
+    pub fn leap(&mut self) -> Result<(), CommandError> {
+        let origin = self.timeline.cursor();
+        match self.timeline.leapt() {
+            Some(known) => self.timeline.go(known),
+            None => {
+                let leapt = self.predictor.leap(&self.timeline.current().point)?;
+                let (point, mut frame) = leapt.ok_or_else(|| {
+                    PredictError::CannotJump(
+                        "the run seems to end inside this line; `step` into it".into(),
+                    )
+                })?;
+                frame.settle(self.timeline.state_of(frame.activation, origin))?;
+                self.timeline.leap(point, frame);
+            }
+        }
+        self.timeline.commit(origin);
+        Ok(())
+    }
+
     /// Undoes the last command that moved, whatever it was.
     ///
     /// # Errors
@@ -397,13 +435,24 @@ impl<P: Predictor> Debugger<P> {
             );
             Fork {
                 number,
-                edit: branch.edit.as_ref().map(|edit| ForkEdit {
-                    from: edit.from,
-                    frame: first.index,
-                    line: first.frame.line,
-                    name: edit.name.clone(),
-                    value: edit.value.clone(),
-                }),
+                edit: match &branch.beginning {
+                    Beginning::Edit(edit) => Some(ForkEdit {
+                        from: edit.from,
+                        frame: first.index,
+                        line: first.frame.line,
+                        name: edit.name.clone(),
+                        value: edit.value.clone(),
+                    }),
+                    _ => None,
+                },
+                leap: match (&branch.beginning, first.parent) {
+                    (&Beginning::Leap { from }, Some(parent)) => Some(ForkLeap {
+                        from,
+                        frame: first.index - 1,
+                        line: self.timeline.node(parent).frame.line,
+                    }),
+                    _ => None,
+                },
                 frames: tip.index + 1,
                 ended: tip.successor == Successor::End,
                 current: number == self.fork(),
@@ -550,7 +599,7 @@ impl<P: Predictor> Debugger<P> {
     }
 
     /// All that was predicted on the current fork, also beyond the cursor,
-    /// and the index of the first frame that was edited by hand.
+    /// and the index of the first frame that was edited by hand or leapt to.
     pub fn predicted(&self) -> (Run, Option<usize>) {
         let tip = self.timeline.branches()[self.fork()].tip;
         let mut frames: Vec<Frame> = self
@@ -563,7 +612,17 @@ impl<P: Predictor> Debugger<P> {
             Successor::End => RunEnd::Finished,
             Successor::Unknown | Successor::Node(_) => RunEnd::Stopped,
         };
-        (Run { frames, end }, self.timeline.first_edit())
+        (Run { frames, end }, self.timeline.first_change())
+    }
+
+    /// Whether the frame at `index` on the current path was leapt to.
+    pub(crate) fn begins_with_leap(&self, index: Option<usize>) -> bool {
+        let mut path = self.timeline.path_back(self.timeline.cursor());
+        let found = path.find(|node| Some(node.index) == index);
+        found.is_some_and(|node| {
+            let branch = &self.timeline.branches()[node.branch];
+            matches!(branch.beginning, Beginning::Leap { .. })
+        })
     }
 }
 

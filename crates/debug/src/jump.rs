@@ -1,6 +1,7 @@
 //! Jumps: where an action leads, named at once by the predictor without a step on the way.
 //!
-//! A jump is an answer, not a place: the user stays where they are, since nothing of what lies between is known.
+//! A jump is an answer, not a place: the user stays where they are, since nothing of what lies between is known. Only over
+//! the calls of a line one can go (`leap`): the activation that one stands in is known then, and those below are as they were.
 
 use std::sync::Arc;
 

@@ -34,7 +34,7 @@ pub use breakpoint::{Breakpoint, Condition, Operator};
 pub use compare::{Aspect, Divergence, Run, RunEnd, compare, observed, predict_all, real_output};
 pub use console::{Console, Options};
 pub use debugger::{
-    CommandError, DEFAULT_BUDGET, Debugger, Fork, ForkEdit, Motion, Moved, Scope, Stop,
+    CommandError, DEFAULT_BUDGET, Debugger, Fork, ForkEdit, ForkLeap, Motion, Moved, Scope, Stop,
 };
 pub use frame::{DOUBTFUL, Frame, Origin, UNCHANGED, Variable};
 pub use jump::{JumpReply, Landed, Landing};

@@ -98,6 +98,18 @@ pub trait Predictor {
             "this model predicts frame by frame".into(),
         ))
     }
+
+    /// Goes from `at`, where a line is about to run, over its calls to what follows in the same activation, without the
+    /// frames in between; `None` where that leads out of the run. Predictors that only step need not have it.
+    ///
+    /// # Errors
+    ///
+    /// [`PredictError::CannotJump`], and the errors of [`Predictor::next`].
+    fn leap(&mut self, _at: &Self::Point) -> Result<Option<(Self::Point, Frame)>, PredictError> {
+        Err(PredictError::CannotJump(
+            "this model predicts frame by frame".into(),
+        ))
+    }
 }
 
 /// The real program.

@@ -170,6 +170,10 @@ fn frame_reply(reply: &FrameReply, style: Style) -> String {
                 reply.fork
             )
         }
+        Why::Leapt => format!(
+            "over the calls of the line, on fork {}; what happened in them is not known\n",
+            reply.fork
+        ),
         Why::Switched if reply.fork == 0 => "on the original run\n".into(),
         Why::Switched => format!("on fork {}\n", reply.fork),
         Why::Arrived | Why::Back | Why::Reset => String::new(),
@@ -323,20 +327,26 @@ fn fork_list(forks: &[Fork]) -> String {
     let mut text = String::new();
     for fork in forks {
         let mark = if fork.current { "->" } else { "  " };
-        let origin = match &fork.edit {
-            None => "the original run".into(),
-            Some(edit) => format!(
+        let named = |number| match number {
+            0 => "the original run".to_owned(),
+            _ => format!("fork {number}"),
+        };
+        let origin = match (&fork.edit, &fork.leap) {
+            (Some(edit), _) => format!(
                 "{} = {} at frame {} (line {}) of {}",
                 printable(&edit.name),
                 shorten(&edit.value, SHOWN_CHARS),
                 edit.frame,
                 edit.line,
-                if edit.from == 0 {
-                    "the original run".into()
-                } else {
-                    format!("fork {}", edit.from)
-                },
+                named(edit.from),
             ),
+            (None, Some(leap)) => format!(
+                "leap from frame {} (line {}) of {}",
+                leap.frame,
+                leap.line,
+                named(leap.from)
+            ),
+            (None, None) => named(0),
         };
         let extent = match (fork.frames, fork.ended) {
             (frames, true) => format!("{}, ended", counted(frames, "frame")),
@@ -363,10 +373,14 @@ fn verification(verified: &Verified, style: Style) -> String {
         format!("not executed again: comparing with the {real} observed before{cut}\n")
     };
     if let Some(edited) = verified.edited_at {
+        let why = match verified.leapt {
+            true => "leaves out frames before frame",
+            false => "was set by hand at frame",
+        };
         let _ = writeln!(
             text,
-            "this fork was set by hand at frame {edited}, which the real program does not do: \
-             only what comes before is compared"
+            "this fork {why} {edited}, which the real program does not do: only what comes before is \
+             compared"
         );
     }
     match &verified.divergence {

@@ -129,6 +129,8 @@ pub enum Why {
         /// The variable.
         name: String,
     },
+    /// The calls of a line were gone over without their frames.
+    Leapt,
     /// Another fork was chosen.
     Switched,
     /// The session went to its first frame.
@@ -193,9 +195,11 @@ pub struct Verified {
     pub compared: usize,
     /// Whether they include the predicted end.
     pub finished: bool,
-    /// Index of the first frame edited by hand. It and what follows are not
-    /// compared: the real program knows nothing of the edit.
+    /// Index of the first frame edited by hand or leapt to. It and what follows are not
+    /// compared: the real program knows nothing of the edit, and has frames that a leap left out.
     pub edited_at: Option<usize>,
+    /// Whether that frame was leapt to.
+    pub leapt: bool,
     /// Where the user stands.
     pub index: usize,
     /// Whether nothing differs.

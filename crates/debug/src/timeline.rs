@@ -3,7 +3,7 @@
 //!
 //! Nothing is ever removed. Going back moves the cursor; going forward again
 //! walks over frames already known before it asks for new ones; a fork starts
-//! a new branch beside the frame it edits. So the state shown at a node is
+//! a new branch beside the frame it edits, and a leap one behind the frame it begins at. So the state shown at a node is
 //! the same whenever it is shown, and no stale prediction can survive an
 //! edit: an edited frame is another node, with no successors yet.
 
@@ -44,10 +44,21 @@ pub(crate) struct Edit {
     pub(crate) from: usize,
 }
 
-/// A line of play: the original run, or one that starts with an edit.
+/// How a branch began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// It is the run as first predicted.
+    Original,
+    /// A variable was set.
+    Edit(Edit),
+    /// Frames were left out behind one of this branch.
+    Leap { from: usize },
+}
+
+/// A line of play: the original run, or one that starts with an edit or a leap.
 #[derive(Clone, Debug)]
 pub(crate) struct Branch {
-    pub(crate) edit: Option<Edit>,
+    pub(crate) beginning: Beginning,
     /// Its first own node.
     pub(crate) first: NodeId,
     /// Its furthest node.
@@ -77,7 +88,7 @@ impl<T> Timeline<T> {
             branch: 0,
         };
         let branch = Branch {
-            edit: None,
+            beginning: Beginning::Original,
             first: 0,
             tip: 0,
             visited: 0,
@@ -168,13 +179,46 @@ impl<T> Timeline<T> {
     /// Adds an edited version of the current frame as a new branch and moves
     /// there.
     pub(crate) fn fork(&mut self, point: T, frame: Frame, name: String, value: String) {
-        let (id, branch) = (self.nodes.len(), self.branches.len());
         let Node {
             parent,
             index,
             branch: from,
             ..
         } = self.nodes[self.cursor];
+        let edit = Beginning::Edit(Edit { name, value, from });
+        self.branch_off(edit, point, frame, parent, index);
+    }
+
+    /// Adds a frame that follows the current one with others left out, as a new branch, and moves there.
+    pub(crate) fn leap(&mut self, point: T, frame: Frame) {
+        let at = self.cursor;
+        let Node {
+            index,
+            branch: from,
+            ..
+        } = self.nodes[at];
+        self.branch_off(Beginning::Leap { from }, point, frame, Some(at), index + 1);
+    }
+
+    /// Where the leap from the cursor led, if there was one.
+    pub(crate) fn leapt(&self) -> Option<NodeId> {
+        let is_from_here = |branch: &&Branch| {
+            matches!(branch.beginning, Beginning::Leap { .. })
+                && self.nodes[branch.first].parent == Some(self.cursor)
+        };
+        let found = self.branches.iter().find(is_from_here);
+        found.map(|branch| branch.first)
+    }
+
+    fn branch_off(
+        &mut self,
+        beginning: Beginning,
+        point: T,
+        frame: Frame,
+        parent: Option<NodeId>,
+        index: usize,
+    ) {
+        let (id, branch) = (self.nodes.len(), self.branches.len());
         self.nodes.push(Node {
             point,
             frame,
@@ -183,9 +227,8 @@ impl<T> Timeline<T> {
             index,
             branch,
         });
-        let edit = Some(Edit { name, value, from });
         self.branches.push(Branch {
-            edit,
+            beginning,
             first: id,
             tip: id,
             visited: id,
@@ -193,8 +236,8 @@ impl<T> Timeline<T> {
         self.go(id);
     }
 
-    /// Index of the first frame on the cursor's path that was edited by hand.
-    pub(crate) fn first_edit(&self) -> Option<usize> {
+    /// Index of the first frame on the cursor's path that was edited by hand or leapt to.
+    pub(crate) fn first_change(&self) -> Option<usize> {
         self.path_back(self.cursor)
             .map(|node| node.branch)
             .filter(|&branch| branch != 0)

@@ -456,6 +456,7 @@ fn help() {
     until LINE                       go on to a line, in any function
     back                             undo the last command that moved (u)
     jump ACTION                      name at once where over, out, to LINE, end, before, into or input leads; you stay (j)
+    leap                             go where `jump over` leads, on a new fork: past this line's calls without their frames
     break [LINE [if NAME == VALUE]]  stop at a line (== != < <= > >=); alone: list breakpoints (b)
     delete NUMBER|all                delete a breakpoint (d)
     breakpoints                      list breakpoints
@@ -473,6 +474,86 @@ fn help() {
     An empty line repeats the last step, next, out, continue or until.
     * changed by the last line   p probability   ? more likely wrong than right
     ");
+}
+
+#[test]
+fn leaping() {
+    let script = "call f 1 0 0 x=3!\nline f 2 0 0 x=..\ncall g 5 1 1 n=3\nline g 6 1 1 n=..\nreturn g 6 1 1 -> 6\nline f 3 0 0 x=.. y=6\nreturn f 3 0 0 -> 6";
+    let fake = Fake::new(script)
+        .with_leap((0, 1), Some((0, 5)))
+        .with_leap((0, 5), None);
+    let asked = fake.asked.clone();
+    let text = "def f(x):\n    y = g(x)\n    return y\ndef g(n):\n    return 2 * n\n";
+    let reality = FakeReality::new(script);
+    let mut console = Console::new(program(text, "f", "3"), fake, reality, Options::default())
+        .expect("a first frame");
+    let lines = [
+        "leap", "step", "leap", "forks", "verify", "leap", "step", "back", "back", "leap",
+        "switch 0", "forks", "next", "where",
+    ];
+    insta::assert_snapshot!(dialogue(&mut console, &lines), @r"
+    predicting f(3) in t.py: nothing is executed unless you type `verify`
+    call of f, line 1  (depth 0)  frame 0  p 0.97
+    -> 1 | def f(x):
+        x = 3  (given)
+    (cwm) leap
+    error: cannot jump: no such leap
+    (cwm) step
+    line 2 in f  (depth 0)  frame 1  p 0.97
+    -> 2 |     y = g(x)
+        x = 3  (given)
+    (cwm) leap
+    over the calls of the line, on fork 1; what happened in them is not known
+    line 3 in f  (depth 0)  frame 2  fork 1  p 0.97
+    -> 3 |     return y
+        x = 3  (given)
+      * y = 6  (p 0.98)
+    (cwm) forks
+       0: the original run; 2 frames so far
+    -> 1: leap from frame 1 (line 2) of the original run; 3 frames so far
+    (cwm) verify
+    executed t.py for real: 7 frames observed
+    this fork leaves out frames before frame 2, which the real program does not do: only what comes before is compared
+    agrees so far: 2 frames as in the real run
+    (cwm) leap
+    error: cannot jump: the run seems to end inside this line; `step` into it
+    (cwm) step
+    return from f, line 3  (depth 0)  frame 3  fork 1  p 0.97
+    -> 3 |     return y
+        returned 6  (p 0.98)
+    (cwm) back
+    line 3 in f  (depth 0)  frame 2  fork 1  p 0.97
+    -> 3 |     return y
+        x = 3  (given)
+      * y = 6  (p 0.98)
+    (cwm) back
+    line 2 in f  (depth 0)  frame 1  p 0.97
+    -> 2 |     y = g(x)
+        x = 3  (given)
+    (cwm) leap
+    over the calls of the line, on fork 1; what happened in them is not known
+    line 3 in f  (depth 0)  frame 2  fork 1  p 0.97
+    -> 3 |     return y
+        x = 3  (given)
+      * y = 6  (p 0.98)
+    (cwm) switch 0
+    on the original run
+    line 2 in f  (depth 0)  frame 1  p 0.97
+    -> 2 |     y = g(x)
+        x = 3  (given)
+    (cwm) forks
+    -> 0: the original run; 2 frames so far
+       1: leap from frame 1 (line 2) of the original run; 4 frames so far
+    (cwm) next
+    line 3 in f  (depth 0)  frame 5  p 0.97
+    -> 3 |     return y
+        x = 3  (given)
+      * y = 6  (p 0.98)
+    (cwm) where
+    -> line 3 in f  | return y
+    ");
+    // A leap that is known is not asked for again.
+    assert_eq!(asked.get(), 9);
 }
 
 #[test]
@@ -678,6 +759,7 @@ fn replies_are_json() {
       "compared": 10,
       "finished": true,
       "edited_at": null,
+      "leapt": false,
       "index": 9,
       "agrees": false,
       "divergence": {

@@ -35,6 +35,8 @@ pub(crate) struct Fake {
     faults: Vec<(Point, PredictError)>,
     /// Where jumps lead, wherever they begin.
     jumps: Vec<(Jump, Landing)>,
+    /// Where leaps lead; `None` out of the run.
+    leaps: Vec<(Point, Option<Point>)>,
     /// Calls of [`Predictor::next`] so far.
     pub(crate) asked: Rc<Cell<usize>>,
 }
@@ -62,6 +64,12 @@ impl Fake {
 
     pub(crate) fn with_jump(mut self, jump: Jump, landing: Landing) -> Self {
         self.jumps.push((jump, landing));
+        self
+    }
+
+    /// A leap at `at` leads to `to`.
+    pub(crate) fn with_leap(mut self, at: Point, to: Option<Point>) -> Self {
+        self.leaps.push((at, to));
         self
     }
 
@@ -107,6 +115,13 @@ impl Predictor for Fake {
             reason: format!("`{value}` is not in the script"),
         })?;
         Ok((*to, self.runs[to.0][to.1].clone()))
+    }
+
+    fn leap(&mut self, at: &Point) -> Result<Option<(Point, Frame)>, PredictError> {
+        self.asked.set(self.asked.get() + 1);
+        let found = self.leaps.iter().find(|(from, _)| from == at);
+        let (_, to) = found.ok_or_else(|| PredictError::CannotJump("no such leap".into()))?;
+        Ok(to.map(|to| (to, self.runs[to.0][to.1].clone())))
     }
 
     fn jump(&mut self, _: &Point, _: &Frame, jump: Jump) -> Result<Landed, PredictError> {

@@ -10,7 +10,7 @@ use cwm_trace::live::{Ahead, Behind, Exit, Jump, Later, Window, ahead, behind};
 use cwm_trace::{Event, EventKind, Local, Value};
 
 use super::grammar::{DraftValue, Ending, Legal, call_line};
-use super::predictor::{LiveError, Point, Predictor, probability};
+use super::predictor::{LiveError, Point, Predicted, Predictor, probability};
 
 /// Where a jump leads, and how sure the model is of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -73,6 +73,25 @@ impl Predictor {
             landing,
             probability,
         })
+    }
+
+    /// Goes over the calls of the line that is about to run to what follows in its activation, at once. What happened in
+    /// between is not known, and neither is what it did to anything that the activation does not see. `None` where that
+    /// leads out of the run.
+    ///
+    /// # Errors
+    /// As [`Predictor::jump`].
+    pub fn leap(&self, at: &Point) -> Result<Option<(Point, Predicted)>, LiveError> {
+        self.check_jumps()?;
+        let window = ahead(&at.machine, Ahead::Over).ok_or(LiveError::InsideLine)?;
+        let legal = self.legal(at).ahead(Ahead::Over);
+        let decoded = self.decode_window(&window, &legal, at.events)?;
+        if matches!(decoded.draft.ending, Ending::Exit(_)) {
+            return Ok(None);
+        }
+        let predicted = self.frame(at, decoded.draft, decoded.logprob)?;
+        let point = self.follow(at, &predicted.event)?;
+        Ok(Some((point, predicted)))
     }
 
     /// Where an action leads back from what is known of a later state.
