@@ -131,6 +131,8 @@ pub struct Setup {
     pub threads: usize,
     /// Where the recipe's paths begin.
     pub base: PathBuf,
+    /// Files of benchmarks besides those that the recipe names.
+    pub against: Vec<PathBuf>,
     /// Where packages are kept between builds.
     pub cache: PathBuf,
     /// The package index, by the simple repository API; `None` for that of pip's settings.
@@ -430,7 +432,7 @@ fn material(project: &str, version: &str, licence: &str) -> Material {
     }
 }
 
-/// What keeps things out: the benchmarks that a recipe names, and what is private here.
+/// What keeps things out: the benchmarks that are named, and what is private here.
 fn sieve(recipe: &Recipe, setup: &Setup) -> Result<(Vec<Benchmark>, Sieve), FolderError> {
     // Programs run at one place whoever runs them; only where the interpreter lies can still be seen.
     let mut scrubber = Scrubber::default();
@@ -440,23 +442,27 @@ fn sieve(recipe: &Recipe, setup: &Setup) -> Result<(Vec<Benchmark>, Sieve), Fold
     {
         scrubber = scrubber.hiding(library, Finding::Folder);
     }
-    if recipe.against.is_empty() {
+    let named = recipe.against.iter();
+    let named = named.map(|name| (name.clone(), setup.base.join(name)));
+    let given = setup.against.iter();
+    let given = given.map(|path| (path.display().to_string(), path.clone()));
+    let files: Vec<(String, PathBuf)> = named.chain(given).collect();
+    if files.is_empty() {
         return Ok((Vec::new(), Sieve::new(None, scrubber)));
     }
     let mut normaliser = Normaliser::start(&setup.interpreter).map_err(BuildError::from)?;
     let mut benchmarks = Benchmarks::default();
     let mut against = Vec::new();
-    for name in &recipe.against {
-        let path = setup.base.join(name);
+    for (name, path) in files {
         let bytes = fs::read(&path).map_err(file("read", &path))?;
         let text = open_text(&path).map_err(file("read", &path))?;
-        let summary = benchmarks.add(name, text, &mut normaliser);
+        let summary = benchmarks.add(&name, text, &mut normaliser);
         let summary = summary.map_err(|source| FolderError::Benchmark {
             path: path.clone(),
             source,
         })?;
         against.push(Benchmark {
-            file: name.clone(),
+            file: name,
             sha256: hex(&Sha256::digest(&bytes)),
             summary: summary.clone(),
         });

@@ -35,6 +35,7 @@ fn made(recipe: &str, threads: usize, folder: &Path) -> Result<Built, FolderErro
         interpreter: Interpreter::find(None).expect("an interpreter"),
         threads,
         base: folder.to_owned(),
+        against: Vec::new(),
         cache: folder.join("cache"),
         index: None,
     };

@@ -205,6 +205,7 @@ fn made(
         interpreter: Interpreter::find(None).expect("an interpreter"),
         threads,
         base: folder.to_owned(),
+        against: Vec::new(),
         cache: cache.to_owned(),
         index: Some(index.to_owned()),
     };
@@ -540,6 +541,20 @@ fn problems_have_the_inputs_of_their_tests_and_benchmarks_are_left_out() {
         .map(|(reason, n)| (reason.to_string(), *n))
         .collect();
     assert_eq!(rejected, [("in a benchmark".to_owned(), 1)]);
+
+    // One that the recipe does not name keeps the same out.
+    let again = folder.path().join("again");
+    let setup = Setup {
+        interpreter: Interpreter::find(None).expect("an interpreter"),
+        threads: 1,
+        base: folder.path().to_owned(),
+        against: vec![folder.path().join("items.jsonl")],
+        cache: folder.path().join("cache"),
+        index: None,
+    };
+    let unnamed = recipe.replace("against = ['items.jsonl']\n", "");
+    let given = build_folder(&unnamed, &setup, &again, |_| {}).expect("a build");
+    assert_eq!(given.manifest.sources[0].shards, source.shards);
 }
 
 /// A file of a package with this text, cut up: names and programs of the functions, and what was rejected.

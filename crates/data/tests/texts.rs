@@ -14,6 +14,7 @@ fn made(recipe: &str, base: &Path, folder: &Path) -> Result<Built, FolderError> 
         interpreter: Interpreter::find(None).expect("an interpreter"),
         threads: 2,
         base: base.to_owned(),
+        against: Vec::new(),
         cache: base.join("cache"),
         index: None,
     };

@@ -86,6 +86,9 @@ pub(crate) struct BuildArgs {
     /// Folder for shards and manifest; one that was begun is gone on with
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
+    /// Benchmarks besides those of the recipe, whose items are left out: JSON lines, also with gzip (.gz)
+    #[arg(long, value_name = "FILE.jsonl", num_args = 1..)]
+    against: Vec<PathBuf>,
     /// Python interpreter, 3.8 or later [default: python3 on the PATH]
     #[arg(long, value_name = "PATH")]
     python: Option<PathBuf>,
@@ -301,6 +304,7 @@ fn build_shards(args: &BuildArgs) -> Result<()> {
             .recipe
             .parent()
             .map_or_else(PathBuf::new, Path::to_owned),
+        against: args.against.clone(),
         cache: args.cache.clone().unwrap_or_else(user_cache),
         index: args.index.clone(),
     };
