@@ -1,6 +1,6 @@
 """Values that are known from their texts, and what may be done with them.
 
-The first part of the script that `working.py` ends; both run as one.
+The first part of the script that `longhand.py` goes on with and `working.py` ends; they run as one.
 """
 import ast
 import builtins
@@ -14,8 +14,8 @@ import sys
 
 LONGEST_STEP = 60
 # Characters of the working of one frame. A model writes a token for each at
-# most, and is stopped at 400.
-LONGEST_WORKING = 380
+# most, and is stopped at 640.
+LONGEST_WORKING = 620
 MOST_ITEMS = 10
 LARGEST_SIZE = 2000
 LARGEST_INT = 1 << 256

@@ -14,7 +14,7 @@ Only literals, operators and a list of harmless built-ins are evaluated, on
 values made anew from their texts; nothing of the program itself runs. A part
 whose value cannot be known this way is silently without steps.
 
-The second part of the script that `known.py` begins. Works on every Python
+The last part of the script that `known.py` begins. Works on every Python
 from 3.8.
 """
 
@@ -38,12 +38,16 @@ class Line:
         if not is_shown(value):
             return
         text = f"{text} = {value!r}"
-        if len(text) > LONGEST_STEP:
-            return
-        self.length += len(text) + 2
-        if self.length > LONGEST_WORKING:
-            raise Stop
-        self.steps.append(text)
+        if len(text) <= LONGEST_STEP:
+            self.note([text])
+
+    def note(self, texts):
+        """Notes steps as they are."""
+        for text in texts:
+            self.length += len(text) + 2
+            if self.length > LONGEST_WORKING:
+                raise Stop
+            self.steps.append(text)
 
     def call(self, names):
         """The value of a call of one of the program's own functions.
@@ -321,6 +325,7 @@ class Line:
                 raise Stop
             return UNKNOWN
         guard(symbol, left, right)
+        self.note(by_hand(symbol, left, right))
         sides = [repr(side) if is_scalar(side) else "" for side in (left, right)]
         return self.told(f"{sides[0]} {symbol} {sides[1]}".strip(), apply(left, right), is_root)
 
@@ -382,6 +387,8 @@ class Line:
         if isinstance(index, slice):
             check(base)
             shown = self.bounds(index, len(base))
+            if index.step not in (None, 1):
+                self.note(taken(base, index))
         else:
             shown = repr(index) if is_scalar(index) or isinstance(index, tuple) else ""
         return self.told(f"[{shown}]", base[index], is_root)
@@ -466,6 +473,9 @@ class Line:
             self.step(f".index({values[0]!r})", base.index(values[0]))
         if isinstance(base, list) and name == "reverse":
             self.step("len", len(base))
+            self.note(taken(base, slice(None, None, -1)))
+        if isinstance(base, list) and name == "sort" and not named:
+            self.note(insertion(base, False))
         result = getattr(base, name)(*values, **named)
         return self.told(f".{name}{self.shown(values)}", result, is_root)
 
@@ -491,6 +501,8 @@ class Line:
         if name in ("str", "repr", "bool") and values and not is_plain(values[0]):
             raise Stop
         result = BUILTINS[name](*values, **named)
+        if name == "sorted" and named.keys() <= {"reverse"} and isinstance(values[0], (list, tuple, str)):
+            self.note(insertion(list(values[0]), named.get("reverse", False)))
         if name == "len":
             return self.told(name, result, is_root)
         if name == "set" and not is_ordered(result):

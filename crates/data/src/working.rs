@@ -3,7 +3,7 @@
 //! `a[i] + 1 > b` is one line and four operations. A small model that has to
 //! take them at one go must learn each combination; one that writes down the
 //! value of each part learns each operation once. The steps are made by
-//! `python/known.py` and `python/working.py`, which evaluate literals, operators and harmless
+//! `python/known.py`, `python/longhand.py` and `python/working.py`, which evaluate literals, operators and harmless
 //! built-ins on the values that a focus shows, in a real interpreter.
 
 use std::collections::BTreeMap;
@@ -18,6 +18,7 @@ use crate::python::{Python, PythonError};
 
 const SCRIPT: &str = concat!(
     include_str!("../python/known.py"),
+    include_str!("../python/longhand.py"),
     include_str!("../python/working.py"),
 );
 

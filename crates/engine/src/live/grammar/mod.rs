@@ -74,8 +74,8 @@ pub(super) enum Wanted {
 }
 
 /// Tokens of a working, marks included, after which no further step may begin.
-/// Models are trained on workings of at most 380 characters.
-const MAX_WORKING: usize = 400;
+/// Models are trained on workings of at most 620 characters.
+const MAX_WORKING: usize = 640;
 
 /// Tokens that one step may take before it has to close what is open, and end.
 const MAX_STEP: usize = 80;
